@@ -1,1 +1,14 @@
-//! stub
+//! What a student is, down to the byte.
+//!
+//! A thing is in this crate if and only if the trainer and the runtime must agree on it: sizes, tensor names, tokens, the chat
+//! template, ternary codes and the packed file. It knows no training, no CPU's instruction sets and no questions.
+
+pub mod config;
+mod error;
+mod inventory;
+pub mod ternary;
+
+pub use config::{Activation, Architecture, ModelConfig, ModelTable, Quant};
+pub use error::Error;
+pub use inventory::{Kind, Role, TensorSpec, inventory};
+pub use ternary::{Scale, Ternary};

@@ -1,0 +1,305 @@
+//! The sizes of a student, validated once: who holds a [`ModelConfig`] need not check a size again.
+//!
+//! [`ModelTable`] is what a user writes in the run's config; [`ModelConfig`] is what it means. Hugging Face's `config.json` is
+//! the third form, in `hugging_face.rs`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Scale, ternary::GROUP};
+
+/// Which published architecture a student follows. It decides which norms and biases there are and how stock tools name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Architecture {
+    /// BitNet b1.58: SubLN before the output and down projections, no biases, tied head.
+    Bitnet,
+    /// Llama.
+    Llama,
+    /// Qwen 2: biases on query, key and value.
+    Qwen2,
+    /// Qwen 3: a norm on each head's query and key.
+    Qwen3,
+}
+
+/// The gate of the feed-forward block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// SwiGLU, arXiv:2002.05202: silu(gate) * up.
+    Silu,
+    /// Squared ReLU, as BitNet b1.58 2B4T: relu(gate)^2 * up.
+    Relu2,
+}
+
+/// What the linear layers' weights and inputs are while training and after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Quant {
+    /// Full precision, for comparison.
+    None,
+    /// Ternary weights and 8-bit activations.
+    Ternary,
+}
+
+/// The `[model]` table of a run's config.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelTable {
+    /// Default: `bitnet`, which stock llama.cpp computes exactly.
+    #[serde(default = "bitnet")]
+    pub architecture: Architecture,
+    /// Width of the residual stream.
+    pub width: usize,
+    /// Number of blocks.
+    pub layers: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; default: as many as query heads.
+    #[serde(default)]
+    pub kv_heads: Option<usize>,
+    /// Width of the feed-forward block.
+    pub feed_forward: usize,
+    /// The longest sequence, in tokens.
+    pub context: usize,
+    /// Default: `silu`.
+    #[serde(default = "silu")]
+    pub activation: Activation,
+    /// Base of the rotary embedding; default 10000.
+    #[serde(default = "rope_base")]
+    pub rope_base: f32,
+    /// Default 1e-5.
+    #[serde(default = "norm_epsilon")]
+    pub norm_epsilon: f32,
+    /// Default: `ternary`.
+    #[serde(default = "ternary")]
+    pub quant: Quant,
+    /// Default: `row`.
+    #[serde(default = "row")]
+    pub scale: Scale,
+}
+
+fn bitnet() -> Architecture {
+    Architecture::Bitnet
+}
+fn silu() -> Activation {
+    Activation::Silu
+}
+fn rope_base() -> f32 {
+    10_000.0
+}
+fn norm_epsilon() -> f32 {
+    1e-5
+}
+fn ternary() -> Quant {
+    Quant::Ternary
+}
+fn row() -> Scale {
+    Scale::Row
+}
+
+/// A student's sizes, known to fit together.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ModelConfig {
+    /// The published architecture it follows.
+    pub architecture: Architecture,
+    /// Number of tokens, v.
+    pub vocab: usize,
+    /// Width of the residual stream, d.
+    pub width: usize,
+    /// Number of blocks.
+    pub layers: usize,
+    /// Query heads, h.
+    pub heads: usize,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: usize,
+    /// Width of one head; even.
+    pub head_width: usize,
+    /// Width of the feed-forward block, f.
+    pub feed_forward: usize,
+    /// The longest sequence, in tokens.
+    pub context: usize,
+    /// The gate of the feed-forward block.
+    pub activation: Activation,
+    /// Base of the rotary embedding.
+    pub rope_base: f32,
+    /// Added to the mean square in every RMSNorm.
+    pub norm_epsilon: f32,
+    /// Whether the output head is the embedding.
+    pub tied_head: bool,
+    /// What the linear layers are.
+    pub quant: Quant,
+    /// Which weights share a scale.
+    pub scale: Scale,
+}
+
+/// No size may be larger; with it every product of sizes below fits in 64 bits.
+const MAX_SIZE: usize = 1 << 20;
+/// No student has more blocks.
+const MAX_LAYERS: usize = 4096;
+
+impl ModelTable {
+    /// The student that this table and a vocabulary describe.
+    pub fn resolve(&self, vocab: usize) -> Result<ModelConfig, Error> {
+        ModelConfig {
+            architecture: self.architecture,
+            vocab,
+            width: self.width,
+            layers: self.layers,
+            heads: self.heads,
+            kv_heads: self.kv_heads.unwrap_or(self.heads),
+            head_width: self.width.checked_div(self.heads).unwrap_or(0),
+            feed_forward: self.feed_forward,
+            context: self.context,
+            activation: self.activation,
+            rope_base: self.rope_base,
+            norm_epsilon: self.norm_epsilon,
+            tied_head: true,
+            quant: self.quant,
+            scale: self.scale,
+        }
+        .validated()
+    }
+}
+
+impl ModelConfig {
+    /// The same config, or the first size that does not fit.
+    pub fn validated(self) -> Result<ModelConfig, Error> {
+        let sizes = [
+            ("vocab", self.vocab, MAX_SIZE),
+            ("width", self.width, MAX_SIZE),
+            ("layers", self.layers, MAX_LAYERS),
+            ("heads", self.heads, MAX_SIZE),
+            ("kv_heads", self.kv_heads, MAX_SIZE),
+            ("feed_forward", self.feed_forward, MAX_SIZE),
+            ("context", self.context, MAX_SIZE),
+        ];
+        for (key, size, limit) in sizes {
+            require((1..=limit).contains(&size), key, size, format!("which is not between 1 and {limit}"))?;
+        }
+        let heads = self.heads;
+        if self.architecture != Architecture::Qwen3 {
+            require(
+                self.width == heads * self.head_width,
+                "width",
+                self.width,
+                format!("which is not a multiple of model.heads = {heads}"),
+            )?;
+        }
+        require(heads.is_multiple_of(self.kv_heads), "kv_heads", self.kv_heads, format!("which does not divide model.heads = {heads}"))?;
+        let head_width = self.head_width;
+        require(
+            head_width.is_multiple_of(2) && (2..=MAX_SIZE).contains(&head_width),
+            "width",
+            self.width,
+            format!("which gives heads of width {head_width}; rotary embedding needs an even one"),
+        )?;
+        for (key, value) in [("rope_base", self.rope_base), ("norm_epsilon", self.norm_epsilon)] {
+            require(value.is_finite() && value > 0.0, key, value, "which is not a positive number".into())?;
+        }
+        if self.quant == Quant::Ternary {
+            let inputs = [("width", self.width), ("width", self.heads * head_width), ("feed_forward", self.feed_forward)];
+            for (key, inputs) in inputs {
+                let needed =
+                    format!("which is not a multiple of {GROUP}; the packed ternary format stores rows in blocks of {GROUP} weights");
+                require(inputs.is_multiple_of(GROUP), key, inputs, needed)?;
+            }
+        }
+        if self.architecture == Architecture::Bitnet {
+            require(self.tied_head, "architecture", "bitnet", "which has a tied head; this student has a head of its own".into())?;
+        }
+        Ok(self)
+    }
+
+    /// Width of all query heads together.
+    pub fn query_width(&self) -> usize {
+        self.heads * self.head_width
+    }
+
+    /// Width of all key heads together, which is also that of all value heads.
+    pub fn kv_width(&self) -> usize {
+        self.kv_heads * self.head_width
+    }
+
+    /// Whether there is a norm before the output and down projections.
+    pub fn has_sub_norms(&self) -> bool {
+        self.architecture == Architecture::Bitnet
+    }
+
+    /// Whether query, key and value have biases.
+    pub fn has_qkv_biases(&self) -> bool {
+        self.architecture == Architecture::Qwen2
+    }
+
+    /// Whether each head's query and key are normed.
+    pub fn has_head_norms(&self) -> bool {
+        self.architecture == Architecture::Qwen3
+    }
+
+    /// Number of trained numbers.
+    pub fn parameters(&self) -> usize {
+        crate::inventory(self).iter().map(|tensor| tensor.len()).sum()
+    }
+}
+
+fn require(holds: bool, key: &'static str, found: impl ToString, needed: String) -> Result<(), Error> {
+    if holds { Ok(()) } else { Err(Error::Config { key, found: found.to_string(), needed }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(crate) fn table() -> ModelTable {
+        ModelTable {
+            architecture: Architecture::Bitnet,
+            width: 256,
+            layers: 2,
+            heads: 4,
+            kv_heads: Some(2),
+            feed_forward: 512,
+            context: 128,
+            activation: Activation::Silu,
+            rope_base: 10_000.0,
+            norm_epsilon: 1e-5,
+            quant: Quant::Ternary,
+            scale: Scale::Row,
+        }
+    }
+
+    #[test]
+    fn a_good_table_resolves() {
+        let config = table().resolve(512).unwrap();
+        assert_eq!((config.head_width, config.query_width(), config.kv_width()), (64, 256, 128));
+        // Embedding, then per block: q and o, k and v, gate, up and down, norms; then the final norm.
+        let block = 2 * 256 * 256 + 2 * 128 * 256 + 3 * 256 * 512 + 256 + 256 + 256 + 512;
+        assert_eq!(config.parameters(), 512 * 256 + 2 * block + 256);
+    }
+
+    #[test]
+    fn each_limit_names_its_key() {
+        let cases: [(&str, fn(&mut ModelTable)); 8] = [
+            ("model.width is 250", |t| t.width = 250),
+            ("model.heads is 0", |t| t.heads = 0),
+            ("model.kv_heads is 3", |t| t.kv_heads = Some(3)),
+            ("model.feed_forward is 300", |t| t.feed_forward = 300),
+            ("model.layers is 0", |t| t.layers = 0),
+            ("model.context is 99999999", |t| t.context = 99_999_999),
+            ("model.rope_base is -1", |t| t.rope_base = -1.0),
+            ("model.width is 128", |t| t.width = 128),
+        ];
+        for (expected, spoil) in cases {
+            let mut table = table();
+            spoil(&mut table);
+            let message = table.resolve(512).unwrap_err().to_string();
+            assert!(message.starts_with(expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn full_precision_takes_any_width() {
+        let mut table = table();
+        (table.width, table.feed_forward, table.quant) = (192, 500, Quant::None);
+        table.resolve(512).unwrap();
+    }
+}
