@@ -276,7 +276,8 @@ mod tests {
         decode_row(Format::Q8_0, &bytes, &mut back).unwrap();
         let step = 32.0 * 0.37 / 127.0;
         for (found, expected) in back.iter().zip(&row) {
-            assert!((found - expected).abs() <= step * 0.51, "{found} {expected}");
+            // Half a step from rounding the weight, and half a unit in the last place of an f16 from rounding the scale.
+            assert!((found - expected).abs() <= step * 0.5 + expected.abs() / 2048.0 + 1e-6, "{found} {expected}");
         }
         encode_q8(&[0.0; 32], &mut bytes);
         assert!(bytes[bytes.len() - Q8_BYTES..].iter().all(|byte| *byte == 0));

@@ -247,7 +247,7 @@ fn require(holds: bool, key: &'static str, found: impl ToString, needed: String)
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn table() -> ModelTable {

@@ -192,7 +192,8 @@ impl<'a> Cursor<'a> {
                 Ok(&self.bytes[self.at - count..self.at])
             }
             _ => {
-                let found = format!("the file ends at byte {} within {what}, which needs {count} bytes from byte {}", self.bytes.len(), self.at);
+                let found =
+                    format!("the file ends at byte {} within {what}, which needs {count} bytes from byte {}", self.bytes.len(), self.at);
                 Err(invalid(format!("{found}; it is cut short or damaged, fetch or export it again")))
             }
         }
@@ -297,7 +298,9 @@ impl<'a> Cursor<'a> {
             invalid(format!("{name} has rows of {columns} weights, {} stores them in blocks of {}", format.name(), format.block().0))
         })?;
         let rows = shape[..shape.len() - 1].iter().try_fold(1usize, |product, size| product.checked_mul(*size));
-        let bytes = rows.and_then(|rows| rows.checked_mul(row_bytes)).ok_or_else(|| invalid(format!("{name} has the impossible shape {shape:?}")))?;
+        let bytes = rows
+            .and_then(|rows| rows.checked_mul(row_bytes))
+            .ok_or_else(|| invalid(format!("{name} has the impossible shape {shape:?}")))?;
         let offset = self.u64(&name)?;
         Ok(Head { name, shape, format, bytes, offset })
     }

@@ -3,12 +3,21 @@
 //! A thing is in this crate if and only if the trainer and the runtime must agree on it: sizes, tensor names, tokens, the chat
 //! template, ternary codes and the packed file. It knows no training, no CPU's instruction sets and no questions.
 
+pub mod block;
+mod chat;
 pub mod config;
 mod error;
+pub mod gguf;
 mod inventory;
+pub mod packed;
+mod pre_tokenizer;
 pub mod ternary;
+mod tokenizer;
 
+pub use chat::{ChatTemplate, Message};
 pub use config::{Activation, Architecture, ModelConfig, ModelTable, Quant};
 pub use error::Error;
 pub use inventory::{Kind, Role, TensorSpec, inventory};
+pub use packed::Packed;
 pub use ternary::{Scale, Ternary};
+pub use tokenizer::Tokenizer;

@@ -1,0 +1,376 @@
+//! Text to tokens and back: byte-level BPE by the `tokenizers` crate, read from a `tokenizer.json`, trained, or rebuilt from a
+//! packed file's metadata.
+//!
+//! Only byte-level BPE is taken, because that is what a packed file can hold and stock readers compute alike. The form that
+//! counts is `tokenizer.json`; `pre_tokenizer.rs` says which pre-tokenizers have a name in a packed file.
+
+use std::{collections::HashMap, fs, path::Path, sync::Arc};
+
+use serde_json::{Value as Json, json};
+use sha2::{Digest, Sha256};
+use tokenizers::{
+    AddedToken, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, TokenizerImpl,
+    models::bpe::{BPE, BpeTrainerBuilder},
+    pre_tokenizers::byte_level::ByteLevel,
+};
+
+use crate::{Error, gguf, pre_tokenizer};
+
+/// Ends a document.
+const END_OF_TEXT: &str = "<|endoftext|>";
+/// Starts a turn, in the ChatML form.
+const TURN_START: &str = "<|im_start|>";
+/// Ends a turn.
+const TURN_END: &str = "<|im_end|>";
+/// What a trained tokenizer holds beside its merges; the marks of reasoning are ordinary tokens, so that they are shown.
+const TRAINED_TOKENS: [(&str, bool); 5] =
+    [(END_OF_TEXT, true), (TURN_START, true), (TURN_END, true), ("<think>", false), ("</think>", false)];
+/// Tokens that end a turn or a text, in the order in which the turn's end is looked for.
+const ENDS: [&str; 5] = [TURN_END, "<|eot_id|>", "</s>", END_OF_TEXT, "<|end_of_text|>"];
+
+/// A byte-level BPE tokenizer.
+#[derive(Clone)]
+pub struct Tokenizer {
+    inner: Arc<tokenizers::Tokenizer>,
+    bytes_of: Arc<Vec<Vec<u8>>>,
+    vocab: usize,
+    ends: Vec<u32>,
+    fingerprint: String,
+    json: Arc<Json>,
+}
+
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tokenizer({} tokens, {})", self.vocab, self.fingerprint)
+    }
+}
+
+impl Tokenizer {
+    /// Read a `tokenizer.json`.
+    pub fn open(path: &Path) -> Result<Tokenizer, Error> {
+        let text = fs::read_to_string(path).map_err(|source| Error::File { doing: "read", path: path.to_owned(), source })?;
+        Tokenizer::from_json(&text).map_err(|error| Error::Tokenizer(format!("{}: {error}", path.display())))
+    }
+
+    /// Read the text of a `tokenizer.json`.
+    pub fn from_json(text: &str) -> Result<Tokenizer, Error> {
+        let json: Json = serde_json::from_str(text).map_err(|error| Error::Tokenizer(format!("it is not JSON: {error}")))?;
+        Tokenizer::from_value(json)
+    }
+
+    /// Train on texts: at most `vocab` tokens, digits always apart. Fewer come out where the texts hold no more pairs that occur
+    /// twice. The same texts give the same tokenizer.
+    pub fn train(texts: impl Iterator<Item = String> + Send, vocab: usize) -> Result<Tokenizer, Error> {
+        let least = 256 + TRAINED_TOKENS.len();
+        if vocab < least {
+            let parts = format!("256 bytes and {} special tokens", TRAINED_TOKENS.len());
+            return Err(Error::Tokenizer(format!("a vocabulary of {vocab} was asked for, at least {least} are needed: {parts}")));
+        }
+        // The trainer wants every special token in front, so that their numbers do not depend on the texts.
+        let specials = TRAINED_TOKENS.map(|(text, special)| AddedToken::from(text, special).normalized(false));
+        let mut trainer = BpeTrainerBuilder::new()
+            .vocab_size(vocab)
+            .min_frequency(2)
+            .show_progress(false)
+            .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+            .special_tokens(specials.to_vec())
+            .build();
+        let pre_tokenizer: PreTokenizerWrapper =
+            serde_json::from_value(pre_tokenizer::json(pre_tokenizer::DIGITS_APART).expect("a known name")).map_err(|e| wrong(&e))?;
+        let mut learner: TokenizerImpl<BPE, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, ByteLevel> =
+            TokenizerImpl::new(BPE::default());
+        learner.with_pre_tokenizer(Some(pre_tokenizer));
+        learner.train(&mut trainer, texts).map_err(|error| wrong(&*error))?;
+        let model = serde_json::to_value(learner.get_model()).map_err(|error| wrong(&error))?;
+        let added = TRAINED_TOKENS.iter().enumerate().map(|(id, (text, special))| (id as u32, (*text).to_owned(), *special));
+        Tokenizer::from_value(document(pre_tokenizer::DIGITS_APART, &model["vocab"], &model["merges"], added))
+    }
+
+    /// Rebuild from a packed file's `tokenizer.ggml.*` values.
+    pub fn from_gguf(gguf: &gguf::Gguf) -> Result<Tokenizer, Error> {
+        let missing = |key: &str| Error::Tokenizer(format!("the packed file has no {key}"));
+        let strings = |key: &str| match gguf.get(key) {
+            Some(gguf::Value::Strings(values)) => Ok(values),
+            Some(_) => Err(Error::Tokenizer(format!("{key} in the packed file is no list of texts"))),
+            None => Err(missing(key)),
+        };
+        let model = gguf.get("tokenizer.ggml.model").and_then(gguf::Value::as_str).ok_or_else(|| missing("tokenizer.ggml.model"))?;
+        if model != "gpt2" {
+            return Err(Error::Tokenizer(format!("the packed file has a tokenizer of kind {model}; only gpt2 (byte-level BPE) is known")));
+        }
+        let name = gguf.get("tokenizer.ggml.pre").and_then(gguf::Value::as_str).unwrap_or(pre_tokenizer::GPT2);
+        let tokens = strings("tokenizer.ggml.tokens")?;
+        let merges = strings("tokenizer.ggml.merges")?;
+        let types = match gguf.get("tokenizer.ggml.token_type") {
+            Some(gguf::Value::Integers(types)) if types.len() == tokens.len() => types.clone(),
+            None => vec![NORMAL; tokens.len()],
+            Some(_) => return Err(Error::Tokenizer(format!("tokenizer.ggml.token_type is not a list of {} integers", tokens.len()))),
+        };
+        let vocab: serde_json::Map<String, Json> = tokens.iter().enumerate().map(|(id, token)| (token.clone(), json!(id))).collect();
+        if vocab.len() != tokens.len() {
+            return Err(Error::Tokenizer(format!(
+                "{} of the packed file's {} tokens are repeated",
+                tokens.len() - vocab.len(),
+                tokens.len()
+            )));
+        }
+        let merges: Vec<[&str; 2]> = merges
+            .iter()
+            .map(|merge| {
+                merge.split_once(' ').map(|(a, b)| [a, b]).ok_or_else(|| Error::Tokenizer(format!("the merge {merge:?} is no pair")))
+            })
+            .collect::<Result<_, _>>()?;
+        let added = types.iter().zip(tokens).enumerate().filter(|(_, (kind, _))| matches!(**kind, CONTROL | USER_DEFINED));
+        let added = added.map(|(id, (kind, token))| (id as u32, token.clone(), *kind == CONTROL));
+        pre_tokenizer::json(name)?;
+        Tokenizer::from_value(document(name, &Json::Object(vocab), &json!(merges), added))
+    }
+
+    /// The `tokenizer.ggml.*` values of a packed file, without the chat template.
+    pub fn to_gguf(&self) -> Result<Vec<(String, gguf::Value)>, Error> {
+        let model = &self.json["model"];
+        let name = pre_tokenizer::name(&self.json["pre_tokenizer"])?;
+        let merges = model["merges"].as_array().map(Vec::as_slice).unwrap_or_default().iter().map(merge_text).collect::<Option<Vec<_>>>();
+        let merges = merges.ok_or_else(|| Error::Tokenizer("its merges are no list of pairs".into()))?;
+        let mut tokens: Vec<String> = (0..self.vocab).map(|id| format!("[unused{id}]")).collect();
+        let mut types = vec![UNUSED; self.vocab];
+        for (token, id) in self.inner.get_vocab(true) {
+            tokens[id as usize] = token;
+            types[id as usize] = NORMAL;
+        }
+        for (id, token) in self.inner.get_added_tokens_decoder() {
+            types[id as usize] = if token.special { CONTROL } else { USER_DEFINED };
+        }
+        let key = |name: &str| format!("tokenizer.ggml.{name}");
+        let mut values = vec![
+            (key("model"), gguf::Value::String("gpt2".into())),
+            (key("pre"), gguf::Value::String(name.into())),
+            (key("tokens"), gguf::Value::Strings(tokens)),
+            (key("token_type"), gguf::Value::Integers(types)),
+            (key("merges"), gguf::Value::Strings(merges)),
+            (key("add_bos_token"), gguf::Value::Bool(false)),
+            (key("add_eos_token"), gguf::Value::Bool(false)),
+            (key("add_space_prefix"), gguf::Value::Bool(false)),
+        ];
+        if let Some(end) = self.ends.first() {
+            values.push((key("eos_token_id"), gguf::Value::U32(*end)));
+            values.push((key("eot_token_id"), gguf::Value::U32(*end)));
+        }
+        let padding = self.inner.token_to_id(END_OF_TEXT).or(self.ends.first().copied());
+        values.extend(padding.map(|id| (key("padding_token_id"), gguf::Value::U32(id))));
+        Ok(values)
+    }
+
+    /// The tokens of a text. Special tokens that stand in it are recognised, none are added.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
+        let encoding = self.inner.encode_fast(text, false).map_err(|error| wrong(&*error))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The text of tokens; control tokens give none, bytes that are no UTF-8 give U+FFFD.
+    pub fn decode(&self, tokens: &[u32]) -> String {
+        let bytes: Vec<u8> = tokens.iter().flat_map(|token| self.token_bytes(*token)).copied().collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The bytes of one token, which may end within a character; a control token or an unknown one has none.
+    pub fn token_bytes(&self, token: u32) -> &[u8] {
+        self.bytes_of.get(token as usize).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// One token as it should be shown to a person: control tokens by their names.
+    pub fn token_text(&self, token: u32) -> String {
+        match self.inner.get_added_tokens_decoder().get(&token) {
+            Some(added) => added.content.clone(),
+            None => String::from_utf8_lossy(self.token_bytes(token)).into_owned(),
+        }
+    }
+
+    /// The token of exactly this text, if there is one.
+    pub fn token(&self, text: &str) -> Option<u32> {
+        self.inner.token_to_id(text)
+    }
+
+    /// Number of tokens: one more than the largest.
+    pub fn vocab(&self) -> usize {
+        self.vocab
+    }
+
+    /// The token that ends a turn. A tokenizer that has none is not accepted, so that there always is one.
+    pub fn end_of_turn(&self) -> u32 {
+        self.ends[0]
+    }
+
+    /// Every token that ends a text, the end of a turn first.
+    pub fn end_ids(&self) -> &[u32] {
+        &self.ends
+    }
+
+    /// SHA-256 of `tokenizer.json`, in hexadecimal.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// The text of `tokenizer.json`.
+    pub fn to_json(&self) -> String {
+        pretty(&self.json)
+    }
+
+    fn from_value(json: Json) -> Result<Tokenizer, Error> {
+        let kind = json["model"]["type"].as_str().unwrap_or("without a type");
+        let byte_level = json["decoder"]["type"] == "ByteLevel";
+        if kind != "BPE" || !byte_level {
+            return Err(Error::Tokenizer(format!(
+                "the model is {kind} with decoder {}; byte-level BPE is needed",
+                json["decoder"]["type"]
+            )));
+        }
+        let inner: tokenizers::Tokenizer = serde_json::from_value(json.clone()).map_err(|error| wrong(&error))?;
+        let ids = inner.get_vocab(true);
+        let vocab = ids.values().max().map_or(0, |largest| *largest as usize + 1);
+        // A number far beyond the tokens that there are would make every table as long.
+        if vocab > 2 * ids.len() + 1024 {
+            return Err(Error::Tokenizer(format!("it has {} tokens, but a token with number {}", ids.len(), vocab - 1)));
+        }
+        let ends: Vec<u32> = ENDS.iter().filter_map(|text| inner.token_to_id(text)).collect();
+        if ends.is_empty() {
+            return Err(Error::Tokenizer(format!("it has no token that ends a turn, one of {} is needed", ENDS.join(", "))));
+        }
+        let bytes_of = bytes_of_tokens(&inner, ids, vocab);
+        let fingerprint = Sha256::digest(pretty(&json)).iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Tokenizer { inner: Arc::new(inner), bytes_of: Arc::new(bytes_of), vocab, ends, fingerprint, json: Arc::new(json) })
+    }
+}
+
+/// GGUF's token types.
+const NORMAL: i64 = 1;
+const CONTROL: i64 = 3;
+const USER_DEFINED: i64 = 4;
+const UNUSED: i64 = 5;
+
+/// The `tokenizer.json` of a byte-level BPE model.
+fn document(pre: &str, vocab: &Json, merges: &Json, added: impl Iterator<Item = (u32, String, bool)>) -> Json {
+    let added: Vec<Json> = added
+        .map(|(id, content, special)| {
+            json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": special})
+        })
+        .collect();
+    json!({
+        "version": "1.0",
+        "truncation": null,
+        "padding": null,
+        "added_tokens": added,
+        "normalizer": null,
+        "pre_tokenizer": pre_tokenizer::json(pre).expect("the name was checked"),
+        "post_processor": null,
+        "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false},
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null,
+            "fuse_unk": false, "byte_fallback": false, "ignore_merges": false, "vocab": vocab, "merges": merges,
+        },
+    })
+}
+
+fn pretty(json: &Json) -> String {
+    serde_json::to_string_pretty(json).expect("JSON values can be written")
+}
+
+/// A merge is a pair, or in older files a text with a space between its two parts.
+fn merge_text(merge: &Json) -> Option<String> {
+    match merge {
+        Json::String(text) => Some(text.clone()),
+        Json::Array(pair) => Some(format!("{} {}", pair.first()?.as_str()?, pair.get(1)?.as_str()?)),
+        _ => None,
+    }
+}
+
+fn bytes_of_tokens(inner: &tokenizers::Tokenizer, ids: HashMap<String, u32>, vocab: usize) -> Vec<Vec<u8>> {
+    let byte_of = byte_of_char();
+    let mut table = vec![Vec::new(); vocab];
+    for (token, id) in ids {
+        // A character outside the byte alphabet can only stand in a token that was added as it is.
+        table[id as usize] = token.chars().map(|c| byte_of.get(&c).copied()).collect::<Option<_>>().unwrap_or_else(|| token.into_bytes());
+    }
+    for (id, token) in inner.get_added_tokens_decoder() {
+        table[id as usize] = if token.special { Vec::new() } else { token.content.into_bytes() };
+    }
+    table
+}
+
+/// GPT-2's alphabet: printable bytes of Latin-1 stand for themselves, the others for the characters from U+0100 on, in order.
+/// Source: the `bytes_to_unicode` table that GPT-2's encoder defines.
+fn byte_of_char() -> HashMap<char, u8> {
+    let printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+    let others = (0..=255u8).filter(|byte| !printable(*byte)).enumerate();
+    let others = others.map(|(index, byte)| (char::from_u32(0x100 + index as u32).expect("a character"), byte));
+    (0..=255u8).filter(|byte| printable(*byte)).map(|byte| (char::from(byte), byte)).chain(others).collect()
+}
+
+fn wrong(error: &(impl std::fmt::Display + ?Sized)) -> Error {
+    Error::Tokenizer(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trained() -> Tokenizer {
+        let texts = (0..400).map(|i| format!("<|im_start|>user\nMia has {i} apples and buys {} more.<|im_end|>\n", i * 3));
+        Tokenizer::train(texts, 320).unwrap()
+    }
+
+    #[test]
+    fn training_is_deterministic_and_splits_digits() {
+        let (one, two) = (trained(), trained());
+        assert_eq!(one.to_json(), two.to_json());
+        assert_eq!(one.encode("1234").unwrap().len(), 4);
+        assert!(one.vocab() <= 320 && one.encode(" apples").unwrap().len() == 1);
+    }
+
+    #[test]
+    fn any_text_comes_back() {
+        let tokenizer = trained();
+        for text in ["Mia has 12 apples.", "<think>\n3 + 4 = 7\n</think>\n\n7", "Zoë's café: 3 € — 😀\u{0}\t\r\n  x", ""] {
+            assert_eq!(tokenizer.decode(&tokenizer.encode(text).unwrap()), text);
+        }
+    }
+
+    #[test]
+    fn special_tokens_are_recognised_and_not_shown() {
+        let tokenizer = trained();
+        let tokens = tokenizer.encode("a<|im_end|>").unwrap();
+        assert_eq!(tokens.last(), Some(&tokenizer.end_of_turn()));
+        assert_eq!(tokenizer.decode(&tokens), "a");
+        assert_eq!(tokenizer.token_text(tokenizer.end_of_turn()), "<|im_end|>");
+        assert_eq!(tokenizer.encode("<think>").unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_packed_file_holds_the_same_tokenizer() {
+        let tokenizer = trained();
+        let gguf = gguf::Gguf { metadata: tokenizer.to_gguf().unwrap(), tensors: Vec::new() };
+        let back = Tokenizer::from_gguf(&gguf).unwrap();
+        assert_eq!(back.vocab(), tokenizer.vocab());
+        for text in ["Mia has 12 apples.<|im_end|>\n", "  two  spaces\n\nZoë's 😀", "<think>x</think>"] {
+            assert_eq!(back.encode(text).unwrap(), tokenizer.encode(text).unwrap());
+        }
+        assert_eq!(back.end_ids(), tokenizer.end_ids());
+    }
+
+    #[test]
+    fn what_cannot_be_packed_is_refused_with_the_reason() {
+        for (text, reason) in
+            [("{", "not JSON"), ("{}", "without a type"), (r#"{"model":{"type":"Unigram"},"decoder":{"type":"Metaspace"}}"#, "Unigram")]
+        {
+            let message = Tokenizer::from_json(text).unwrap_err().to_string();
+            assert!(message.contains(reason), "{message}");
+        }
+        assert!(Tokenizer::train(std::iter::empty(), 100).unwrap_err().to_string().contains("at least 261"));
+    }
+
+    #[test]
+    fn the_byte_alphabet_is_the_one_of_the_library() {
+        let ours: std::collections::HashSet<char> = byte_of_char().into_keys().collect();
+        assert_eq!(ours, ByteLevel::alphabet().into_iter().collect());
+    }
+}
