@@ -278,7 +278,8 @@ pub(crate) mod tests {
 
     #[test]
     fn each_limit_names_its_key() {
-        let cases: [(&str, fn(&mut ModelTable)); 8] = [
+        type Spoil = fn(&mut ModelTable);
+        let cases: [(&str, Spoil); 8] = [
             ("model.width is 250", |t| t.width = 250),
             ("model.heads is 0", |t| t.heads = 0),
             ("model.kv_heads is 3", |t| t.kv_heads = Some(3)),
