@@ -1,1 +1,3 @@
-//! stub
+//! Packed student in, completions and score out.
+
+pub mod statistics;
