@@ -1,0 +1,222 @@
+//! The `[train]` table: everything about a run that is neither the student's sizes nor the data.
+//!
+//! What a checkpoint may disagree on is decided here too: see [`TrainTable::same_training`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// The `[train]` table of a run's config.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainTable {
+    /// Optimizer steps in the whole run.
+    pub steps: u64,
+    /// Rows per step.
+    pub rows: usize,
+    /// Rows per forward pass, to save memory; their gradients are added up. Default: all of a step's rows at once.
+    #[serde(default)]
+    pub microbatch_rows: Option<usize>,
+    /// The peak learning rate.
+    pub rate: f64,
+    /// How the learning rate goes after the warm-up. Default: `two_stage`.
+    #[serde(default = "two_stage")]
+    pub schedule: Schedule,
+    /// The second stage's peak, for `two_stage`. Default: two thirds of `rate`, as 1.5e-3 and 1e-3 in BitNet b1.58's
+    /// training tips.
+    #[serde(default)]
+    pub second_rate: Option<f64>,
+    /// Steps in which the rate rises from 0. Default: a twentieth of `steps`, at most 375 (BitNet b1.58's training tips).
+    #[serde(default)]
+    pub warm_up_steps: Option<u64>,
+    /// Decoupled weight decay of the matrices. Default 0.1 (BitNet b1.58's training tips); `two_stage` turns it off at half.
+    #[serde(default = "weight_decay")]
+    pub weight_decay: f64,
+    /// The largest norm of all gradients together; larger ones are scaled down. Default 1.
+    #[serde(default = "clip")]
+    pub clip: f64,
+    /// Decides the first weights and the order of the rows. Default 1.
+    #[serde(default = "seed")]
+    pub seed: u64,
+    /// Where to train. Default: `cpu`.
+    #[serde(default = "cpu")]
+    pub device: DeviceName,
+    /// Steps between checkpoints. Default 200.
+    #[serde(default = "save_every")]
+    pub save_every: u64,
+    /// How many checkpoints to keep. Default 2.
+    #[serde(default = "keep_last")]
+    pub keep_last: usize,
+    /// Steps between lines of `metrics.jsonl`. Default 10.
+    #[serde(default = "log_every")]
+    pub log_every: u64,
+}
+
+/// How the learning rate and the weight decay go after the warm-up; [`crate::schedule`] has the formulas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// A line to 0, and from half of the steps on a line with a lower peak and no weight decay.
+    TwoStage,
+    /// Half a cosine to a tenth of the peak.
+    Cosine,
+    /// Warm-up, stable, decay: a line to 0 in the last fifth.
+    Wsd,
+    /// A line to a twentieth of the peak.
+    Linear,
+}
+
+/// A place to train.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceName {
+    /// The processor, with burn-flex and our own fused operations.
+    Cpu,
+    /// The first graphics card that wgpu finds.
+    Wgpu,
+    /// The processor, with burn-ndarray.
+    Ndarray,
+    /// The first CUDA card.
+    Cuda,
+}
+
+fn two_stage() -> Schedule {
+    Schedule::TwoStage
+}
+fn weight_decay() -> f64 {
+    0.1
+}
+fn clip() -> f64 {
+    1.0
+}
+fn seed() -> u64 {
+    1
+}
+fn cpu() -> DeviceName {
+    DeviceName::Cpu
+}
+fn save_every() -> u64 {
+    200
+}
+fn keep_last() -> usize {
+    2
+}
+fn log_every() -> u64 {
+    10
+}
+
+/// Step numbers have eight digits in folder names, and steps are divided as f64.
+const MAX_STEPS: u64 = 99_999_999;
+/// No step has more rows.
+const MAX_ROWS: usize = 1 << 20;
+
+impl TrainTable {
+    /// The first setting that no run can have.
+    pub fn check(&self) -> Result<(), Error> {
+        let steps = self.steps;
+        require((1..=MAX_STEPS).contains(&steps), "steps", steps, format!("which is not between 1 and {MAX_STEPS}"))?;
+        require((1..=MAX_ROWS).contains(&self.rows), "rows", self.rows, format!("which is not between 1 and {MAX_ROWS}"))?;
+        let microbatch_rows = self.microbatch_rows();
+        require(
+            (1..=self.rows).contains(&microbatch_rows),
+            "microbatch_rows",
+            microbatch_rows,
+            format!("which is not between 1 and train.rows = {}", self.rows),
+        )?;
+        for (key, rate) in [("rate", self.rate), ("second_rate", self.second_rate())] {
+            require(rate.is_finite() && rate > 0.0, key, rate, "which is not a positive number".into())?;
+        }
+        if let (Some(second_rate), false) = (self.second_rate, self.schedule == Schedule::TwoStage) {
+            require(false, "second_rate", second_rate, "which only the schedule two_stage has".into())?;
+        }
+        let warm_up_steps = self.warm_up_steps();
+        require(warm_up_steps < steps, "warm_up_steps", warm_up_steps, format!("which is not below train.steps = {steps}"))?;
+        let weight_decay = self.weight_decay;
+        require((0.0..=10.0).contains(&weight_decay), "weight_decay", weight_decay, "which is not between 0 and 10".into())?;
+        require(self.clip.is_finite() && self.clip > 0.0, "clip", self.clip, "which is not a positive number".into())?;
+        require(self.save_every >= 1, "save_every", self.save_every, "which is not at least 1".into())?;
+        require(self.keep_last >= 1, "keep_last", self.keep_last, "which is not at least 1".into())?;
+        require(self.log_every >= 1, "log_every", self.log_every, "which is not at least 1".into())
+    }
+
+    /// Rows per forward pass.
+    pub fn microbatch_rows(&self) -> usize {
+        self.microbatch_rows.unwrap_or(self.rows)
+    }
+
+    /// The second stage's peak.
+    pub fn second_rate(&self) -> f64 {
+        self.second_rate.unwrap_or(self.rate * 2.0 / 3.0)
+    }
+
+    /// Steps in which the rate rises.
+    pub fn warm_up_steps(&self) -> u64 {
+        self.warm_up_steps.unwrap_or((self.steps / 20).min(375))
+    }
+
+    /// This table with every setting that leaves the weights as they are set to one value and every default spelled out: two
+    /// runs train the same weights if and only if these are equal. A run may go on with other saving, logging or device.
+    pub fn same_training(&self) -> TrainTable {
+        TrainTable {
+            microbatch_rows: Some(self.microbatch_rows()),
+            second_rate: (self.schedule == Schedule::TwoStage).then(|| self.second_rate()),
+            warm_up_steps: Some(self.warm_up_steps()),
+            device: DeviceName::Cpu,
+            save_every: save_every(),
+            keep_last: keep_last(),
+            log_every: log_every(),
+            ..self.clone()
+        }
+    }
+}
+
+fn require(holds: bool, key: &'static str, found: impl ToString, needed: String) -> Result<(), Error> {
+    if holds { Ok(()) } else { Err(Error::Config { key, found: found.to_string(), needed }) }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn table(schedule: Schedule) -> TrainTable {
+        let table = serde_json::json!({ "steps": 1000, "rows": 8, "rate": 1.5e-3, "warm_up_steps": 100 });
+        TrainTable { schedule, ..serde_json::from_value(table).unwrap() }
+    }
+
+    #[test]
+    fn a_short_table_has_the_published_defaults() {
+        let table: TrainTable = serde_json::from_str(r#"{ "steps": 40000, "rows": 8, "rate": 1.5e-3 }"#).unwrap();
+        table.check().unwrap();
+        assert_eq!((table.warm_up_steps(), table.weight_decay, table.schedule), (375, 0.1, Schedule::TwoStage));
+        assert!((table.second_rate() - 1e-3).abs() < 1e-15);
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error() {
+        let error = serde_json::from_str::<TrainTable>(r#"{ "steps": 1, "rows": 1, "rate": 1.0, "batch": 2 }"#).unwrap_err();
+        assert!(error.to_string().contains("unknown field `batch`"), "{error}");
+    }
+
+    #[test]
+    fn each_limit_names_its_key() {
+        let cases: [(&str, fn(&mut TrainTable)); 11] = [
+            ("train.steps is 0", |t| t.steps = 0),
+            ("train.steps is 100000000", |t| t.steps = 100_000_000),
+            ("train.rows is 0", |t| t.rows = 0),
+            ("train.microbatch_rows is 9, which is not between 1 and train.rows = 8", |t| t.microbatch_rows = Some(9)),
+            ("train.rate is NaN", |t| t.rate = f64::NAN),
+            ("train.second_rate is -1", |t| t.second_rate = Some(-1.0)),
+            ("train.second_rate is 0.1, which only", |t| (t.schedule, t.second_rate) = (Schedule::Linear, Some(0.1))),
+            ("train.warm_up_steps is 1000", |t| t.warm_up_steps = Some(1000)),
+            ("train.weight_decay is -0.1", |t| t.weight_decay = -0.1),
+            ("train.clip is 0", |t| t.clip = 0.0),
+            ("train.keep_last is 0", |t| t.keep_last = 0),
+        ];
+        for (expected, spoil) in cases {
+            let mut table = table(Schedule::TwoStage);
+            spoil(&mut table);
+            let message = table.check().unwrap_err().to_string();
+            assert!(message.starts_with(expected), "{message}");
+        }
+    }
+}
