@@ -1,0 +1,281 @@
+//! Templates of two steps that training sees.
+
+use super::template::Family::Known;
+use super::template::Number::{Any, Between, Bill, Few, Part, Percent};
+use super::template::Template;
+use super::words::Things::{Animals, Food, Goods, Keepsakes, Plants};
+
+pub(super) const TEMPLATES: &[Template] = &[
+    Template {
+        name: "gain-loss",
+        family: Known,
+        things: &[Keepsakes, Food],
+        numbers: &[('a', Any), ('b', Any), ('c', Any)],
+        asks: &[
+            "{name} has {a things}. {He} [finds|buys|gets] {b} more and then gives {c} to {other}. How many {things} does {name} have now?",
+            "There are {a things} in a {box}. {name} puts in {b} more, and {other} takes out {c}. How many {things} are in the {box} now?",
+            "{name} had {a things}, got {b} more from {other} and lost {c} on the way home. How many {things} does {name} still have?",
+            "{name} starts with {a things}. {He} wins {b} in a game and loses {c} in the next. How many {things} does {he} have at the end?",
+        ],
+        work: &["First there are {a + b = d}.", "Then there are {d - c = e}."],
+    },
+    Template {
+        name: "loss-gain",
+        family: Known,
+        things: &[Keepsakes, Food],
+        numbers: &[('a', Any), ('b', Any), ('c', Any)],
+        asks: &[
+            "{name} has {a things}. {He} gives {b} to {other} and then [finds|buys|gets] {c} more. How many {things} does {name} have now?",
+            "There are {a things} in a {box}. {name} takes out {b}, and {other} puts in {c}. How many {things} are in the {box} now?",
+            "{name} had {a things}, sold {b} at {place} and got {c} from {other}. How many {things} does {name} have now?",
+        ],
+        work: &["First there are {a - b = d}.", "Then there are {d + c = e}."],
+    },
+    Template {
+        name: "loss-loss",
+        family: Known,
+        things: &[Keepsakes, Food],
+        numbers: &[('a', Any), ('b', Any), ('c', Any)],
+        asks: &[
+            "{name} has {a things}. {He} gives {b} to {other} and {c} to {third}. How many {things} does {name} have left?",
+            "There were {a things} in the {box}. {name} took {b} and {other} took {c}. How many {things} are left?",
+            "{name} had {a things}. {He} sold {b} in the morning and {c} in the evening. How many {things} are left?",
+        ],
+        work: &["First there are {a - b = d}.", "Then there are {d - c = e}."],
+    },
+    Template {
+        name: "three-people",
+        family: Known,
+        things: &[Keepsakes, Food],
+        numbers: &[('a', Any), ('b', Any), ('c', Any)],
+        asks: &[
+            "{name} has {a things}, {other} has {b} and {third} has {c}. How many {things} do they have [together|in all|altogether]?",
+            "{name}, {other} and {third} bring {things} to school. They bring {a}, {b} and {c}. How many {things} is that in all?",
+            "Three {boxes} hold {a}, {b} and {c things}. How many {things} are in the three {boxes}?",
+        ],
+        work: &["The first two have {a + b = d}.", "All three have {d + c = e}."],
+    },
+    Template {
+        name: "bus",
+        family: Known,
+        things: &[],
+        numbers: &[('a', Any), ('b', Any), ('c', Any)],
+        asks: &[
+            "There are {a} people on a [bus|train]. At the next stop {b} people get off and {c} get on. How many people are on it now?",
+            "A [bus|train] leaves with {a} people. Then {b} people get off and {c} people get on. How many people are on it now?",
+            "{name} counts {a} people on the [bus|train]. When {b} of them have left, {c} others come in. How many people are there now?",
+        ],
+        work: &["When some get off, there are {a - b = d}.", "With the new people there are {d + c = e}."],
+    },
+    Template {
+        name: "groups-loss",
+        family: Known,
+        things: &[Keepsakes, Food],
+        numbers: &[('a', Any), ('n', Few), ('b', Any)],
+        asks: &[
+            "{name} has {n boxes} with {a things} in each. {He} gives {b things} to {other}. How many {things} does {name} have left?",
+            "There are {a things} in each of {n boxes}. {name} takes out {b things}. How many {things} are left?",
+            "{name} fills {n boxes} with {a things} each and sells {b things} at {place}. How many {things} does {he} still have?",
+        ],
+        work: &["All {n boxes} hold {a x n = c}.", "Then there are {c - b = d}."],
+    },
+    Template {
+        name: "groups-gain",
+        family: Known,
+        things: &[Keepsakes, Food],
+        numbers: &[('a', Any), ('n', Few), ('b', Any)],
+        asks: &[
+            "{name} has {n boxes} with {a things} in each and {b} more in {his} pocket. How many {things} does {name} have?",
+            "There are {a things} in each of {n boxes}, and {b things} lie on the table. How many {things} are there in all?",
+            "{name} buys {n boxes} of {things}. Each {box} holds {a things}. {He} already had {b}. How many {things} does {he} have now?",
+        ],
+        work: &["All {n boxes} hold {a x n = c}.", "With the others there are {c + b = d}."],
+    },
+    Template {
+        name: "rows-gone",
+        family: Known,
+        things: &[Plants],
+        numbers: &[('a', Any), ('n', Few), ('b', Any)],
+        asks: &[
+            "{name} plants {n} rows of {a things}. Then {b} of the {things} die in a storm. How many {things} are left?",
+            "A garden has {n} rows with {a things} in each. {name} digs out {b things}. How many {things} still grow there?",
+            "{name} has {n} rows of {a things} and gives {b things} to {other}. How many {things} does {he} keep?",
+        ],
+        work: &["The {n} rows have {a x n = c}.", "Then there are {c - b = d}."],
+    },
+    Template {
+        name: "price-change",
+        family: Known,
+        things: &[Goods],
+        numbers: &[('m', Bill), ('p', Any), ('n', Few)],
+        asks: &[
+            "{name} buys {n things} for ${p} each and pays with a ${m} bill. How many dollars does {he} get back?",
+            "One {thing} costs ${p}. {name} has ${m} and buys {n things}. How many dollars does {he} have left?",
+            "{name} goes to {place} with ${m} and buys {n things} at ${p} each. How many dollars are left?",
+        ],
+        work: &["The price is {p x n = c}.", "The change is {m - c = d}."],
+    },
+    Template {
+        name: "two-prices",
+        family: Known,
+        things: &[Goods],
+        numbers: &[('m', Bill), ('p', Any), ('q', Any)],
+        asks: &[
+            "{name} buys {one thing} for ${p} and {one extra} for ${q}. {He} pays with a ${m} bill. How many dollars does {he} get back?",
+            "{One thing} costs ${p} and {one extra} costs ${q}. {name} has ${m} and buys both. How many dollars are left?",
+            "{name} takes ${m} to {place} and spends ${p} on {one thing} and ${q} on {one extra}. How many dollars are left?",
+        ],
+        work: &["The price is {p + q = c}.", "The change is {m - c = d}."],
+    },
+    Template {
+        name: "price-extra",
+        family: Known,
+        things: &[Goods],
+        numbers: &[('p', Any), ('n', Few), ('q', Any)],
+        asks: &[
+            "{name} buys {n things} for ${p} each and {one extra} for ${q}. How many dollars does {he} spend?",
+            "At {place} {one thing} costs ${p} and {one extra} costs ${q}. How many dollars do {n things} and {one extra} cost?",
+            "{name} pays ${p} for each of {n things} and ${q} for {one extra}. How many dollars is that in all?",
+        ],
+        work: &["The {things} cost {p x n = c}.", "With the {extra} it is {c + q = d}."],
+    },
+    Template {
+        name: "more-together",
+        family: Known,
+        things: &[Keepsakes, Food],
+        numbers: &[('a', Any), ('b', Any)],
+        asks: &[
+            "{name} has {a things}. {other} has {b} more than {name}. How many {things} do they have together?",
+            "{name} finds {a things} and {other} finds {b} more than that. How many {things} do they find in all?",
+            "{other} has {b} more {things} than {name}. {name} has {a}. How many {things} do the two have together?",
+        ],
+        work: &["{other} has more: {a + b = c}.", "Together that is {a + c = d}."],
+    },
+    Template {
+        name: "fewer-together",
+        family: Known,
+        things: &[Keepsakes, Food],
+        numbers: &[('a', Any), ('b', Any)],
+        asks: &[
+            "{name} has {a things}. {other} has {b} fewer than {name}. How many {things} do they have together?",
+            "{name} finds {a things} and {other} finds {b} fewer than that. How many {things} do they find in all?",
+            "{other} has {b} fewer {things} than {name}. {name} has {a}. How many {things} do the two have together?",
+        ],
+        work: &["{other} has fewer: {a - b = c}.", "Together that is {a + c = d}."],
+    },
+    Template {
+        name: "times-together",
+        family: Known,
+        things: &[Keepsakes, Food],
+        numbers: &[('a', Any), ('t', Between(2, 5))],
+        asks: &[
+            "{name} has {a things}. {other} has {t times} as many as {name}. How many {things} do they have together?",
+            "{name} finds {a things} and {other} finds {t times} as many. How many {things} do they find in all?",
+            "{other} has {t times} as many {things} as {name}. {name} has {a}. How many {things} do the two have together?",
+        ],
+        work: &["{other} has {a x t = c}.", "Together that is {a + c = d}."],
+    },
+    Template {
+        name: "pages-left",
+        family: Known,
+        things: &[],
+        numbers: &[('b', Any), ('a', Any), ('n', Few)],
+        asks: &[
+            "{name} reads {a} pages a day for {n} days. {His} book has {b} pages. How many pages are left?",
+            "A book has {b} pages. {name} reads {a} pages every day. How many pages are left after {n} days?",
+        ],
+        work: &["That makes {a x n = c}.", "What remains is {b - c = d}."],
+    },
+    Template {
+        name: "earn-spend",
+        family: Known,
+        things: &[Goods],
+        numbers: &[('a', Any), ('n', Few), ('p', Any)],
+        asks: &[
+            "{name} earns ${a} an hour and works {n} hours. Then {he} buys {one thing} for ${p}. How many dollars are left?",
+            "{name} saves ${a} a week for {n} weeks and spends ${p} of it on {one thing}. How many dollars does {he} have left?",
+            "{name} gets ${a} for every lawn {he} mows. {He} mows {n} lawns and pays ${p} for {one thing}. How many dollars are left?",
+        ],
+        work: &["That makes {a x n = c}.", "Then there are {c - p = d}."],
+    },
+    Template {
+        name: "farm-sale",
+        family: Known,
+        things: &[Animals],
+        numbers: &[('a', Any), ('b', Any), ('c', Any)],
+        asks: &[
+            "A farmer has {a things} and {b extras} and sells {c} of the animals. How many animals are left?",
+            "On {name}'s farm there are {a things} and {b extras}. {name} sells {c} animals. How many animals does {he} keep?",
+        ],
+        work: &["Together that is {a + b = d}.", "Then there are {d - c = e}."],
+    },
+    Template {
+        name: "gain-share",
+        family: Known,
+        things: &[Keepsakes, Food],
+        numbers: &[('a', Any), ('b', Any), ('n', Few)],
+        asks: &[
+            "{name} has {a things} and gets {b} more. {He} shares them equally among {n} friends. How many {things} does each friend get?",
+            "{name} has {a things} and {other} has {b}. They put all of them equally into {n boxes}. How many {things} are in each {box}?",
+        ],
+        work: &["Together that is {a + b = c}.", "Each share is {c / n = d}."],
+    },
+    Template {
+        name: "loss-share",
+        family: Known,
+        things: &[Keepsakes, Food],
+        numbers: &[('a', Any), ('b', Any), ('n', Few)],
+        asks: &[
+            "{name} has {a things}. {He} keeps {b} and shares the rest equally among {n} friends. How many {things} does each friend get?",
+            "Of {a things}, {b} are too old. {name} puts the others equally into {n boxes}. How many {things} are in each {box}?",
+        ],
+        work: &["Then there are {a - b = c}.", "Each share is {c / n = d}."],
+    },
+    Template {
+        name: "unit-rate",
+        family: Known,
+        things: &[Goods],
+        numbers: &[('a', Any), ('n', Few), ('m', Few)],
+        asks: &[
+            "{n things} cost ${a}. How many dollars do {m things} cost at the same price?",
+            "{name} pays ${a} for {n things}. How many dollars must {other} pay for {m things} of the same kind?",
+        ],
+        work: &["One {thing} costs {a / n = c}.", "The price is {c x m = d}."],
+    },
+    Template {
+        name: "discount",
+        family: Known,
+        things: &[Goods],
+        numbers: &[('a', Any), ('p', Percent)],
+        asks: &[
+            "{One thing} costs ${a}. Today it is {p} cheaper. How many dollars does it cost today?",
+            "{name} buys {one thing} that costs ${a} and gets {p} off the price. How many dollars does {he} pay?",
+            "At {place} the price of {one thing} falls by {p}. It was ${a}. How many dollars is it now?",
+        ],
+        work: &["The discount is {p of a = b}.", "The price is {a - b = c}."],
+    },
+    Template {
+        name: "percent-left",
+        family: Known,
+        things: &[Keepsakes, Food],
+        numbers: &[('a', Any), ('p', Percent)],
+        asks: &[
+            "{name} has {a things} and gives {p} of them to {other}. How many {things} does {name} have left?",
+            "Of the {a things} in a {box}, {p} are small and the others are big. How many big {things} are there?",
+            "{name} takes {a things} to {place} and sells {p} of them. How many {things} does {he} take home?",
+        ],
+        work: &["That is {p of a = b}.", "What is left is {a - b = c}."],
+    },
+    Template {
+        name: "fraction-left",
+        family: Known,
+        things: &[Food],
+        numbers: &[('a', Any), ('f', Part)],
+        asks: &[
+            "{name} bakes {a} cookies, and {his} friends eat {f} of them. How many cookies are left?",
+            "There are {a things} in a {box}. {name} takes {f} of them. How many {things} are left in the {box}?",
+            "{name} has {a things} and gives {f} of them to {other}. How many {things} does {name} keep?",
+        ],
+        work: &["That is {f of a = b}.", "What is left is {a - b = c}."],
+    },
+];
