@@ -1,0 +1,148 @@
+//! A run's config: one TOML file with a table for each crate, joined here and checked before anything starts.
+//!
+//! Every key must be known. `${NAME}` in a text stands for an environment variable, so that a config can name a download
+//! without knowing where it lies. `--set` overrides one key.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde::{Deserialize, Serialize};
+
+/// A whole run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// The programmatic teacher. Its traces are the run's first source, and its held-out sets are scored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub synth: Option<data::synth::SynthConfig>,
+    /// Where the traces come from and what is kept of them.
+    pub data: data::DataConfig,
+    /// What the student is.
+    pub model: model::ModelTable,
+    /// How it is trained.
+    pub train: trainer::TrainTable,
+    /// What it is asked in the end.
+    #[serde(default)]
+    pub eval: eval::EvalConfig,
+}
+
+/// Read a config, apply the overrides, check every table.
+pub fn load(path: &Path, overrides: &[String]) -> Result<RunConfig> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read the config {}", path.display()))?;
+    // The file as it stands is read first, because only then do errors know their line.
+    let config: RunConfig = parse(&text, path)?;
+    let config = if overrides.is_empty() && !text.contains("${") { config } else { resolve(&text, path, overrides)? };
+    check(&config).with_context(|| path.display().to_string())?;
+    Ok(config)
+}
+
+fn parse(text: &str, path: &Path) -> Result<RunConfig> {
+    toml::from_str(text).map_err(|error| {
+        let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
+        let place = line.map_or_else(|| path.display().to_string(), |line| format!("{} line {line}", path.display()));
+        anyhow!("{place}: {}", with_nearest(error.message()))
+    })
+}
+
+fn resolve(text: &str, path: &Path, overrides: &[String]) -> Result<RunConfig> {
+    let mut table: toml::Table = text.parse().with_context(|| path.display().to_string())?;
+    for setting in overrides {
+        set(&mut table, setting).with_context(|| format!("--set {setting}"))?;
+    }
+    for (key, value) in &mut table {
+        expand(value).with_context(|| format!("{}: {key}", path.display()))?;
+    }
+    table.try_into().map_err(|error: toml::de::Error| anyhow!("{} with {}: {}", path.display(), overrides.join(" "), with_nearest(error.message())))
+}
+
+fn set(table: &mut toml::Table, setting: &str) -> Result<()> {
+    let Some((key, value)) = setting.split_once('=') else { bail!("a setting has the form KEY=VALUE, as train.steps=100") };
+    // A bare word is a text, so that quotes need not be typed twice for the shell.
+    let value = match format!("value = {value}").parse::<toml::Table>() {
+        Ok(mut parsed) => parsed.remove("value").expect("the key that was just written"),
+        Err(_) => toml::Value::String(value.to_owned()),
+    };
+    let mut parts = key.split('.').peekable();
+    let mut at = table;
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            at.insert(part.to_owned(), value);
+            return Ok(());
+        }
+        let next = at.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        at = next.as_table_mut().ok_or_else(|| anyhow!("{part} is no table"))?;
+    }
+    bail!("the key is empty")
+}
+
+/// Put environment variables in the place of their names.
+fn expand(value: &mut toml::Value) -> Result<()> {
+    match value {
+        toml::Value::String(text) => {
+            while let Some((before, rest)) = text.split_once("${") {
+                let Some((name, after)) = rest.split_once('}') else { bail!("{text:?} has a ${{ without its }}") };
+                let found = std::env::var(name).map_err(|_| anyhow!("{text:?} needs the environment variable {name}, which is not set"))?;
+                *text = format!("{before}{found}{after}");
+            }
+            Ok(())
+        }
+        toml::Value::Array(values) => values.iter_mut().try_for_each(expand),
+        toml::Value::Table(table) => table.iter_mut().try_for_each(|(_, value)| expand(value)),
+        toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) | toml::Value::Datetime(_) => Ok(()),
+    }
+}
+
+fn check(config: &RunConfig) -> Result<()> {
+    if let Some(synth) = &config.synth {
+        synth.check()?;
+    }
+    config.data.check()?;
+    config.model.resolve(config.data.vocab.unwrap_or(1))?;
+    config.train.check()?;
+    config.eval.check()?;
+    Ok(())
+}
+
+/// A message about an unknown key or word, with the nearest of those that it lists.
+fn with_nearest(message: &str) -> String {
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    let Some((found, known)) = quoted.split_first() else { return message.to_owned() };
+    let nearest = known.iter().max_by(|a, b| strsim::jaro_winkler(found, a).total_cmp(&strsim::jaro_winkler(found, b)));
+    match nearest {
+        Some(nearest) if message.starts_with("unknown") => format!("{message}; did you mean `{nearest}`?"),
+        _ => message.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_key_is_named() {
+        let message = with_nearest("unknown field `stpes`, expected one of `rows`, `steps`, `seed`");
+        assert!(message.ends_with("did you mean `steps`?"), "{message}");
+        assert_eq!(with_nearest("expected `,`"), "expected `,`");
+    }
+
+    #[test]
+    fn a_setting_overrides_one_key() {
+        let mut table: toml::Table = "[train]\nsteps = 5\nrate = 0.1".parse().unwrap();
+        for setting in ["train.steps=7", "train.schedule=cosine", "model.scale=\"row\"", "data.sources=[{path='x'}]"] {
+            set(&mut table, setting).unwrap();
+        }
+        assert_eq!(table["train"]["steps"].as_integer(), Some(7));
+        assert_eq!(table["train"]["rate"].as_float(), Some(0.1));
+        assert_eq!(table["train"]["schedule"].as_str(), Some("cosine"));
+        assert_eq!(table["model"]["scale"].as_str(), Some("row"));
+        assert_eq!(table["data"]["sources"][0]["path"].as_str(), Some("x"));
+        assert!(set(&mut table, "train.steps").is_err());
+        assert!(set(&mut table, "train.steps.deep=1").is_err());
+    }
+
+    #[test]
+    fn a_variable_that_is_not_set_is_named() {
+        let mut value = toml::Value::String("${TRISTILL_NO_SUCH_VARIABLE}/x".into());
+        assert!(expand(&mut value).unwrap_err().to_string().contains("TRISTILL_NO_SUCH_VARIABLE"));
+    }
+}
