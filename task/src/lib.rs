@@ -3,6 +3,16 @@
 //! A thing is in this crate if and only if `data` (which verifies traces before they are trained on) and `eval` (which scores
 //! students afterwards) must agree on it. It knows no tokens and no tensors.
 
+mod answer;
+mod error;
+mod mark;
+mod reading;
 mod record;
+mod set;
 
+pub use answer::{Answer, Form, MAX_DIGITS, MAX_EXPONENT, Unverifiable};
+pub use error::Error;
+pub use mark::{GRADER_VERSION, Verdict, mark, mark_readings};
+pub use reading::{Reading, Rule, read};
 pub use record::{Completion, Finish, Problem, Trace};
+pub use set::{BadLine, Fields, MAX_LINE_BYTES, ProblemSet, read_set, strip_calculator_spans};

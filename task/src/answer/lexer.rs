@@ -1,0 +1,405 @@
+//! Cuts a stretch of text into numbers, words and the marks between them, as far as answers need it: LaTeX, Markdown and prose at once.
+//!
+//! Signs are decided here, from what stands before them: after an operand a minus subtracts, elsewhere it is a sign.
+
+use std::ops::Range;
+
+use num_rational::BigRational;
+use num_traits::FromPrimitive;
+
+use super::{Answer, Form, Unverifiable, literal};
+
+/// What a token is.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Kind {
+    Number(Result<Answer, Unverifiable>),
+    /// Letters, and the digits and hyphens that grow on them (`x2`, `well-known`, `COVID-19`).
+    Word,
+    /// A root, π, an unknown command, a foreign numeral: what it touches is an expression.
+    Symbol,
+    /// Joins operands into an expression.
+    Operator,
+    /// An equals sign or an arrow: what follows is the same, worked out.
+    Relation,
+    /// A comparison that is not equality.
+    Inequality,
+    Open,
+    Close,
+    Comma,
+    /// The end of a sentence.
+    Stop,
+    /// Anything else: colons, quotes, emoji.
+    Other,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Token {
+    pub kind: Kind,
+    pub span: Range<usize>,
+    /// Whether anything separates it from the token before.
+    pub spaced: bool,
+    /// Whether it stands in `\text{}` or its kin, where single letters are not variables.
+    pub upright: bool,
+}
+
+/// Words that multiply the number before them.
+const SCALES: [(&str, u64); 5] =
+    [("hundred", 100), ("thousand", 1_000), ("million", 1_000_000), ("billion", 1_000_000_000), ("trillion", 1_000_000_000_000)];
+
+/// LaTeX commands that only dress what they hold, or stand for a space.
+const DRESS: [&str; 26] = [
+    "boxed",
+    "fbox",
+    "displaystyle",
+    "left",
+    "right",
+    "big",
+    "Big",
+    "bigl",
+    "bigr",
+    "quad",
+    "qquad",
+    "mathbf",
+    "mathit",
+    "boldsymbol",
+    "bf",
+    "bm",
+    "pounds",
+    "textdollar",
+    "euro",
+    "texteuro",
+    "checkmark",
+    "blacksquare",
+    "square",
+    "ldots",
+    "dots",
+    "underline",
+];
+/// LaTeX commands that hold prose.
+const UPRIGHT: [&str; 7] = ["text", "mathrm", "textbf", "textit", "mbox", "textrm", "rm"];
+const OPERATORS: [&str; 5] = ["times", "cdot", "div", "pm", "mp"];
+const RELATIONS: [&str; 9] = ["approx", "equiv", "Rightarrow", "rightarrow", "Longrightarrow", "implies", "to", "therefore", "sim"];
+const INEQUALITIES: [&str; 10] = ["le", "leq", "leqslant", "ge", "geq", "geqslant", "lt", "gt", "ne", "neq"];
+
+/// The tokens of `text`. `line_start` says whether it begins a line of prose, where a dash is a list's bullet.
+pub(super) fn tokens(text: &str, line_start: bool) -> Vec<Token> {
+    let mut lexer =
+        Lexer { text, at: 0, spaced: true, line_start, braces: Vec::new(), next_brace_upright: false, angles: 0, tokens: Vec::new() };
+    while lexer.at < text.len() {
+        lexer.step();
+    }
+    lexer.tokens
+}
+
+struct Lexer<'a> {
+    text: &'a str,
+    at: usize,
+    spaced: bool,
+    /// Whether only spaces lie between here and the start of a line of prose.
+    line_start: bool,
+    /// For every open brace, whether it holds prose.
+    braces: Vec<bool>,
+    next_brace_upright: bool,
+    /// Open angle brackets, so that `<<9*2=18>>` is no comparison.
+    angles: usize,
+    tokens: Vec<Token>,
+}
+
+impl Lexer<'_> {
+    fn step(&mut self) {
+        let rest = &self.text[self.at..];
+        let next = rest.chars().next().expect("the position is before the end and on a character");
+        if literal::begins(rest) {
+            return self.number(self.at, false);
+        }
+        match next {
+            '\n' => {
+                self.skip(1);
+                self.line_start = true;
+            }
+            '\\' => self.command(),
+            _ if next.is_whitespace() || matches!(next, '$' | '€' | '£' | '¥' | '₹' | '~' | '`' | '"' | '“' | '”' | '¢' | '°') => {
+                self.skip(next.len_utf8())
+            }
+            '%' => self.push(Kind::Other, 1),
+            '{' => {
+                let upright = self.next_brace_upright || self.upright();
+                self.next_brace_upright = false;
+                self.braces.push(upright);
+                self.skip_glued(1);
+            }
+            '}' => {
+                self.braces.pop();
+                self.skip_glued(1);
+            }
+            '-' | '\u{2212}' | '\u{2013}' => self.minus(next.len_utf8()),
+            '+' if self.after_operand() => self.push(Kind::Operator, 1),
+            '+' => self.skip(1),
+            '*' => self.star(),
+            '_' if self.subscripts() && rest[1..].starts_with(|c: char| c.is_alphanumeric() || c == '{') => self.push(Kind::Operator, 1),
+            '_' => self.skip(1),
+            '^' => self.caret(),
+            '²' | '³' if self.after_unit() => self.skip_glued(next.len_utf8()),
+            '/' if rest[1..].starts_with(|c: char| c.is_alphabetic() || c == '\\') || !self.after_operand() => self.push(Kind::Other, 1),
+            '/' | '÷' | '×' | '·' | '±' | '∓' | '∗' => self.push(Kind::Operator, next.len_utf8()),
+            '=' | '≈' | '≅' | '→' | '⇒' | '∴' => self.push(Kind::Relation, next.len_utf8()),
+            '≤' | '≥' | '≠' => self.push(Kind::Inequality, next.len_utf8()),
+            '<' | '>' => self.angle(next),
+            '√' | '∞' | '∑' | '∫' => self.push(Kind::Symbol, next.len_utf8()),
+            '(' | '[' => self.push(Kind::Open, 1),
+            ')' | ']' => self.push(Kind::Close, 1),
+            ',' | ';' | '，' => self.push(Kind::Comma, next.len_utf8()),
+            '.' | '!' | '?' | '。' => self.push(Kind::Stop, next.len_utf8()),
+            ':' if self.after_number_glued() && rest[1..].starts_with(|c: char| c.is_ascii_digit()) => self.push(Kind::Operator, 1),
+            _ if next.is_alphabetic() => self.word(),
+            _ if next.is_numeric() => self.push(Kind::Symbol, next.len_utf8()),
+            _ => self.push(Kind::Other, next.len_utf8()),
+        }
+    }
+
+    fn upright(&self) -> bool {
+        self.braces.last().copied().unwrap_or(false)
+    }
+
+    fn push(&mut self, kind: Kind, length: usize) {
+        let upright = self.upright();
+        self.tokens.push(Token { kind, span: self.at..self.at + length, spaced: self.spaced, upright });
+        self.at += length;
+        self.spaced = false;
+        self.line_start = false;
+    }
+
+    fn skip(&mut self, length: usize) {
+        self.at += length;
+        self.spaced = true;
+    }
+
+    /// Past a mark that does not separate what stands on its two sides.
+    fn skip_glued(&mut self, length: usize) {
+        self.at += length;
+    }
+
+    /// Reads the number at the position; `start` is where its sign stands.
+    fn number(&mut self, start: usize, negative: bool) {
+        let (read, length) = literal::read(&self.text[self.at..]);
+        let mut read = read;
+        let mut end = self.at + length;
+        if let Some((factor, length)) = scale(&self.text[end..]) {
+            end += length;
+            read = read.map(|answer| match BigRational::from_u64(factor) {
+                Some(factor) => Answer::new(answer.value * factor, answer.form),
+                None => answer,
+            });
+        } else if let Some(length) = percent(&self.text[end..]) {
+            end += length;
+            read = read.map(|answer| Answer::new(answer.value, Form::Percent));
+        }
+        let read = read.map(|answer| if negative { Answer::new(-answer.value, answer.form) } else { answer });
+        self.at = start;
+        self.push(Kind::Number(read), end - start);
+    }
+
+    /// Letters with the digits, hyphens and apostrophes inside.
+    fn word(&mut self) {
+        let rest = &self.text[self.at..];
+        let mut length = 0;
+        let mut characters = rest.char_indices().peekable();
+        while let Some((at, character)) = characters.next() {
+            let joins = character.is_alphanumeric() && !(character.is_numeric() && !character.is_ascii_digit())
+                || (matches!(character, '-' | '\'' | '’' | '_') && at > 1 && characters.peek().is_some_and(|(_, c)| c.is_alphanumeric()));
+            if !joins {
+                break;
+            }
+            length = at + character.len_utf8();
+        }
+        self.push(Kind::Word, length);
+    }
+
+    /// A minus, a hyphen or an en dash.
+    fn minus(&mut self, length: usize) {
+        let rest = &self.text[self.at + length..];
+        let letters = rest.chars().take(2).take_while(|c| c.is_alphabetic()).count();
+        if letters == 2 || rest.starts_with(['-', '>']) {
+            return self.push(Kind::Other, length); // A hyphen, a rule or an arrow.
+        }
+        if self.after_operand() {
+            return self.push(Kind::Operator, length);
+        }
+        let before = self.tokens.last().map(|token| &token.kind);
+        let number = number_behind(rest);
+        let glued_to_word = !self.spaced && matches!(before, Some(Kind::Word));
+        match number {
+            Some((distance, spaced)) if !glued_to_word && (!spaced || self.may_stand_apart()) => {
+                let start = self.at;
+                self.at += length + distance;
+                self.number(start, true);
+            }
+            Some(_) if self.line_start => self.push(Kind::Other, length), // A list's bullet.
+            Some(_) => self.push(Kind::Operator, length),                 // `profit - 5`: a dash or a minus.
+            None => self.push(Kind::Other, length),
+        }
+    }
+
+    /// Whether a minus here, with a space behind it, can only be a sign.
+    fn may_stand_apart(&self) -> bool {
+        let before = self.tokens.last().map(|token| &token.kind);
+        !self.line_start && matches!(before, None | Some(Kind::Relation | Kind::Open | Kind::Comma | Kind::Other))
+    }
+
+    /// Multiplication, a power, or Markdown's emphasis.
+    fn star(&mut self) {
+        let rest = &self.text[self.at..];
+        let stars = rest.bytes().take_while(|byte| *byte == b'*').count();
+        let before_glued = self.at > 0 && self.text[..self.at].ends_with(|c: char| c.is_alphanumeric() || c == ')');
+        let after_glued = rest[stars..].starts_with(|c: char| c.is_alphanumeric() || matches!(c, '(' | '$' | '.' | '\\'));
+        let after_spaced =
+            rest[stars..].trim_start_matches(' ').starts_with(|c: char| c.is_alphanumeric() || matches!(c, '(' | '$' | '.' | '\\'));
+        let multiplies = match stars {
+            1 => after_spaced && (before_glued == after_glued),
+            2 => before_glued && after_glued && self.after_number_glued(),
+            _ => false,
+        };
+        if multiplies && self.after_operand() { self.push(Kind::Operator, stars) } else { self.skip(stars) }
+    }
+
+    /// A power, a degree sign, or the exponent of a unit.
+    fn caret(&mut self) {
+        let rest = &self.text[self.at..];
+        for degree in ["^\\circ", "^{\\circ}", "^ \\circ", "^{ \\circ }", "^°"] {
+            if rest.starts_with(degree) {
+                return self.skip(degree.len());
+            }
+        }
+        for exponent in ["^2", "^3", "^{2}", "^{3}"] {
+            if rest.starts_with(exponent) && self.after_unit() && !rest[exponent.len()..].starts_with(|c: char| c.is_alphanumeric()) {
+                return self.skip_glued(exponent.len());
+            }
+        }
+        self.push(Kind::Operator, 1);
+    }
+
+    fn angle(&mut self, angle: char) {
+        let rest = &self.text[self.at + 1..];
+        if angle == '>' && self.angles > 0 {
+            self.angles -= 1;
+            return self.push(Kind::Other, 1);
+        }
+        let opens = angle == '<' && !rest.starts_with([' ', '=']) && !(self.after_operand() && !self.spaced && !rest.starts_with('/'));
+        if opens {
+            self.angles += 1;
+        }
+        let kind = if opens { Kind::Other } else { Kind::Inequality };
+        self.push(kind, 1);
+    }
+
+    /// A LaTeX command or an escaped character.
+    fn command(&mut self) {
+        let rest = &self.text[self.at + 1..];
+        let name = &rest[..rest.bytes().take_while(u8::is_ascii_alphabetic).count()];
+        let length = 1 + name.len();
+        // `\n` as JSON writes a line end is no LaTeX command, alone or run together with a capital letter.
+        if name == "n" || (name.starts_with('n') && name[1..].starts_with(|c: char| c.is_ascii_uppercase())) {
+            self.skip(2);
+            self.line_start = true;
+            return;
+        }
+        if name.is_empty() {
+            let next = rest.chars().next();
+            return match next {
+                Some('{' | '}') => self.push(Kind::Other, 2),
+                Some('%') => self.push(Kind::Other, 2),
+                Some(character) => self.skip(1 + character.len_utf8()),
+                None => self.skip(1),
+            };
+        }
+        if UPRIGHT.contains(&name) {
+            self.next_brace_upright = true;
+            self.skip(length);
+        } else if DRESS.contains(&name) {
+            self.skip(length);
+        } else if OPERATORS.contains(&name) {
+            self.push(Kind::Operator, length);
+        } else if RELATIONS.contains(&name) {
+            self.push(Kind::Relation, length);
+        } else if INEQUALITIES.contains(&name) {
+            self.push(Kind::Inequality, length);
+        } else if matches!(name, "degree" | "circ") {
+            self.skip(length);
+        } else {
+            self.push(Kind::Symbol, length);
+        }
+    }
+
+    /// Whether what stands before could be subtracted from.
+    fn after_operand(&self) -> bool {
+        let Some(last) = self.tokens.last() else { return false };
+        match &last.kind {
+            Kind::Number(_) | Kind::Symbol | Kind::Close => !self.line_start,
+            Kind::Word => variable(&self.text[last.span.clone()]) && !last.upright,
+            _ => false,
+        }
+    }
+
+    fn after_number_glued(&self) -> bool {
+        !self.spaced && self.tokens.last().is_some_and(|token| matches!(token.kind, Kind::Number(_)))
+    }
+
+    /// Whether an underscore here begins a subscript.
+    fn subscripts(&self) -> bool {
+        !self.spaced && self.after_operand()
+    }
+
+    fn after_unit(&self) -> bool {
+        self.tokens.last().is_some_and(|token| {
+            let word = &self.text[token.span.clone()];
+            token.kind == Kind::Word && (token.upright || !variable(word) || unit_letter(word))
+        })
+    }
+}
+
+/// The distance to a number behind currency signs, braces and spaces, and whether there were spaces.
+fn number_behind(text: &str) -> Option<(usize, bool)> {
+    let (mut at, mut spaced) = (0, false);
+    while !literal::begins(&text[at..]) {
+        let rest = &text[at..];
+        at += match rest.chars().next()? {
+            '\\' if rest.starts_with("\\$") => 2,
+            ' ' => {
+                spaced = true;
+                1
+            }
+            mark @ ('$' | '€' | '£' | '¥' | '₹' | '{') => mark.len_utf8(),
+            _ => return None,
+        };
+    }
+    Some((at, spaced))
+}
+
+/// Whether a word is a letter that stands for an unknown.
+pub(super) fn variable(word: &str) -> bool {
+    let mut characters = word.chars();
+    let single = characters.next().is_some() && characters.next().is_none();
+    (single && !matches!(word, "a" | "A" | "I")) || matches!(word, "pi" | "xy" | "xyz" | "ab" | "abc" | "xz" | "yz" | "bc" | "ac")
+}
+
+/// Whether a single letter, with a space before it, is a unit: metres, grams, seconds, hours, litres, degrees.
+pub(super) fn unit_letter(word: &str) -> bool {
+    matches!(word, "m" | "g" | "s" | "h" | "l" | "L" | "C" | "F")
+}
+
+/// A scale word after a number, and its length with the space before it.
+fn scale(text: &str) -> Option<(u64, usize)> {
+    let rest = text.trim_start_matches(' ');
+    let word = &rest[..rest.bytes().take_while(u8::is_ascii_alphabetic).count()];
+    let (_, factor) = SCALES.iter().find(|(name, _)| name.eq_ignore_ascii_case(word))?;
+    Some((*factor, text.len() - rest.len() + word.len()))
+}
+
+/// The length of a percent sign or word after a number.
+fn percent(text: &str) -> Option<usize> {
+    let rest = text.trim_start_matches([' ', '}', '$']);
+    let sign = ["\\%", "%", "percent", "per cent"]
+        .iter()
+        .find(|sign| rest.get(..sign.len()).is_some_and(|start| start.eq_ignore_ascii_case(sign)))?;
+    Some(text.len() - rest.len() + sign.len()).filter(|_| !rest[sign.len()..].starts_with(char::is_alphabetic))
+}

@@ -1,0 +1,223 @@
+//! From tokens to one answer: when a number stands for itself, and when it is part of something larger that is not worked out.
+
+use std::ops::Range;
+
+use super::lexer::{Kind, Token, tokens, unit_letter, variable};
+use super::{Answer, Unverifiable};
+
+/// How the place where an answer stands was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Strictness {
+    /// A formula: it holds the answer and nothing else.
+    Mathematics,
+    /// The rest of a sentence: reasons may follow.
+    Prose,
+}
+
+type Found = Result<(Answer, Range<usize>), Unverifiable>;
+
+/// Short texts up to this length are tried as one answer before they are searched as prose.
+const MAX_WHOLE_BYTES: usize = 4096;
+/// A line that begins with a number and has no more words than this is an amount, not a sentence.
+const MAX_AMOUNT_WORDS: usize = 8;
+
+/// Words after which a sentence gives reasons, so that an earlier number was the answer.
+const REASONS: [&str; 14] =
+    ["because", "since", "as", "which", "where", "when", "if", "after", "given", "for", "with", "so", "from", "out"];
+/// Words that say what an equals sign says.
+const EQUALS: [&str; 4] = ["is", "are", "equals", "equal"];
+/// Parts that a number may be followed by, as in `2 thirds`.
+const PARTS: [&str; 8] = ["halves", "thirds", "fourths", "fifths", "sixths", "sevenths", "eighths", "tenths"];
+/// Units that come in pairs, as in `2 hours 30 minutes`.
+const PAIRED_UNITS: [&str; 36] = [
+    "h", "hr", "hrs", "hour", "hours", "min", "mins", "minute", "minutes", "s", "sec", "secs", "second", "seconds", "day", "days", "week",
+    "weeks", "month", "months", "year", "years", "foot", "feet", "ft", "inch", "inches", "pound", "pounds", "ounce", "ounces", "dollar",
+    "dollars", "cent", "cents", "euros",
+];
+
+/// The answer in a place that was marked as holding it.
+pub(crate) fn slot_in(text: &str, strictness: Strictness) -> Found {
+    let tokens = tokens(text, false);
+    let mut tokens = tokens.as_slice();
+    if strictness == Strictness::Prose {
+        tokens = first_sentence(tokens);
+        if let Some(first) = first_with_reasons(text, tokens) {
+            return take(tokens, first);
+        }
+    }
+    let tokens = after_relation(text, tokens);
+    let numbers: Vec<usize> = numbers(tokens).take(2).collect();
+    match numbers[..] {
+        [] if tokens.iter().any(|token| matches!(token.kind, Kind::Symbol | Kind::Operator)) => Err(Unverifiable::Expression),
+        [] => Err(Unverifiable::NoNumber),
+        [only] => {
+            stands_alone(text, tokens, only)?;
+            if tokens[only..].iter().any(|token| is_variable(text, token) && !unit_letter(&text[token.span.clone()])) {
+                return Err(Unverifiable::Expression);
+            }
+            let factorial = tokens.get(only + 1).is_some_and(|next| !next.spaced && &text[next.span.clone()] == "!");
+            if strictness == Strictness::Mathematics && factorial {
+                return Err(Unverifiable::Expression);
+            }
+            take(tokens, only)
+        }
+        _ if tokens.iter().any(|token| matches!(token.kind, Kind::Operator | Kind::Symbol)) => Err(Unverifiable::Expression),
+        _ => Err(Unverifiable::SeveralNumbers),
+    }
+}
+
+/// The answer of a text that is one answer from end to end: a formula without prose, or a single amount such as `2 hours`.
+/// `None` where the text is prose and has to be searched.
+pub(crate) fn whole(text: &str) -> Option<Found> {
+    if text.len() > MAX_WHOLE_BYTES {
+        return None;
+    }
+    let tokens = tokens(text, false);
+    let words = tokens.iter().filter(|token| is_prose(text, token)).count();
+    let amount = matches!(tokens.first()?.kind, Kind::Number(_))
+        && words <= MAX_AMOUNT_WORDS
+        && !text.trim_end().contains('\n')
+        && !tokens.iter().any(|token| token.kind == Kind::Relation);
+    let holds_any = tokens.iter().any(|token| matches!(token.kind, Kind::Number(_) | Kind::Symbol));
+    (holds_any && (words == 0 || amount)).then(|| slot_in(text, Strictness::Mathematics))
+}
+
+/// The last number of a text, searched line by line from the end, with its span. What it is a part of decides whether it counts.
+pub(crate) fn last_number(text: &str) -> Option<(Result<Answer, Unverifiable>, Range<usize>)> {
+    let mut end = text.len();
+    loop {
+        let start = text[..end].rfind('\n').map_or(0, |at| at + 1);
+        let line = &text[start..end];
+        let tokens = tokens(line, true);
+        if let Some(last) = numbers(&tokens).last() {
+            let span = tokens[last].span.start + start..tokens[last].span.end + start;
+            let found = stands_alone(line, &tokens, last)
+                .and_then(|()| if is_second_of_pair(line, &tokens, last) { Err(Unverifiable::SeveralNumbers) } else { Ok(()) })
+                .and_then(|()| take(&tokens, last));
+            return Some((found.map(|(answer, _)| answer), span));
+        }
+        if start == 0 {
+            return None;
+        }
+        end = start - 1;
+    }
+}
+
+fn numbers(tokens: &[Token]) -> impl Iterator<Item = usize> {
+    tokens.iter().enumerate().filter(|(_, token)| matches!(token.kind, Kind::Number(_))).map(|(index, _)| index)
+}
+
+fn take(tokens: &[Token], index: usize) -> Found {
+    match &tokens[index].kind {
+        Kind::Number(read) => read.clone().map(|answer| (answer, tokens[index].span.clone())),
+        _ => Err(Unverifiable::NoNumber),
+    }
+}
+
+/// The tokens up to a full stop with something behind it.
+fn first_sentence(tokens: &[Token]) -> &[Token] {
+    let stop = tokens.windows(2).position(|pair| pair[0].kind == Kind::Stop && pair[1].spaced);
+    stop.map_or(tokens, |stop| &tokens[..stop])
+}
+
+/// The first number, if the second is only part of the reasons given for it.
+fn first_with_reasons(text: &str, tokens: &[Token]) -> Option<usize> {
+    let mut numbers = numbers(tokens);
+    let (first, second) = (numbers.next()?, numbers.next()?);
+    stands_alone(text, tokens, first).ok()?;
+    let gap = &tokens[first + 1..second];
+    let reasons = gap.iter().any(|token| match token.kind {
+        Kind::Word => REASONS.contains(&text[token.span.clone()].to_ascii_lowercase().as_str()),
+        Kind::Open => token.spaced,
+        _ => false,
+    });
+    reasons.then_some(first)
+}
+
+/// The tokens after the last equals sign that has a number behind it.
+fn after_relation<'a>(text: &str, tokens: &'a [Token]) -> &'a [Token] {
+    let last_number = numbers(tokens).last().unwrap_or(0);
+    let relation = tokens[..last_number].iter().rposition(|token| {
+        token.kind == Kind::Relation
+            || (token.kind == Kind::Word && EQUALS.contains(&text[token.span.clone()].to_ascii_lowercase().as_str()))
+    });
+    relation.map_or(tokens, |relation| &tokens[relation + 1..])
+}
+
+/// Whether the number at `index` is no part of an expression that is left unworked.
+fn stands_alone(text: &str, tokens: &[Token], index: usize) -> Result<(), Unverifiable> {
+    let number = &tokens[index];
+    if let Some(before) = index.checked_sub(1).map(|index| &tokens[index]) {
+        match before.kind {
+            Kind::Operator | Kind::Symbol | Kind::Inequality => return Err(Unverifiable::Expression),
+            Kind::Close if !number.spaced => return Err(Unverifiable::Expression),
+            Kind::Open if !before.spaced && index >= 2 => {
+                let function = &tokens[index - 2];
+                if matches!(function.kind, Kind::Symbol | Kind::Number(_)) || is_variable(text, function) {
+                    return Err(Unverifiable::Expression);
+                }
+            }
+            Kind::Word if !number.spaced && is_variable(text, before) => return Err(Unverifiable::Expression),
+            Kind::Number(_) => return Err(Unverifiable::SeveralNumbers),
+            _ => {}
+        }
+    }
+    let after = &tokens[index + 1..];
+    let Some(next) = after.first() else { return Ok(()) };
+    match next.kind {
+        Kind::Operator | Kind::Symbol | Kind::Inequality | Kind::Relation => return Err(Unverifiable::Expression),
+        Kind::Open if !next.spaced && after.get(1).is_some_and(|inner| !is_prose(text, inner)) => return Err(Unverifiable::Expression),
+        Kind::Number(_) => return Err(Unverifiable::SeveralNumbers),
+        Kind::Word if next.upright => {}
+        Kind::Word => {
+            let word = &text[next.span.clone()];
+            let unit = if next.spaced { !variable(word) || unit_letter(word) } else { glued_unit(word) };
+            if !unit {
+                return Err(Unverifiable::Expression);
+            }
+        }
+        _ => {}
+    }
+    if adds_a_part(text, after) { Err(Unverifiable::Ambiguous) } else { Ok(()) }
+}
+
+/// `5 and a half`, `2 thirds`.
+fn adds_a_part(text: &str, after: &[Token]) -> bool {
+    let word = |index: usize| after.get(index).filter(|token| token.kind == Kind::Word).map_or("", |token| &text[token.span.clone()]);
+    PARTS.contains(&word(0)) || (word(0) == "and" && matches!(word(2), "half" | "third" | "quarter" | "fourth" | "quarters" | "thirds"))
+}
+
+/// Whether the number is the minutes of `2 hours and 30 minutes`.
+fn is_second_of_pair(text: &str, tokens: &[Token], index: usize) -> bool {
+    let paired = |token: Option<&Token>| token.is_some_and(|token| PAIRED_UNITS.contains(&&text[token.span.clone()]));
+    let joined = index.checked_sub(1).map(|before| match &text[tokens[before].span.clone()] {
+        "and" | "," => before,
+        _ => index,
+    });
+    let Some(unit) = joined.and_then(|end| end.checked_sub(1)) else { return false };
+    let first = unit.checked_sub(1).is_some_and(|first| matches!(tokens[first].kind, Kind::Number(_)));
+    first && paired(tokens.get(unit)) && paired(tokens.get(index + 1))
+}
+
+fn is_variable(text: &str, token: &Token) -> bool {
+    token.kind == Kind::Word && !token.upright && variable(&text[token.span.clone()])
+}
+
+/// Whether a token is a word of prose rather than of a formula.
+fn is_prose(text: &str, token: &Token) -> bool {
+    let word = &text[token.span.clone()];
+    token.kind == Kind::Word
+        && !token.upright
+        && !variable(word)
+        && !unit_letter(word)
+        && !matches!(word, "or" | "and" | "sin" | "cos" | "tan" | "log" | "ln" | "sqrt")
+}
+
+/// Whether letters that touch a number are its unit: a known abbreviation, an ordinal's ending, or a word.
+fn glued_unit(word: &str) -> bool {
+    const SHORT: [&str; 24] = [
+        "km", "cm", "mm", "kg", "mg", "lb", "oz", "ft", "in", "yd", "mi", "hr", "ml", "mL", "kL", "am", "pm", "AM", "PM", "st", "nd", "rd",
+        "th", "ms",
+    ];
+    (word.chars().count() > 2 && !variable(word)) || SHORT.contains(&word)
+}

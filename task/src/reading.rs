@@ -1,0 +1,180 @@
+//! Finds the final answer in what a student or a teacher wrote.
+//!
+//! Reasoning between `<think>` marks never counts. Marks made for machines (`####`, `\boxed{}`, a JSON field) go before phrases, and the
+//! last number of the text is the last resort. Within a rule the last mark wins, because reasoning recites examples first.
+
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use crate::answer::{Answer, Strictness, Unverifiable, closing_brace, last_number, slot_in, whole};
+
+/// What was found as the final answer of a text. Spans are in bytes of that text.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reading {
+    /// An exact number.
+    Number {
+        /// The number.
+        answer: Answer,
+        /// What pointed to it.
+        rule: Rule,
+        /// Where it stands.
+        span: Range<usize>,
+    },
+    /// An answer is given, but it is not an exact number.
+    Unverifiable {
+        /// What keeps it from being one.
+        why: Unverifiable,
+        /// What pointed to it.
+        rule: Rule,
+        /// Where it stands.
+        span: Range<usize>,
+    },
+    /// There is no answer.
+    Absent,
+}
+
+/// What pointed to the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rule {
+    /// `#### 18`.
+    Hashes,
+    /// `\boxed{18}`.
+    Boxed,
+    /// `"answer": "18"`.
+    Json,
+    /// `The answer is 18`, `Answer: 18`, or a line that begins with `A:`.
+    Phrase,
+    /// The text is the answer and nothing else.
+    Whole,
+    /// The last number of the text.
+    LastNumber,
+}
+
+/// Finds the final answer of `text`.
+///
+/// Only what follows the last `</think>` counts; where a `<think>` is still open there is no answer.
+pub fn read(text: &str) -> Reading {
+    let Some(start) = after_thinking(text) else { return Reading::Absent };
+    let spoken = &text[start..];
+    let reading = hashes(spoken).or_else(|| boxed(spoken)).or_else(|| json(spoken)).or_else(|| phrase(spoken)).or_else(|| unmarked(spoken));
+    match reading {
+        Some((rule, Ok((answer, span)))) => Reading::Number { answer, rule, span: span.start + start..span.end + start },
+        Some((rule, Err((why, span)))) => Reading::Unverifiable { why, rule, span: span.start + start..span.end + start },
+        None => Reading::Absent,
+    }
+}
+
+type Found = (Rule, Result<(Answer, Range<usize>), (Unverifiable, Range<usize>)>);
+
+/// Where the text after the reasoning begins; `None` where the reasoning never ends.
+fn after_thinking(text: &str) -> Option<usize> {
+    const END: &str = "</think>";
+    let start = text.rfind(END).map_or(0, |at| at + END.len());
+    (!text[start..].contains("<think>")).then_some(start)
+}
+
+fn slot(text: &str, rule: Rule, span: Range<usize>, strictness: Strictness) -> Found {
+    let found = slot_in(&text[span.clone()], strictness);
+    (rule, found.map(|(answer, at)| (answer, at.start + span.start..at.end + span.start)).map_err(|why| (why, span)))
+}
+
+/// Four hashes, anywhere in a line. A line of words after them is a Markdown heading, unless nothing follows it.
+fn hashes(text: &str) -> Option<Found> {
+    let mut end = text.len();
+    while let Some(at) = text[..end].rfind("####") {
+        let (start, limit) = (at + 4, end);
+        end = text[..at].trim_end_matches('#').len();
+        if end != at {
+            continue; // More than four.
+        }
+        let line = text[start..limit].find('\n').map_or(limit, |length| start + length);
+        let found = slot(text, Rule::Hashes, start..line, Strictness::Mathematics);
+        let is_last = text[line..].trim().is_empty();
+        let heading = match &found.1 {
+            Ok((_, span)) => text[start..span.start].contains(|c: char| c.is_alphabetic()) || numbers_a_heading(&text[span.end..line]),
+            Err(_) => text[start..line].contains(|c: char| c.is_alphabetic()),
+        };
+        if !text[start..line].trim().is_empty() && (is_last || !heading) {
+            return Some(found);
+        }
+    }
+    None
+}
+
+/// `#### 2. Add them up`: a point and words behind the number.
+fn numbers_a_heading(rest: &str) -> bool {
+    rest.strip_prefix(['.', ')', ':']).is_some_and(|rest| rest.contains(char::is_alphabetic))
+}
+
+/// The last `\boxed{}` whose brace is closed.
+fn boxed(text: &str) -> Option<Found> {
+    let mut end = text.len();
+    while let Some(at) = text[..end].rfind("\\boxed") {
+        // A later box that never closes keeps every box around it from closing, so the search stops there.
+        let limit = end;
+        end = at;
+        let open = at + "\\boxed".len();
+        let brace = limit - text[open..limit].trim_start().len();
+        if text[brace..limit].starts_with('{')
+            && let Some(close) = closing_brace(&text[brace..limit])
+        {
+            return Some(slot(text, Rule::Boxed, brace + 1..brace + close, Strictness::Mathematics));
+        }
+    }
+    None
+}
+
+/// The last JSON field called answer, even if the text around it is not valid JSON.
+fn json(text: &str) -> Option<Found> {
+    static FIELD: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#"(?i)"(?:final[_ ]?)?answer"\s*:\s*"#).expect("the pattern is valid"));
+    let start = FIELD.find_iter(text).last()?.end();
+    let rest = &text[start..];
+    if !rest.starts_with('"') {
+        let length = rest.find(['\n', '}']).unwrap_or(rest.len());
+        return Some(slot(text, Rule::Json, start..start + length, Strictness::Mathematics));
+    }
+    let mut strings = serde_json::Deserializer::from_str(rest).into_iter::<String>();
+    match strings.next() {
+        Some(Ok(value)) => {
+            let span = start + 1..start + strings.byte_offset() - 1;
+            let found = slot_in(&value, Strictness::Prose);
+            Some((Rule::Json, found.map(|(answer, _)| (answer, span.clone())).map_err(|why| (why, span))))
+        }
+        // Not closed, or with line ends inside: up to the quote or the line's end.
+        Some(Err(_)) | None => {
+            let length = rest[1..].find(['"', '\n']).unwrap_or(rest.len() - 1);
+            Some(slot(text, Rule::Json, start + 1..start + 1 + length, Strictness::Prose))
+        }
+    }
+}
+
+/// The last phrase that announces an answer and has a number behind it.
+fn phrase(text: &str) -> Option<Found> {
+    static PHRASE: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"(?im)(?:\banswers?\b[*_]*(?:[ \t]+(?:to|for|of)\b[^\n.:=]{0,80}?)?[*_\s]*(?:\bis\b|\bequals\b|\b(?:would|will|should|must) be\b|[:=])[*_\s:]*|^[ \t*]*A:[ \t*]*)")
+            .expect("the pattern is valid")
+    });
+    let phrases: Vec<Range<usize>> = PHRASE.find_iter(text).map(|found| found.range()).collect();
+    let limits = phrases.iter().skip(1).map(|next| next.start).chain([text.len()]);
+    let places: Vec<(usize, usize)> = phrases.iter().map(|phrase| phrase.end).zip(limits).collect();
+    places.into_iter().rev().find_map(|(start, limit)| {
+        let length = text[start..limit].find('\n').unwrap_or(limit - start);
+        let found = slot(text, Rule::Phrase, start..start + length, Strictness::Prose);
+        let negated = text[start..].starts_with("not ");
+        (!negated && !matches!(found.1, Err((Unverifiable::NoNumber, _)))).then_some(found)
+    })
+}
+
+/// A text without any mark.
+fn unmarked(text: &str) -> Option<Found> {
+    let trimmed = text.trim_start_matches(|c: char| c.is_whitespace() || c == '#');
+    let start = text.len() - trimmed.len();
+    let all = start..text.trim_end().len().max(start);
+    if let Some(found) = whole(&text[all.clone()]) {
+        return Some((Rule::Whole, found.map(|(answer, at)| (answer, at.start + start..at.end + start)).map_err(|why| (why, all))));
+    }
+    let (found, span) = last_number(text)?;
+    Some((Rule::LastNumber, found.map(|answer| (answer, span.clone())).map_err(|why| (why, span))))
+}
