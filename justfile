@@ -1,0 +1,38 @@
+# Every command there is. `just` lists them.
+_list:
+    @just --list
+
+# The main job: from traces to a packed, scored student in minutes, with no data from outside
+quickstart:
+    cargo run --release -- distill configs/quickstart.toml
+
+# A harder range, and the same student in full precision for comparison
+proof:
+    cargo run --release -- distill configs/proof.toml
+    cargo run --release -- distill configs/proof.toml --set model.quant=none --run checkpoints/proof-full
+    cargo run --release -- compare checkpoints/proof checkpoints/proof-full
+
+# Real traces: GSM8K and R1; the folder of the downloads is TRISTILL_DATA
+gsm8k:
+    cargo run --release -- distill configs/gsm8k.toml
+
+# What CI runs
+ci:
+    .ci/run
+
+fmt:
+    cargo fmt --all
+
+lint:
+    cargo clippy --release --workspace --all-targets -- -D warnings
+
+test:
+    cargo test --release --workspace
+
+# The crates that change most, without burn and polars
+test-light:
+    cargo test --release -p tristill-model -p tristill-task -p tristill-runtime
+
+# Stock llama.cpp on a packed student; needs Python with PyPI's llama-cpp-python, gguf and numpy
+check-llama-cpp student="checkpoints/proof/student.gguf":
+    python3 benches/llama_cpp_agreement.py {{student}}
