@@ -11,6 +11,8 @@ mod scene;
 mod steps;
 mod teacher;
 mod template;
+#[cfg(test)]
+mod tests;
 mod three_steps;
 mod two_steps;
 mod unseen;

@@ -157,7 +157,7 @@ pub(super) const TEMPLATES: &[Template] = &[
             "The {thing} that {name} likes costs ${a}, but {he} has only ${b}. How many dollars are missing?",
             "{name} has ${b}. {One thing} at {place} costs ${a}. How many more dollars does {name} need for it?",
         ],
-        work: &["{He} needs {a - b = c} more."],
+        work: &["{He} still needs {a - b = c}."],
     },
     Template {
         name: "change",

@@ -104,9 +104,15 @@ impl Lesson {
 }
 
 fn write_set(config: &SynthConfig, set: Set, wanted: usize) -> Result<Vec<Lesson>, Error> {
-    let (name, stream, family) = set.facts();
     let [least, most] = config.steps;
-    let by_steps: Vec<_> = (least..=most).map(|steps| config.templates(family, steps)).filter(|some| !some.is_empty()).collect();
+    let by_steps = (least..=most).map(|steps| config.templates(set.facts().2, steps));
+    let by_steps: Vec<_> = by_steps.filter(|templates| !templates.is_empty()).collect();
+    fill_set(config, set, wanted, &by_steps)
+}
+
+/// Fills a set from groups of templates, each group with the same share of it.
+fn fill_set(config: &SynthConfig, set: Set, wanted: usize, groups: &[Vec<&'static Template>]) -> Result<Vec<Lesson>, Error> {
+    let (name, stream, _) = set.facts();
     let mut draw = Draw::new(config.seed, stream);
     let mut lessons = Vec::new();
     let mut asked = HashSet::new();
@@ -116,7 +122,7 @@ fn write_set(config: &SynthConfig, set: Set, wanted: usize) -> Result<Vec<Lesson
             return Err(Error::Exhausted { set: name, wanted, found: lessons.len() });
         }
         turns += 1;
-        let templates = &by_steps[draw.index(by_steps.len())];
+        let templates = &groups[draw.index(groups.len())];
         let template = draw.pick(templates);
         let mut drawings = (0..DRAWINGS).filter_map(|_| template.solve(&mut draw, config.max_operand));
         let Some(solved) = drawings.find(|solved| set.takes(template, solved)) else {
@@ -145,4 +151,28 @@ fn is_held_out(template: &Template, solved: &Solved) -> bool {
     let mixed = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     (mixed ^ (mixed >> 31)).is_multiple_of(HELD_OUT_ONE_IN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::synth::template::Number;
+
+    static TWO_QUESTIONS: Template = Template {
+        name: "two-questions",
+        family: Family::Unseen,
+        things: &[],
+        numbers: &[('a', Number::Between(3, 4))],
+        asks: &["What is one more than {a}?"],
+        work: &["It is {a + 1 = b}."],
+    };
+
+    #[test]
+    fn running_out_of_questions_is_an_error() {
+        let config = SynthConfig::default();
+        let fill = |wanted| fill_set(&config, Set::Unseen, wanted, &[vec![&TWO_QUESTIONS]]);
+        assert_eq!(fill(2).map(|lessons| lessons.len()).unwrap(), 2);
+        let error = fill(3).err().unwrap().to_string();
+        assert!(error.contains("3 unseen problems: the templates gave only 2 different"), "{error}");
+    }
 }

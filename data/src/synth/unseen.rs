@@ -1,9 +1,9 @@
 //! Templates that training never sees: other wordings, and structures that no known template has (a start or a change to be
-//! found, a product of a sum, a difference of products, averages, perimeters). They ask whether a student can put its steps
+//! found, products of sums and differences, averages, perimeters). They ask whether a student can put its steps
 //! together in a new way.
 
 use super::template::Family::Unseen;
-use super::template::Number::{Any, Few, Part, Percent};
+use super::template::Number::{Any, Between, Few, Part, Percent};
 use super::template::Template;
 use super::words::Things::{Food, Goods, Keepsakes};
 
@@ -53,15 +53,15 @@ pub(super) const TEMPLATES: &[Template] = &[
         work: &["Together that is {a + b = c}.", "All of them get {c x n = d}."],
     },
     Template {
-        name: "start-of-two",
+        name: "loss-in-groups",
         family: Unseen,
         things: &[Keepsakes, Food],
-        numbers: &[('b', Any), ('c', Any), ('a', Any)],
+        numbers: &[('a', Any), ('b', Any), ('n', Few)],
         asks: &[
-            "{name} gave {b things} to {other} and {c} to {third}. Now {he} has {a} left. How many {things} did {name} have at first?",
-            "When {b things} were sold on Monday and {c} on Tuesday, {a} were left. How many {things} were there at first?",
+            "{n boxes} held {a things} each. {name} took {b things} out of every {box}. How many {things} are left in all?",
+            "{n} children get {a things} each, and each of them gives {b} away. How many {things} do the children keep?",
         ],
-        work: &["Together that is {b + c = d}.", "At first there were {d + a = e}."],
+        work: &["In each there are {a - b = c}.", "That makes {c x n = d}."],
     },
     Template {
         name: "perimeter",
@@ -75,15 +75,15 @@ pub(super) const TEMPLATES: &[Template] = &[
         work: &["One long and one wide side are {a + b = c}.", "There are two of each: {c x 2 = d}."],
     },
     Template {
-        name: "still-to-fill",
+        name: "times-more",
         family: Unseen,
         things: &[Keepsakes, Food],
-        numbers: &[('n', Few), ('a', Any), ('b', Any)],
+        numbers: &[('a', Any), ('t', Between(2, 5))],
         asks: &[
-            "{name} wants to give {a things} to each of {n} friends, but has only {b}. How many {things} are missing?",
-            "{n} children each need {a things}. {name} has brought {b} for them. How many more must {he} bring?",
+            "{other} has {t times} as many {things} as {name}, who has {a}. How many more {things} does {other} have than {name}?",
+            "{name} has {a things} and {other} has {t times} as many. How many more does {name} need to have as many as {other}?",
         ],
-        work: &["All of them need {a x n = c}.", "The number still missing is {c - b = d}."],
+        work: &["{other} has {a x t = c}.", "The difference is {c - a = d}."],
     },
     Template {
         name: "average-of-two",
