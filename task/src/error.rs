@@ -1,9 +1,9 @@
-//! What can go wrong with a whole problem set; what is wrong with one of its lines is a [`crate::BadLine`].
+//! What can go wrong with a whole problem set or its prompts; what is wrong with one line of a set is a [`crate::BadLine`].
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why a problem set cannot be used.
+/// Why a problem set cannot be used or asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file cannot be opened.
@@ -55,5 +55,13 @@ pub enum Error {
         bad: usize,
         /// What is wrong with the first.
         first: String,
+    },
+    /// A prompt with examples, and no examples to draw from.
+    #[error("cannot write a prompt with {needed} solved examples: found {found} problems to draw from; name the training set of examples")]
+    Examples {
+        /// How many there are.
+        found: usize,
+        /// How many the prompt has.
+        needed: usize,
     },
 }

@@ -5,14 +5,18 @@
 
 mod answer;
 mod error;
+mod harness;
 mod mark;
+mod prompt;
 mod reading;
 mod record;
 mod set;
 
 pub use answer::{Answer, Form, MAX_DIGITS, MAX_EXPONENT, Unverifiable};
 pub use error::Error;
+pub use harness::{HarnessReading, HarnessTask, INVALID, read_as_harness};
 pub use mark::{GRADER_VERSION, Verdict, mark, mark_readings};
+pub use prompt::{Prompt, PromptContent, PromptStyle, prompts};
 pub use reading::{Reading, Rule, read};
 pub use record::{Completion, Finish, Problem, Trace};
 pub use set::{BadLine, Fields, MAX_LINE_BYTES, ProblemSet, read_set, strip_calculator_spans};
