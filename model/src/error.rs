@@ -18,6 +18,14 @@ pub enum Error {
     /// A packed file whose bytes are not a valid GGUF file, or not a student's.
     #[error("cannot read the packed file: {0}")]
     Packed(String),
+    /// A Hugging Face folder's `config.json` that is not a student's.
+    #[error("cannot read {}: {found}", path.display())]
+    HuggingFace {
+        /// The file.
+        path: PathBuf,
+        /// What was found there, with the key.
+        found: String,
+    },
     /// A tokenizer that cannot be read, trained or stored.
     #[error("tokenizer: {0}")]
     Tokenizer(String),

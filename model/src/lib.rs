@@ -8,6 +8,7 @@ mod chat;
 pub mod config;
 mod error;
 pub mod gguf;
+pub mod hugging_face;
 mod inventory;
 pub mod packed;
 mod pre_tokenizer;
