@@ -1,3 +1,19 @@
 //! Packed student in, completions and score out.
+//!
+//! Two arrows, each a file: [`ask()`] writes `completions.jsonl`, [`score()`] marks it. Marking can be repeated without asking
+//! again. What is asked is always the packed file on the runtime, never the training graph.
 
+mod compare;
+mod completions;
+mod config;
+mod error;
+mod marks;
+mod score;
 pub mod statistics;
+mod text;
+
+pub use compare::{Agreement, Comparison, System, compare};
+pub use completions::{Completions, Head, Journal, read_completions};
+pub use config::{EvalTable, SetTable, Settings};
+pub use error::Error;
+pub use score::{Group, Score, score};

@@ -1,8 +1,8 @@
 //! Statistics equal scipy and statsmodels on the random cases of `fixtures/statistics.json`, which
 //! `benches/statistics_reference.py` wrote.
 
-use tristill_eval::statistics::{mcnemar, minimum_detectable_difference, paired_bootstrap, pass_at_k, standard_error, wilson};
 use serde_json::Value;
+use tristill_eval::statistics::{mcnemar, minimum_detectable_difference, paired_bootstrap, pass_at_k, standard_error, wilson};
 
 fn cases(kind: &str) -> Vec<Vec<Value>> {
     let all: Value = serde_json::from_str(include_str!("fixtures/statistics.json")).unwrap();

@@ -1,0 +1,316 @@
+//! `completions.jsonl`: a head that says what was asked of whom and how, then one completion a line.
+//!
+//! Lines are added in the order in which they come in, each in one write, so that a killed evaluation loses at most the line it was
+//! writing. [`Journal::finish`] puts them into the set's order: the file then does not show when it was interrupted.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use task::{Completion, Problem, Prompt, PromptContent};
+
+use crate::error::file_error;
+use crate::{Error, Settings};
+
+/// The version of the file.
+const VERSION: u32 = 1;
+
+/// The first line of a completions file: what was asked of whom and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Head {
+    /// The version of the file.
+    pub completions: u32,
+    /// The student's name.
+    pub name: String,
+    /// SHA-256 of the packed file, in hex.
+    pub student: String,
+    /// The set's name.
+    pub set: String,
+    /// SHA-256, in hex, of the problems' ids and prompts in their order. Reference answers are left out: marking can be repeated with
+    /// better ones.
+    pub prompts: String,
+    /// How they were asked.
+    #[serde(flatten)]
+    pub settings: Settings,
+}
+
+impl Head {
+    /// The head of a file of this version. `prompts` has one entry per problem.
+    pub fn new(name: &str, student: &str, set: &str, problems: &[Problem], prompts: &[Prompt], settings: Settings) -> Head {
+        let (name, student, set) = (name.to_owned(), student.to_owned(), set.to_owned());
+        Head { completions: VERSION, name, student, set, prompts: prompts_hash(problems, prompts), settings }
+    }
+}
+
+/// What a completions file holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Completions {
+    /// None for a file that others wrote, without a head.
+    pub head: Option<Head>,
+    /// In the file's order.
+    pub completions: Vec<Completion>,
+}
+
+/// Read a completions file, whole or interrupted. A last line without an end is left out, because it was never wholly written.
+pub fn read_completions(path: &Path) -> Result<Completions, Error> {
+    Ok(read(path)?.0)
+}
+
+fn prompts_hash(problems: &[Problem], prompts: &[Prompt]) -> String {
+    let mut hash = Sha256::new();
+    for (problem, prompt) in problems.iter().zip(prompts) {
+        let (kind, text) = match &prompt.content {
+            PromptContent::Chat(text) => ("chat", text),
+            PromptContent::Text(text) => ("text", text),
+        };
+        for part in [problem.id.as_str(), kind, text].into_iter().chain(prompt.stop.iter().map(String::as_str)) {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+    }
+    format!("{:x}", hash.finalize())
+}
+
+/// A completions file that is being written.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+    head: Head,
+    completions: Vec<Completion>,
+}
+
+impl Journal {
+    /// Begin a file, or go on with one that was interrupted.
+    ///
+    /// # Errors
+    /// [`Error::OtherCompletions`] where the file belongs to another student, set or setting; [`Error::Line`] for a line that is not
+    /// of this set.
+    pub fn open(path: &Path, head: Head, problems: &[Problem]) -> Result<Journal, Error> {
+        if !path.try_exists().map_err(file_error("read", path))? {
+            write_whole(path, &head, &[])?;
+        }
+        let (found, whole_bytes) = read(path)?;
+        compare_heads(path, found.head.as_ref(), &head)?;
+        let ids: HashSet<&str> = problems.iter().map(|problem| problem.id.as_str()).collect();
+        let mut seen = HashSet::new();
+        for (completion, line) in found.completions.iter().zip(2..) {
+            let Completion { id, sample, .. } = completion;
+            let line_error = |fault: String| Error::Line { path: path.to_owned(), line, fault };
+            if !ids.contains(id.as_str()) {
+                return Err(line_error(format!("the set {} has no problem {id:?}; remove the line", head.set)));
+            }
+            if *sample >= head.settings.samples {
+                return Err(line_error(format!("found sample {sample} of {}; remove the line", head.settings.samples)));
+            }
+            if !seen.insert((id, sample)) {
+                return Err(line_error(format!("problem {id:?}, sample {sample} stands here a second time; remove the line")));
+            }
+        }
+        let mut file = OpenOptions::new().write(true).open(path).map_err(file_error("write", path))?;
+        // What a killed process left half-written goes.
+        file.set_len(whole_bytes).map_err(file_error("write", path))?;
+        file.seek(SeekFrom::End(0)).map_err(file_error("write", path))?;
+        Ok(Journal { path: path.to_owned(), file, head, completions: found.completions })
+    }
+
+    /// What is there so far.
+    pub fn completions(&self) -> &[Completion] {
+        &self.completions
+    }
+
+    /// Add a completion: in the file when this returns.
+    pub fn add(&mut self, completion: Completion) -> Result<(), Error> {
+        let mut line = serde_json::to_string(&completion).expect("a completion can be written as JSON");
+        line.push('\n');
+        self.file.write_all(line.as_bytes()).map_err(file_error("write", &self.path))?;
+        self.completions.push(completion);
+        Ok(())
+    }
+
+    /// Put the completions into the set's order, in the file too, and give them.
+    pub fn finish(mut self, problems: &[Problem]) -> Result<Vec<Completion>, Error> {
+        let places: HashMap<&str, usize> = problems.iter().enumerate().map(|(place, problem)| (problem.id.as_str(), place)).collect();
+        let place = |completion: &Completion| (places[completion.id.as_str()], completion.sample);
+        if !self.completions.is_sorted_by_key(place) {
+            self.completions.sort_by_key(place);
+            write_whole(&self.path, &self.head, &self.completions)?;
+        }
+        Ok(self.completions)
+    }
+}
+
+/// A whole file: to a temporary name, then renamed.
+fn write_whole(path: &Path, head: &Head, completions: &[Completion]) -> Result<(), Error> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).map_err(file_error("create", folder))?;
+    let write = || -> std::io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        let mut writer = BufWriter::new(file.as_file_mut());
+        serde_json::to_writer(&mut writer, head)?;
+        writer.write_all(b"\n")?;
+        for completion in completions {
+            serde_json::to_writer(&mut writer, completion)?;
+            writer.write_all(b"\n")?;
+        }
+        writer.flush()?;
+        drop(writer);
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().map_err(file_error("write", path))
+}
+
+/// The file's content, and how many bytes its whole lines have.
+fn read(path: &Path) -> Result<(Completions, u64), Error> {
+    let mut reader = BufReader::new(File::open(path).map_err(file_error("read", path))?);
+    let mut found = Completions { head: None, completions: Vec::new() };
+    let (mut whole_bytes, mut line) = (0, Vec::new());
+    for number in 1.. {
+        line.clear();
+        reader.read_until(b'\n', &mut line).map_err(file_error("read", path))?;
+        if line.last() != Some(&b'\n') {
+            break;
+        }
+        let line_error = |fault: String| Error::Line { path: path.to_owned(), line: number, fault };
+        let is_head = number == 1 && serde_json::from_slice::<Value>(&line).is_ok_and(|value| value.get("completions").is_some());
+        if is_head {
+            let head: Head =
+                serde_json::from_slice(&line).map_err(|error| line_error(format!("not a head of version {VERSION}: {error}")))?;
+            if head.completions != VERSION {
+                let fault = format!("the file has version {}, version {VERSION} is known; ask again under another name", head.completions);
+                return Err(line_error(fault));
+            }
+            found.head = Some(head);
+        } else {
+            let completion = serde_json::from_slice(&line).map_err(|error| line_error(format!("not a completion: {error}")))?;
+            found.completions.push(completion);
+        }
+        whole_bytes += line.len() as u64;
+    }
+    Ok((found, whole_bytes))
+}
+
+fn compare_heads(path: &Path, then: Option<&Head>, now: &Head) -> Result<(), Error> {
+    let fields = |head: Option<&Head>| match serde_json::to_value(head) {
+        Ok(Value::Object(fields)) => fields,
+        _ => serde_json::Map::new(),
+    };
+    let (then, now) = (fields(then), fields(Some(now)));
+    match now.iter().find(|(key, value)| then.get(*key) != Some(value)) {
+        None => Ok(()),
+        Some((key, value)) => Err(Error::OtherCompletions {
+            path: path.to_owned(),
+            key: key.clone(),
+            then: then.get(key).map_or_else(|| "not said".to_owned(), Value::to_string),
+            now: value.to_string(),
+        }),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use task::{Finish, PromptStyle};
+
+    pub(crate) fn problems(count: usize) -> Vec<Problem> {
+        let problem =
+            |i: usize| Problem { id: format!("p{i}"), question: format!("What is {i} + 1?"), answer: (i + 1).to_string(), steps: None };
+        (0..count).map(problem).collect()
+    }
+
+    pub(crate) fn said(problem: usize, text: &str) -> Completion {
+        Completion { id: format!("p{problem}"), sample: 0, text: text.into(), finish: Finish::Stop, tokens: text.len() as u32 }
+    }
+
+    pub(crate) fn settings() -> Settings {
+        Settings { prompt: PromptStyle::Chat, max_tokens: 64, samples: 1, temperature: 0.0, top_p: 1.0, seed: 1 }
+    }
+
+    fn head(problems: &[Problem]) -> Head {
+        let prompts = task::prompts(PromptStyle::Chat, problems, &[]).unwrap();
+        Head::new("tiny", "abc", "sums", problems, &prompts, settings())
+    }
+
+    #[test]
+    fn an_interrupted_file_ends_with_the_same_bytes() {
+        let (folder, problems) = (tempfile::tempdir().unwrap(), problems(5));
+        let (whole, stopped) = (folder.path().join("whole.jsonl"), folder.path().join("new/stopped.jsonl"));
+        let mut journal = Journal::open(&whole, head(&problems), &problems).unwrap();
+        (0..5).for_each(|i| journal.add(said(i, "The answer is 3.")).unwrap());
+        journal.finish(&problems).unwrap();
+
+        let mut journal = Journal::open(&stopped, head(&problems), &problems).unwrap();
+        [3, 1].iter().for_each(|i| journal.add(said(*i, "The answer is 3.")).unwrap());
+        drop(journal);
+        let bytes = std::fs::read(&stopped).unwrap();
+        // Killed in the middle of a line, at every place.
+        let torn = serde_json::to_string(&said(0, "The answer is 3.")).unwrap();
+        for length in 0..=torn.len() {
+            std::fs::write(&stopped, [&bytes, &torn.as_bytes()[..length]].concat()).unwrap();
+            let mut journal = Journal::open(&stopped, head(&problems), &problems).unwrap();
+            assert_eq!(journal.completions().len(), 2);
+            [4, 0, 2].iter().for_each(|i| journal.add(said(*i, "The answer is 3.")).unwrap());
+            assert_eq!(journal.finish(&problems).unwrap().len(), 5);
+            assert_eq!(std::fs::read(&whole).unwrap(), std::fs::read(&stopped).unwrap());
+        }
+        // Done already: nothing changes.
+        let journal = Journal::open(&stopped, head(&problems), &problems).unwrap();
+        assert_eq!(journal.completions().len(), 5);
+        journal.finish(&problems).unwrap();
+        assert_eq!(std::fs::read(&whole).unwrap(), std::fs::read(&stopped).unwrap());
+    }
+
+    #[test]
+    fn completions_of_others_are_refused_with_what_differs() {
+        let (folder, problems) = (tempfile::tempdir().unwrap(), problems(3));
+        let path = folder.path().join("completions.jsonl");
+        Journal::open(&path, head(&problems), &problems).unwrap();
+        let other = |change: &dyn Fn(&mut Head)| {
+            let mut head = head(&problems);
+            change(&mut head);
+            Journal::open(&path, head, &problems).unwrap_err().to_string()
+        };
+        assert!(other(&|head| head.student = "def".into()).contains("student was \"abc\" when it was written and is \"def\" now"));
+        assert!(other(&|head| head.settings.max_tokens = 65).contains("max_tokens was 64"));
+        assert!(other(&|head| head.prompts = "0".into()).contains("prompts was"));
+        std::fs::write(&path, "").unwrap();
+        assert!(other(&|_| ()).contains("completions was not said"));
+    }
+
+    #[test]
+    fn bad_lines_are_named_by_their_place() {
+        let (folder, problems) = (tempfile::tempdir().unwrap(), problems(3));
+        let path = folder.path().join("completions.jsonl");
+        Journal::open(&path, head(&problems), &problems).unwrap();
+        let first = std::fs::read_to_string(&path).unwrap();
+        let line = |completion: &Completion| serde_json::to_string(completion).unwrap();
+        let second = Completion { sample: 1, ..said(0, "x") };
+        for (rest, fault) in [
+            ("nonsense\n".to_owned(), "line 2: not a completion"),
+            (format!("{}\n", line(&said(9, "x"))), "line 2: the set sums has no problem \"p9\""),
+            (format!("{0}\n{0}\n", line(&said(1, "x"))), "line 3: problem \"p1\", sample 0 stands here a second time"),
+            (format!("{}\n", line(&second)), "line 2: found sample 1 of 1"),
+        ] {
+            std::fs::write(&path, format!("{first}{rest}")).unwrap();
+            let message = Journal::open(&path, head(&problems), &problems).unwrap_err().to_string();
+            assert!(message.contains(fault), "{message}");
+        }
+        std::fs::write(&path, first.replacen("\"completions\":1", "\"completions\":2", 1)).unwrap();
+        assert!(read_completions(&path).unwrap_err().to_string().contains("has version 2, version 1 is known"));
+    }
+
+    #[test]
+    fn a_file_without_a_head_can_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("teacher.jsonl");
+        std::fs::write(&path, format!("{}\n", serde_json::to_string(&said(0, "1")).unwrap())).unwrap();
+        let found = read_completions(&path).unwrap();
+        assert_eq!((found.head, found.completions.len()), (None, 1));
+    }
+}

@@ -1,0 +1,197 @@
+//! The `[eval]` table: what is asked and how. [`Settings`] is the part that decides the texts; a completions file carries it, so
+//! that texts made in different ways never mix.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use task::PromptStyle;
+
+use crate::Error;
+
+/// The most samples of one problem.
+const MAX_SAMPLES: u32 = 1024;
+/// The most sequences decoded side by side.
+const MAX_SLOTS: usize = 1024;
+
+/// The `[eval]` table of a run's config.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvalTable {
+    /// The problem sets, in the order in which they are asked. Default: none.
+    #[serde(default)]
+    pub sets: Vec<SetTable>,
+    /// How a question becomes a prompt. Default: `chat`.
+    #[serde(default = "chat")]
+    pub prompt: PromptStyle,
+    /// The solved problems that `gsm8k` draws its five examples from: GSM8K's training file. Default: none.
+    #[serde(default)]
+    pub examples: Option<PathBuf>,
+    /// The longest completion, in tokens. Default 512.
+    #[serde(default = "max_tokens")]
+    pub max_tokens: usize,
+    /// Completions of each problem. Default 1.
+    #[serde(default = "samples")]
+    pub samples: u32,
+    /// 0 (the default) always takes the likeliest token.
+    #[serde(default)]
+    pub temperature: f32,
+    /// Sample among the likeliest tokens that hold this much probability. Default 1: among all.
+    #[serde(default = "top_p")]
+    pub top_p: f32,
+    /// Decides the draws. Default 1.
+    #[serde(default = "seed")]
+    pub seed: u64,
+    /// Sequences decoded side by side; changes the speed, never the text. Default 32.
+    #[serde(default = "slots")]
+    pub slots: usize,
+    /// Threads; changes the speed, never the text. Default: one per core.
+    #[serde(default)]
+    pub threads: Option<usize>,
+}
+
+/// One problem set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetTable {
+    /// Names the set's score and its completions file.
+    pub name: String,
+    /// The file: `.jsonl`, `.json`, `.tsv` or `.csv`, also as `.gz`.
+    pub path: PathBuf,
+    /// Which fields hold what. Default: by the names that published sets use.
+    #[serde(default)]
+    pub fields: task::Fields,
+    /// Ask only this many problems, from the first on. Default: all.
+    #[serde(default)]
+    pub limit: Option<usize>,
+}
+
+/// The part of an [`EvalTable`] that decides what a student writes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// How a question becomes a prompt.
+    pub prompt: PromptStyle,
+    /// The longest completion, in tokens.
+    pub max_tokens: usize,
+    /// Completions of each problem.
+    pub samples: u32,
+    /// 0: greedy.
+    pub temperature: f32,
+    /// The share of probability that is sampled from.
+    pub top_p: f32,
+    /// Decides the draws.
+    pub seed: u64,
+}
+
+impl EvalTable {
+    /// The part that decides the texts.
+    pub fn settings(&self) -> Settings {
+        let EvalTable { prompt, max_tokens, samples, temperature, top_p, seed, .. } = *self;
+        Settings { prompt, max_tokens, samples, temperature, top_p, seed }
+    }
+
+    /// Refuse what no evaluation can have, naming key, value and limit.
+    pub fn check(&self) -> Result<(), Error> {
+        let limit = |key: &str, fits: bool, found: String, needed: String| {
+            if fits { Ok(()) } else { Err(Error::Config { key: key.into(), found, needed }) }
+        };
+        limit("max_tokens", self.max_tokens > 0, self.max_tokens.to_string(), "at least 1 is needed".into())?;
+        let needed = format!("1 to {MAX_SAMPLES} are possible");
+        limit("samples", (1..=MAX_SAMPLES).contains(&self.samples), self.samples.to_string(), needed)?;
+        let fits = (0.0..=10.0).contains(&self.temperature);
+        limit("temperature", fits, self.temperature.to_string(), "0 to 10 is possible".into())?;
+        let fits = self.top_p > 0.0 && self.top_p <= 1.0;
+        limit("top_p", fits, self.top_p.to_string(), "more than 0 and at most 1 is possible".into())?;
+        let fits = self.samples == 1 || self.temperature > 0.0;
+        let needed = "which gives one and the same text every time: set eval.temperature above 0, or eval.samples to 1";
+        limit("samples", fits, format!("{} at a temperature of 0", self.samples), needed.into())?;
+        let needed = format!("1 to {MAX_SLOTS} are possible");
+        limit("slots", (1..=MAX_SLOTS).contains(&self.slots), self.slots.to_string(), needed)?;
+        let fits = self.examples.is_some() || !self.prompt.needs_examples();
+        limit("prompt", fits, "gsm8k".into(), "which needs a file to draw examples from: set eval.examples".into())?;
+        limit("threads", self.threads != Some(0), "0".into(), "at least 1 is needed".into())?;
+
+        let mut names = HashSet::new();
+        for (place, set) in self.sets.iter().enumerate() {
+            let key = format!("sets[{place}].name");
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            let fits = !set.name.is_empty() && !set.name.starts_with('.') && set.name.chars().all(plain);
+            let needed = "which cannot name a file: letters, digits, - _ and . are possible";
+            limit(&key, fits, format!("{:?}", set.name), needed.into())?;
+            limit(&key, names.insert(&set.name), format!("{:?}", set.name), "which another set has already".into())?;
+            limit(&format!("sets[{place}].limit"), set.limit != Some(0), "0".into(), "at least 1 is needed".into())?;
+        }
+        Ok(())
+    }
+}
+
+impl SetTable {
+    /// Read the set's file, as far as the limit goes. Lines that are no problem are in `bad`.
+    pub fn read(&self) -> Result<task::ProblemSet, Error> {
+        let mut set = task::read_set(&self.path, &self.fields)?;
+        set.problems.truncate(self.limit.unwrap_or(usize::MAX));
+        Ok(set)
+    }
+}
+
+fn chat() -> PromptStyle {
+    PromptStyle::Chat
+}
+fn max_tokens() -> usize {
+    512
+}
+fn samples() -> u32 {
+    1
+}
+fn top_p() -> f32 {
+    1.0
+}
+fn seed() -> u64 {
+    1
+}
+fn slots() -> usize {
+    32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(text: &str) -> Result<EvalTable, toml::de::Error> {
+        toml::from_str(text)
+    }
+
+    #[test]
+    fn an_empty_table_is_greedy_chat() {
+        let table = table("").unwrap();
+        assert_eq!((table.prompt, table.samples, table.temperature), (PromptStyle::Chat, 1, 0.0));
+        table.check().unwrap();
+    }
+
+    #[test]
+    fn unknown_keys_are_errors() {
+        assert!(table("max_token = 5").unwrap_err().to_string().contains("max_tokens"));
+        assert!(table("[[sets]]\nname = 'a'\npath = 'b'\nlimits = 3").is_err());
+    }
+
+    #[test]
+    fn limits_are_named_with_key_and_value() {
+        for (text, sentence) in [
+            ("max_tokens = 0", "eval.max_tokens is 0, at least 1 is needed"),
+            ("samples = 0", "eval.samples is 0, 1 to 1024 are possible"),
+            ("samples = 4", "eval.samples is 4 at a temperature of 0, which gives one and the same text every time"),
+            ("temperature = -0.5", "eval.temperature is -0.5, 0 to 10 is possible"),
+            ("temperature = nan", "eval.temperature is NaN"),
+            ("top_p = 0.0", "eval.top_p is 0, more than 0"),
+            ("prompt = 'gsm8k'", "eval.prompt is gsm8k, which needs a file"),
+            ("threads = 0", "eval.threads is 0"),
+            ("slots = 2000", "eval.slots is 2000, 1 to 1024 are possible"),
+            ("[[sets]]\nname = 'a/b'\npath = 'x'", "eval.sets[0].name is \"a/b\", which cannot name a file"),
+            ("[[sets]]\nname = 'a'\npath = 'x'\n[[sets]]\nname = 'a'\npath = 'y'", "eval.sets[1].name is \"a\", which another set has"),
+            ("[[sets]]\nname = 'a'\npath = 'x'\nlimit = 0", "eval.sets[0].limit is 0"),
+        ] {
+            let message = table(text).unwrap().check().unwrap_err().to_string();
+            assert!(message.starts_with(sentence), "{message}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The one error of the crate: a sentence that says what was being done, what was found and what was needed.
+
+use std::path::{Path, PathBuf};
+
+/// What can go wrong between a packed student and its score.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting that no evaluation can have.
+    #[error("eval.{key} is {found}, {needed}")]
+    Config {
+        /// The key of the `[eval]` table.
+        key: String,
+        /// The value found there.
+        found: String,
+        /// What would be right.
+        needed: String,
+    },
+    /// A problem set that cannot be read.
+    #[error(transparent)]
+    Set(#[from] task::Error),
+    /// A prompt that cannot be rendered or tokenised.
+    #[error("cannot ask problem {id:?}: {source}")]
+    Prompt {
+        /// The problem.
+        id: String,
+        /// What the template or the tokenizer said.
+        source: model::Error,
+    },
+    /// A student that cannot be run.
+    #[error(transparent)]
+    Student(#[from] runtime::Error),
+    /// A completions file that another student, set or setting wrote.
+    #[error("cannot go on with {}: {key} was {then} when it was written and is {now} now; use that value, remove the file or name another", path.display())]
+    OtherCompletions {
+        /// The file.
+        path: PathBuf,
+        /// The first thing that differs.
+        key: String,
+        /// Its value in the file.
+        then: String,
+        /// Its value now.
+        now: String,
+    },
+    /// A line of a completions file that is none.
+    #[error("{} line {line}: {fault}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// What was found and what was needed.
+        fault: String,
+    },
+    /// Two completions files that share no problem.
+    #[error("cannot compare {first} with {second}: no problem was asked of both")]
+    NothingShared {
+        /// The first system.
+        first: String,
+        /// The second system.
+        second: String,
+    },
+    /// A file that cannot be read or written.
+    #[error("cannot {doing} {}: {source}", path.display())]
+    File {
+        /// `read`, `write`, `create`.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// For `map_err` on a file operation.
+pub(crate) fn file_error(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::File { doing, path, source }
+}
