@@ -1,0 +1,3 @@
+//! The losses, one file each.
+
+pub(crate) mod cross_entropy;

@@ -1,0 +1,69 @@
+//! Causal attention with grouped queries over packed rows: a token sees the tokens of its own document up to itself.
+//!
+//! o_i = sum_j softmax_j(q_i . k_j / sqrt(e)) v_j, arXiv:1706.03762, eq. 1; groups of query heads share a key head,
+//! arXiv:2305.13245. Rotary embedding of queries and keys is part of it.
+
+use std::sync::Arc;
+
+use burn::tensor::{Bool, Device, Tensor, TensorData, activation::softmax};
+
+use super::rotary::Rotary;
+use crate::{device::Path, student::Layout};
+
+/// The heads of an attention layer.
+#[derive(Clone, Debug)]
+pub(crate) struct Heads {
+    /// Query heads, h.
+    pub(crate) heads: usize,
+    /// Key and value heads; divides `heads`.
+    pub(crate) kv_heads: usize,
+    /// Width of one head, e.
+    pub(crate) width: usize,
+    pub(crate) rotary: Rotary,
+}
+
+impl Heads {
+    /// Width of a token's queries, keys and values side by side.
+    pub(crate) fn packed_width(&self) -> usize {
+        (self.heads + 2 * self.kv_heads) * self.width
+    }
+}
+
+/// Attention over `qkv_nw`, each token's queries, keys and values side by side; gives [n, h * e].
+pub(crate) fn attention(path: Path, qkv_nw: Tensor<2>, heads: &Heads, layout: &Arc<Layout>, device: &Device) -> Tensor<2> {
+    match path {
+        Path::Composed | Path::Fused => composed(qkv_nw, heads, layout, device),
+    }
+}
+
+fn composed(qkv_nw: Tensor<2>, heads: &Heads, layout: &Layout, device: &Device) -> Tensor<2> {
+    let (b, t) = (layout.rows, layout.length);
+    let Heads { heads: h, kv_heads: kv, width: e, ref rotary } = *heads;
+    let (n, repeats) = (b * t, h / kv);
+    assert_eq!(qkv_nw.dims(), [n, heads.packed_width()]);
+
+    let part = |from: usize, count: usize| qkv_nw.clone().slice([0..n, from * e..(from + count) * e]).reshape([n, count, e]);
+    let (query, key, value) = (part(0, h), part(h, kv), part(h + kv, kv));
+    let query = rotary.turn(query, &layout.positions, device);
+    let key = rotary.turn(key, &layout.positions, device);
+
+    let by_head = |x: Tensor<3>, count: usize| x.reshape([b, t, count, e]).swap_dims(1, 2);
+    // The query heads that share a key head lie below one another, so that keys need not be repeated.
+    let query = by_head(query, h).reshape([b, kv, repeats * t, e]);
+    let (key, value) = (by_head(key, kv), by_head(value, kv));
+
+    let scores = query.matmul(key.transpose()).div_scalar((e as f32).sqrt()).reshape([b, h, t, t]);
+    let hidden = hidden_b1tt(layout, device).expand([b, h, t, t]);
+    let weights = softmax(scores.mask_fill(hidden, f32::NEG_INFINITY), 3).reshape([b, kv, repeats * t, t]);
+    weights.matmul(value).reshape([b, h, t, e]).swap_dims(1, 2).reshape([n, h * e])
+}
+
+/// True where a token (third dimension) must not see another (fourth).
+fn hidden_b1tt(layout: &Layout, device: &Device) -> Tensor<4, Bool> {
+    let (b, t) = (layout.rows, layout.length);
+    let mut hidden = vec![true; b * t * t];
+    for (n, seen) in hidden.chunks_mut(t).enumerate() {
+        seen[layout.starts[n] as usize..=n % t].fill(false);
+    }
+    Tensor::from_data(TensorData::new(hidden, [b, 1, t, t]), device)
+}

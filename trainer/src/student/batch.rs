@@ -1,0 +1,93 @@
+//! Rows of tokens as a forward pass takes them.
+
+/// Packed rows of equal length; b = rows, t = positions. All lists are row-major, [b, t].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// b.
+    pub rows: usize,
+    /// t.
+    pub length: usize,
+    /// The tokens that go in.
+    pub tokens: Vec<u32>,
+    /// The token to be predicted at each position.
+    pub targets: Vec<u32>,
+    /// Whether the target is supervised.
+    pub keep: Vec<bool>,
+    /// Which document of its row a token belongs to; equal numbers stand together. Attention stays within a document.
+    pub documents: Vec<u32>,
+    /// The token's place in its document, from 0.
+    pub positions: Vec<u32>,
+}
+
+/// Where the tokens of a batch stand.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Layout {
+    /// b.
+    pub(crate) rows: usize,
+    /// t.
+    pub(crate) length: usize,
+    /// The position in its row where a token's document starts, [b, t].
+    pub(crate) starts: Vec<u32>,
+    /// The token's place in its document, [b, t].
+    pub(crate) positions: Vec<u32>,
+}
+
+impl Batch {
+    /// One document, nothing supervised.
+    pub fn document(tokens: &[u32]) -> Batch {
+        let length = tokens.len();
+        Batch {
+            rows: 1,
+            length,
+            tokens: tokens.to_vec(),
+            targets: vec![0; length],
+            keep: vec![false; length],
+            documents: vec![0; length],
+            positions: (0..length as u32).collect(),
+        }
+    }
+
+    /// Where the tokens stand.
+    ///
+    /// # Panics
+    /// If a list has another length than `rows * length`.
+    pub(crate) fn layout(&self) -> Layout {
+        let n = self.rows * self.length;
+        let lengths = [self.tokens.len(), self.targets.len(), self.keep.len(), self.documents.len(), self.positions.len()];
+        assert_eq!(lengths, [n; 5], "the lists of a batch of {} rows of {} tokens", self.rows, self.length);
+        let mut starts = vec![0u32; n];
+        for (starts, documents) in starts.chunks_mut(self.length.max(1)).zip(self.documents.chunks(self.length.max(1))) {
+            for at in 1..documents.len() {
+                starts[at] = if documents[at] == documents[at - 1] { starts[at - 1] } else { at as u32 };
+            }
+        }
+        Layout { rows: self.rows, length: self.length, starts, positions: self.positions.clone() }
+    }
+
+    /// The places of the supervised targets, and the targets there.
+    pub(crate) fn supervised(&self) -> (Vec<u32>, Vec<u32>) {
+        let places: Vec<u32> = (0..self.keep.len() as u32).filter(|at| self.keep[*at as usize]).collect();
+        let targets = places.iter().map(|at| self.targets[*at as usize]).collect();
+        (places, targets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_start_where_the_number_changes() {
+        let batch = Batch {
+            rows: 2,
+            length: 4,
+            tokens: vec![1; 8],
+            targets: (0..8).collect(),
+            keep: vec![false, true, false, true, false, false, false, true],
+            documents: vec![0, 0, 1, 1, 1, 0, 0, 0],
+            positions: vec![0, 1, 0, 1, 0, 0, 1, 2],
+        };
+        assert_eq!(batch.layout().starts, [0, 0, 2, 2, 0, 1, 1, 1]);
+        assert_eq!(batch.supervised(), (vec![1, 3, 7], vec![1, 3, 7]));
+    }
+}

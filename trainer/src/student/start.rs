@@ -1,0 +1,59 @@
+//! The values a student starts from: normal with deviation 0.02, the projections that add to the residual stream divided by
+//! sqrt(2 * layers) as in GPT-2, gains 1, biases 0.
+//!
+//! Each tensor has a random stream of its own, so that its values depend on the seed and its place in the inventory alone.
+
+use model::{ModelConfig, Role, TensorSpec};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+const DEVIATION: f64 = 0.02;
+
+/// First values of the tensor at `place` in the inventory.
+pub(super) fn values(config: &ModelConfig, spec: &TensorSpec, seed: u64, place: usize) -> Vec<f32> {
+    match spec.role {
+        Role::AttentionNorm
+        | Role::QueryNorm
+        | Role::KeyNorm
+        | Role::AttentionSubNorm
+        | Role::FeedForwardNorm
+        | Role::FeedForwardSubNorm
+        | Role::FinalNorm => vec![1.0; spec.len()],
+        Role::QueryBias | Role::KeyBias | Role::ValueBias => vec![0.0; spec.len()],
+        Role::Output | Role::Down => normal(seed, place, spec.len(), DEVIATION / (2.0 * config.layers as f64).sqrt()),
+        Role::Embedding | Role::Head | Role::Query | Role::Key | Role::Value | Role::Gate | Role::Up => {
+            normal(seed, place, spec.len(), DEVIATION)
+        }
+    }
+}
+
+/// Normal values by the Box-Muller transform.
+fn normal(seed: u64, stream: usize, count: usize, deviation: f64) -> Vec<f32> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    random.set_stream(stream as u64);
+    let mut values = Vec::with_capacity(count + 1);
+    while values.len() < count {
+        // 1 - [0, 1) is never 0, whose logarithm is infinite.
+        let radius = deviation * (-2.0 * (1.0 - random.random::<f64>()).ln()).sqrt();
+        let angle = std::f64::consts::TAU * random.random::<f64>();
+        values.extend([(radius * angle.cos()) as f32, (radius * angle.sin()) as f32]);
+    }
+    values.truncate(count);
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_are_normal_and_apart() {
+        let values = normal(7, 3, 40_001, 0.5);
+        let mean = values.iter().map(|x| f64::from(*x)).sum::<f64>() / values.len() as f64;
+        let variance = values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / values.len() as f64;
+        assert!(mean.abs() < 0.01 && (variance - 0.25).abs() < 0.01, "{mean} {variance}");
+        assert_eq!(values, normal(7, 3, 40_001, 0.5));
+        assert_ne!(values[..8], normal(7, 4, 8, 0.5));
+        assert_ne!(values[..8], normal(8, 3, 8, 0.5));
+    }
+}
