@@ -16,38 +16,45 @@ const MAX_SLOTS: usize = 1024;
 
 /// The `[eval]` table of a run's config.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EvalTable {
+#[serde(default, deny_unknown_fields)]
+pub struct EvalConfig {
     /// The problem sets, in the order in which they are asked. Default: none.
-    #[serde(default)]
     pub sets: Vec<SetTable>,
     /// How a question becomes a prompt. Default: `chat`.
-    #[serde(default = "chat")]
     pub prompt: PromptStyle,
     /// The solved problems that `gsm8k` draws its five examples from: GSM8K's training file. Default: none.
-    #[serde(default)]
     pub examples: Option<PathBuf>,
     /// The longest completion, in tokens. Default 512.
-    #[serde(default = "max_tokens")]
     pub max_tokens: usize,
     /// Completions of each problem. Default 1.
-    #[serde(default = "samples")]
     pub samples: u32,
     /// 0 (the default) always takes the likeliest token.
-    #[serde(default)]
     pub temperature: f32,
     /// Sample among the likeliest tokens that hold this much probability. Default 1: among all.
-    #[serde(default = "top_p")]
     pub top_p: f32,
     /// Decides the draws. Default 1.
-    #[serde(default = "seed")]
     pub seed: u64,
     /// Sequences decoded side by side; changes the speed, never the text. Default 32.
-    #[serde(default = "slots")]
     pub slots: usize,
     /// Threads; changes the speed, never the text. Default: one per core.
-    #[serde(default)]
     pub threads: Option<usize>,
+}
+
+impl Default for EvalConfig {
+    fn default() -> EvalConfig {
+        EvalConfig {
+            sets: Vec::new(),
+            prompt: PromptStyle::Chat,
+            examples: None,
+            max_tokens: 512,
+            samples: 1,
+            temperature: 0.0,
+            top_p: 1.0,
+            seed: 1,
+            slots: 32,
+            threads: None,
+        }
+    }
 }
 
 /// One problem set.
@@ -66,7 +73,7 @@ pub struct SetTable {
     pub limit: Option<usize>,
 }
 
-/// The part of an [`EvalTable`] that decides what a student writes.
+/// The part of an [`EvalConfig`] that decides what a student writes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// How a question becomes a prompt.
@@ -83,10 +90,10 @@ pub struct Settings {
     pub seed: u64,
 }
 
-impl EvalTable {
+impl EvalConfig {
     /// The part that decides the texts.
     pub fn settings(&self) -> Settings {
-        let EvalTable { prompt, max_tokens, samples, temperature, top_p, seed, .. } = *self;
+        let EvalConfig { prompt, max_tokens, samples, temperature, top_p, seed, .. } = *self;
         Settings { prompt, max_tokens, samples, temperature, top_p, seed }
     }
 
@@ -134,30 +141,11 @@ impl SetTable {
     }
 }
 
-fn chat() -> PromptStyle {
-    PromptStyle::Chat
-}
-fn max_tokens() -> usize {
-    512
-}
-fn samples() -> u32 {
-    1
-}
-fn top_p() -> f32 {
-    1.0
-}
-fn seed() -> u64 {
-    1
-}
-fn slots() -> usize {
-    32
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn table(text: &str) -> Result<EvalTable, toml::de::Error> {
+    fn table(text: &str) -> Result<EvalConfig, toml::de::Error> {
         toml::from_str(text)
     }
 

@@ -14,6 +14,6 @@ mod text;
 
 pub use compare::{Agreement, Comparison, System, compare};
 pub use completions::{Completions, Head, Journal, read_completions};
-pub use config::{EvalTable, SetTable, Settings};
+pub use config::{EvalConfig, SetTable, Settings};
 pub use error::Error;
 pub use score::{Group, Score, score};
