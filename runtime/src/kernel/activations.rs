@@ -1,0 +1,217 @@
+//! The other side of a multiply: tokens as 8-bit integers with a scale each, as `model::ternary::quantize_activations` makes
+//! them, and the sums that the kernels need because they store a weight as w + 1.
+
+use model::ternary::{ACTIVATION_MAX, GROUP, MIN_ACTIVATION_SCALE};
+
+use super::{Isa, matrix::STEP, vectorise::vectorised};
+
+/// Some tokens' activations, quantised. The same memory serves again and again.
+#[derive(Clone, Debug, Default)]
+pub struct Activations {
+    width: usize,
+    tokens: usize,
+    /// Numbers from one token to the next: `width` up to the next multiple of [`STEP`], the rest zero.
+    stride: usize,
+    codes: Vec<i8>,
+    scales: Vec<f32>,
+    /// For each token, the sum of each [`GROUP`] codes.
+    sums: Vec<i32>,
+}
+
+impl Activations {
+    /// No tokens yet.
+    pub fn new() -> Activations {
+        Activations::default()
+    }
+
+    /// Quantise tokens of `width` numbers each, in place of those that were here.
+    ///
+    /// # Panics
+    /// If the length is not a multiple of `width`.
+    pub fn quantize(&mut self, isa: Isa, activations: &[f32], width: usize) {
+        self.resize(activations.len() / width, width);
+        assert_eq!(activations.len(), self.tokens * width, "{} activations are not tokens of width {width}", activations.len());
+        for (token, activations) in activations.chunks_exact(width).enumerate() {
+            self.set(isa, token, activations);
+        }
+    }
+
+    /// Make room for `tokens` of `width` numbers each, to be filled by [`Activations::set`].
+    pub(crate) fn resize(&mut self, tokens: usize, width: usize) {
+        if self.width != width {
+            self.codes.clear(); // The padding has to be zero.
+        }
+        (self.tokens, self.width, self.stride) = (tokens, width, width.next_multiple_of(STEP));
+        self.codes.resize(tokens * self.stride, 0);
+        self.scales.resize(tokens, 0.0);
+        self.sums.resize(tokens * self.groups(), 0);
+    }
+
+    /// Quantise one token.
+    pub(crate) fn set(&mut self, isa: Isa, token: usize, activations: &[f32]) {
+        let groups = self.groups();
+        let codes = &mut self.codes[token * self.stride..][..self.width];
+        self.scales[token] = quantize_activations(isa, activations, codes);
+        sum_groups(isa, codes, &mut self.sums[token * groups..(token + 1) * groups]);
+    }
+
+    /// Take over codes and scales that were quantised elsewhere; `codes` are row-major, `[tokens, width]`.
+    ///
+    /// # Panics
+    /// If the lengths do not fit together.
+    pub fn from_codes(isa: Isa, codes: &[i8], scales: &[f32], width: usize) -> Activations {
+        assert_eq!(codes.len(), scales.len() * width, "{} codes are not {} tokens of width {width}", codes.len(), scales.len());
+        let mut found = Activations::default();
+        found.resize(scales.len(), width);
+        found.scales.copy_from_slice(scales);
+        let groups = found.groups();
+        for (token, codes) in codes.chunks_exact(width).enumerate() {
+            found.codes[token * found.stride..][..width].copy_from_slice(codes);
+            sum_groups(isa, codes, &mut found.sums[token * groups..(token + 1) * groups]);
+        }
+        found
+    }
+
+    /// How many tokens.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// How many numbers each has.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// One token's codes.
+    pub fn codes(&self, token: usize) -> &[i8] {
+        &self.codes[token * self.stride..][..self.width]
+    }
+
+    /// Each token's scale.
+    pub fn scales(&self) -> &[f32] {
+        &self.scales
+    }
+
+    pub(super) fn padded(&self) -> &[i8] {
+        &self.codes
+    }
+
+    pub(super) fn stride(&self) -> usize {
+        self.stride
+    }
+
+    pub(super) fn sums(&self, token: usize) -> &[i32] {
+        let groups = self.groups();
+        &self.sums[token * groups..(token + 1) * groups]
+    }
+
+    fn groups(&self) -> usize {
+        self.width.div_ceil(GROUP)
+    }
+}
+
+vectorised! {
+    /// `model::ternary::quantize_activations` in vectors: quantise one token, return its scale.
+    pub fn quantize_activations(activations: &[f32], codes: &mut [i8]) -> f32 {
+        let mut lanes = [0.0f32; 16];
+        let (whole, rest) = activations.as_chunks::<16>();
+        for chunk in whole {
+            for (lane, activation) in lanes.iter_mut().zip(chunk) {
+                let size = activation.abs();
+                // Written so that a number that is not one is passed over, as `f32::max` does.
+                *lane = if size > *lane { size } else { *lane };
+            }
+        }
+        let largest = lanes.iter().chain(rest).fold(0.0f32, |largest, x| largest.max(x.abs()));
+        let scale = (largest / f32::from(ACTIVATION_MAX)).max(MIN_ACTIVATION_SCALE);
+        let limit = f32::from(ACTIVATION_MAX);
+        for (code, activation) in codes.iter_mut().zip(activations) {
+            *code = (activation / scale).round_ties_even().clamp(-limit, limit) as i8;
+        }
+        scale
+    }
+}
+
+vectorised! {
+    /// `model::ternary::quantize_span` in vectors: the codes of weights that share `scale`.
+    pub fn quantize_weights(weights: &[f32], scale: half::f16, codes: &mut [i8]) {
+        let scale = scale.to_f32();
+        for (code, weight) in codes.iter_mut().zip(weights) {
+            *code = (weight / scale).round_ties_even().clamp(-1.0, 1.0) as i8;
+        }
+    }
+}
+
+vectorised! {
+    /// The sum of each [`GROUP`] codes; the last may be of fewer.
+    fn sum_groups(codes: &[i8], sums: &mut [i32]) {
+        for (sum, codes) in sums.iter_mut().zip(codes.chunks(GROUP)) {
+            *sum = codes.iter().map(|code| i32::from(*code)).sum();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_isa_quantises_as_the_reference(
+            mut activations in prop::collection::vec(-1e3f32..1e3, 0..300),
+            exponent in -40i32..30,
+            odd in prop::sample::select(vec![0.0, f32::NAN, f32::INFINITY, -0.0, 1e-30]),
+        ) {
+            for activation in &mut activations {
+                *activation *= 2.0f32.powi(exponent);
+            }
+            if let Some(first) = activations.first_mut() {
+                *first += odd;
+            }
+            let mut expected = vec![0; activations.len()];
+            let scale = model::ternary::quantize_activations(&activations, &mut expected);
+            for isa in Isa::supported() {
+                let mut codes = vec![99; activations.len()];
+                prop_assert_eq!(quantize_activations(isa, &activations, &mut codes).to_bits(), scale.to_bits(), "{}", isa);
+                prop_assert_eq!(&codes, &expected, "{}", isa);
+            }
+        }
+
+        #[test]
+        fn every_isa_quantises_weights_as_the_reference(weights in prop::collection::vec(-3.0f32..3.0, 0..100), scale in 1e-5f32..2.0) {
+            let scale = half::f16::from_f32(scale);
+            let mut expected = vec![0; weights.len()];
+            model::ternary::quantize_span(&weights, scale, &mut expected);
+            for isa in Isa::supported() {
+                let mut codes = vec![99; weights.len()];
+                quantize_weights(isa, &weights, scale, &mut codes);
+                prop_assert_eq!(&codes, &expected, "{}", isa);
+            }
+        }
+    }
+
+    #[test]
+    fn halves_round_to_even() {
+        // The largest is 127, so that the scale is 1.
+        let activations: Vec<f32> = (-127..=127).map(|x| x as f32).chain((-126..126).map(|x| x as f32 + 0.5)).collect();
+        let mut expected = vec![0; activations.len()];
+        model::ternary::quantize_activations(&activations, &mut expected);
+        for isa in Isa::supported() {
+            let mut codes = vec![0; activations.len()];
+            assert_eq!(quantize_activations(isa, &activations, &mut codes), 1.0);
+            assert_eq!(codes, expected, "{isa}");
+        }
+    }
+
+    #[test]
+    fn memory_serves_again_for_another_width() {
+        let mut activations = Activations::new();
+        activations.quantize(Isa::SCALAR, &[5.0; 60], 30);
+        activations.quantize(Isa::SCALAR, &[1.0; 21], 7);
+        assert_eq!((activations.tokens(), activations.codes(2)), (3, [127; 7].as_slice()));
+        assert_eq!(activations.sums(1), [7 * 127]);
+        assert!(activations.padded()[7..16].iter().all(|code| *code == 0));
+    }
+}

@@ -1,0 +1,132 @@
+//! The instruction sets that kernels exist for. Holding an [`Isa`] is the proof that this CPU has it.
+
+use std::fmt;
+
+use crate::Error;
+
+/// An instruction set this CPU has. Only [`Isa::supported`] makes one, so holding an `Isa` is the proof that its code may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Isa(pub(super) Kind);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Scalar,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni,
+}
+
+/// The vector registers that plain code may be compiled for.
+#[derive(Clone, Copy)]
+pub(crate) enum Width {
+    Baseline,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Isa {
+    /// The plain kernels, which every CPU runs.
+    pub const SCALAR: Isa = Isa(Kind::Scalar);
+
+    /// What this CPU has, the fastest last.
+    pub fn supported() -> Vec<Isa> {
+        let mut found = vec![Kind::Scalar];
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c");
+            let avx512 = avx2 && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
+            if avx2 {
+                found.push(Kind::Avx2);
+            }
+            if avx2 && is_x86_feature_detected!("avxvnni") {
+                found.push(Kind::AvxVnni);
+            }
+            if avx512 {
+                found.push(Kind::Avx512);
+            }
+            if avx512 && is_x86_feature_detected!("avx512vnni") {
+                found.push(Kind::Avx512Vnni);
+            }
+        }
+        found.into_iter().map(Isa).collect()
+    }
+
+    /// The fastest this CPU has, or the one that the environment variable `TRISTILL_ISA` names.
+    pub fn detect() -> Result<Isa, Error> {
+        match std::env::var_os("TRISTILL_ISA") {
+            Some(name) => Isa::named(&name.to_string_lossy()),
+            None => Ok(Isa::fastest()),
+        }
+    }
+
+    /// The fastest this CPU has.
+    pub fn fastest() -> Isa {
+        Isa::supported().pop().expect("scalar is always supported")
+    }
+
+    /// The one with this name, if this CPU has it.
+    pub fn named(name: &str) -> Result<Isa, Error> {
+        let supported = Isa::supported();
+        supported.iter().copied().find(|isa| isa.name() == name).ok_or_else(|| Error::Isa {
+            name: name.to_owned(),
+            supported: supported.iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    /// The vector registers that plain code may use.
+    pub(crate) fn width(self) -> Width {
+        match self.0 {
+            Kind::Scalar => Width::Baseline,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 | Kind::AvxVnni => Width::Avx2,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 | Kind::Avx512Vnni => Width::Avx512,
+        }
+    }
+
+    /// Its name, as `TRISTILL_ISA` takes it.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Kind::Scalar => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Kind::AvxVnni => "avxvnni",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Vnni => "avx512vnni",
+        }
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_back() {
+        for isa in Isa::supported() {
+            assert_eq!(Isa::named(isa.name()).unwrap(), isa);
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_lists_what_there_is() {
+        let message = Isa::named("mmx").unwrap_err().to_string();
+        assert!(message.contains("\"mmx\"") && message.contains("scalar"), "{message}");
+    }
+}

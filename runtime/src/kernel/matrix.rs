@@ -1,0 +1,166 @@
+//! A ternary matrix laid out for the kernels.
+//!
+//! Sixteen rows make a block. A line of 64 bytes holds sixteen inputs of each of a block's rows: the four bytes of row r are at
+//! 4r, and byte b of them holds the weights of inputs b, 4 + b, 8 + b and 12 + b in bits 0-1, 2-3, 4-5 and 6-7, each as w + 1. So one
+//! 32-bit lane of a vector belongs to one row, four activations are broadcast to all lanes, and nothing is summed across lanes.
+//! The layout is the same for every instruction set.
+
+use half::f16;
+use model::{Scale, Ternary, ternary::GROUP};
+
+/// Rows that share a line.
+pub(super) const ROWS: usize = 16;
+/// Inputs in a line.
+pub(super) const STEP: usize = 16;
+/// The widest matrix. Kernels that do not shift the fourth weight of a byte down add 128 x 127 for every fourth input.
+pub const MAX_COLUMNS: usize = 1 << 19;
+const _: () = assert!((MAX_COLUMNS / 4) as i64 * 2 * 64 * 127 <= i32::MAX as i64);
+
+/// Sixteen inputs of sixteen rows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C, align(64))]
+pub(super) struct Line(pub [u8; 64]);
+
+/// A ternary matrix that a kernel can multiply with.
+#[derive(Clone, Debug)]
+pub struct Matrix {
+    rows: usize,
+    columns: usize,
+    /// Inputs that share a scale within a row: all of them, or [`GROUP`].
+    span: usize,
+    /// `[blocks, lines of a block]`.
+    lines: Vec<Line>,
+    /// `[blocks, groups, ROWS]`; a tensor's one scale stands in every row.
+    scales: Vec<f32>,
+}
+
+impl Matrix {
+    /// Lay a matrix out.
+    pub fn new(ternary: &Ternary) -> Matrix {
+        Matrix::from_codes(&ternary.codes, ternary.rows, ternary.columns, ternary.scale, &ternary.scales)
+    }
+
+    /// Lay out row-major codes, each -1, 0 or 1, with the scales of [`Ternary::scales`].
+    ///
+    /// # Panics
+    /// If the lengths do not fit together, a scale by group has columns that do not divide, or there are more than
+    /// [`MAX_COLUMNS`] columns.
+    pub fn from_codes(codes: &[i8], rows: usize, columns: usize, scale: Scale, scales: &[f16]) -> Matrix {
+        let mut matrix = Matrix { rows: 0, columns: 0, span: 0, lines: Vec::new(), scales: Vec::new() };
+        matrix.set(codes, rows, columns, scale, scales);
+        matrix
+    }
+
+    /// As [`Matrix::from_codes`], into this matrix's memory.
+    pub fn set(&mut self, codes: &[i8], rows: usize, columns: usize, scale: Scale, scales: &[f16]) {
+        assert_eq!(codes.len(), rows * columns, "a {rows} x {columns} matrix has another number of codes");
+        assert!(columns <= MAX_COLUMNS, "a matrix of {columns} columns: the kernels' sums hold at most {MAX_COLUMNS}");
+        assert!(scale != Scale::Group || columns.is_multiple_of(GROUP), "{columns} columns do not divide into groups of {GROUP}");
+        assert_eq!(scales.len(), scale.count(rows, columns), "a {rows} x {columns} matrix has another number of scales");
+        (self.rows, self.columns, self.span) = (rows, columns, scale.span(columns));
+        self.lines.resize(self.blocks() * self.block_lines(), Line([0; 64]));
+        let block_lines = self.block_lines();
+        for (row, codes) in codes.chunks_exact(columns.max(1)).enumerate() {
+            let lines = &mut self.lines[row / ROWS * block_lines..][..block_lines];
+            pack_row(codes, lines, row % ROWS);
+        }
+        let groups = self.groups();
+        self.scales.resize(self.blocks() * groups * ROWS, 0.0);
+        for row in 0..rows {
+            for group in 0..groups {
+                let shared = scales[scale.index(columns, row, group * self.span)];
+                self.scales[(row / ROWS * groups + group) * ROWS + row % ROWS] = shared.to_f32();
+            }
+        }
+    }
+
+    /// Output features.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Input features.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Bytes that a multiply reads.
+    pub fn len_bytes(&self) -> usize {
+        size_of_val(&self.lines[..]) + size_of_val(&self.scales[..])
+    }
+
+    pub(super) fn blocks(&self) -> usize {
+        self.rows.div_ceil(ROWS)
+    }
+
+    /// Lines of one block.
+    pub(super) fn block_lines(&self) -> usize {
+        self.columns.div_ceil(STEP)
+    }
+
+    /// Groups of a row that have a scale of their own.
+    pub(super) fn groups(&self) -> usize {
+        self.columns.div_ceil(self.span.max(1))
+    }
+
+    /// Lines of one group.
+    pub(super) fn group_lines(&self) -> usize {
+        self.span.div_ceil(STEP)
+    }
+
+    pub(super) fn lines(&self) -> &[Line] {
+        &self.lines
+    }
+
+    pub(super) fn scales(&self) -> &[f32] {
+        &self.scales
+    }
+}
+
+/// Put one row's codes into its lane of a block's lines.
+fn pack_row(codes: &[i8], lines: &mut [Line], lane: usize) {
+    let (whole, rest) = codes.as_chunks::<STEP>();
+    let (full, last) = lines.split_at_mut(whole.len());
+    for (line, codes) in full.iter_mut().zip(whole) {
+        line.0[4 * lane..4 * lane + 4].copy_from_slice(&pack_step(codes).to_le_bytes());
+    }
+    if let Some(line) = last.first_mut() {
+        let mut codes = [0; STEP];
+        codes[..rest.len()].copy_from_slice(rest);
+        line.0[4 * lane..4 * lane + 4].copy_from_slice(&pack_step(&codes).to_le_bytes());
+    }
+}
+
+/// Sixteen codes in 32 bits.
+#[inline]
+fn pack_step(codes: &[i8; STEP]) -> u32 {
+    let plane = |first: usize| {
+        let four = u32::from_le_bytes([0, 1, 2, 3].map(|byte| codes[first + byte] as u8));
+        // w + 1 in each byte without a carry into the next: -1 is 3 in two bits, and 3 + 1 is 0 in two bits.
+        ((four & 0x0303_0303) + 0x0101_0101) & 0x0303_0303
+    };
+    plane(0) | plane(4) << 2 | plane(8) << 4 | plane(12) << 6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_weight_is_where_the_layout_says() {
+        let (rows, columns) = (21, 37);
+        let codes: Vec<i8> = (0..rows * columns).map(|i| (i * 7 % 3) as i8 - 1).collect();
+        let scales: Vec<f16> = (0..rows).map(|row| f16::from_f32(row as f32)).collect();
+        let matrix = Matrix::from_codes(&codes, rows, columns, Scale::Row, &scales);
+        for row in 0..rows {
+            for column in 0..columns {
+                let line = matrix.lines[row / ROWS * 3 + column / STEP];
+                let byte = line.0[4 * (row % ROWS) + column % 4];
+                let found = (byte >> (column % STEP / 4 * 2) & 3) as i8 - 1;
+                assert_eq!(found, codes[row * columns + column], "row {row} column {column}");
+            }
+            assert_eq!(matrix.scales[row], row as f32);
+        }
+        assert_eq!(matrix.lines.len(), 6);
+    }
+}

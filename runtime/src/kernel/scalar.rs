@@ -1,0 +1,70 @@
+//! The kernel in plain Rust: what the others must equal, and what runs where there is no better.
+
+use super::tile::Vector;
+
+/// Sixteen lanes, each the four bytes of a row in a line or a row's sum.
+#[derive(Clone, Copy)]
+pub(super) struct Plain([u32; 16]);
+
+impl Vector for Plain {
+    const ROWS: usize = 16;
+    type Sums = Plain;
+
+    #[inline(always)]
+    unsafe fn zero() -> Plain {
+        Plain([0; 16])
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const u8) -> Plain {
+        // SAFETY: the caller has 64 bytes there.
+        let bytes = unsafe { from.cast::<[[u8; 4]; 16]>().read_unaligned() };
+        Plain(bytes.map(u32::from_le_bytes))
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut i32) {
+        // SAFETY: the caller has 16 numbers there.
+        unsafe { to.cast::<[u32; 16]>().write_unaligned(self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch(_from: *const u8) {}
+
+    #[inline(always)]
+    unsafe fn add_line<const M: usize, const N: usize>(sums: &mut [[Plain; N]; M], line: [Plain; M], tokens: *const i8, stride: usize) {
+        for (sums, line) in sums.iter_mut().zip(line) {
+            for (token, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: the caller has sixteen codes of each token there.
+                let codes = unsafe { tokens.add(token * stride).cast::<[i8; 16]>().read() };
+                for (sum, weights) in sums.0.iter_mut().zip(line.0) {
+                    let products = (0..16).map(|input| {
+                        let weight = weights >> (8 * (input % 4) + input / 4 * 2) & 3;
+                        weight as i32 * i32::from(codes[input])
+                    });
+                    *sum = sum.wrapping_add_signed(products.sum());
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn zero_sums() -> Plain {
+        Plain([0; 16])
+    }
+
+    #[inline(always)]
+    unsafe fn add_single<const M: usize>(sums: &mut [Plain; M], line: [Plain; M], token: *const i8) {
+        for (sum, line) in sums.iter_mut().zip(line) {
+            let mut each = [[*sum]];
+            // SAFETY: passed on from the caller.
+            unsafe { Plain::add_line(&mut each, [line], token, 0) };
+            [[*sum]] = each;
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn total(sums: Plain) -> Plain {
+        sums
+    }
+}

@@ -1,0 +1,293 @@
+//! The kernels for x86-64: registers of 256 and 512 bits, each with the dot-product instruction (VNNI) and without.
+//!
+//! No closures around intrinsics, here and in `tile.rs`: a closure does not have the instruction set of the function around it, and
+//! one that is not inlined is a hundred times slower.
+
+use std::arch::x86_64::*;
+
+use super::tile::Vector;
+
+/// The operations that both widths have. A `plane` is one of the four weights that a byte of a line holds.
+///
+/// # Safety
+/// The CPU has the register's instruction set, and [`Register::dot`] VNNI as well.
+pub(super) trait Register: Copy {
+    const ROWS: usize;
+    unsafe fn zero() -> Self;
+    unsafe fn load(from: *const u8) -> Self;
+    unsafe fn store(self, to: *mut i32);
+    /// The same four activations in every lane.
+    unsafe fn splat(four: i32) -> Self;
+    /// Of every byte the bits of the mask.
+    unsafe fn and(self, mask: i8) -> Self;
+    /// The next plane in the lowest bits; bits that cross into another byte are for `and` to take away.
+    unsafe fn shift(self) -> Self;
+    /// Lanes of 32 bits divided by 4, signed.
+    unsafe fn quarter(self) -> Self;
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn add16(self, other: Self) -> Self;
+    /// Unsigned bytes times signed ones, two products added in 16 bits.
+    unsafe fn pairs(self, signed: Self) -> Self;
+    /// Neighbours of 16 bits added in 32.
+    unsafe fn widen(self) -> Self;
+    /// self + the four products of unsigned and signed bytes in each lane.
+    unsafe fn dot(self, unsigned: Self, signed: Self) -> Self;
+}
+
+/// Four activations of a line's sixteen.
+#[inline(always)]
+unsafe fn splat<R: Register>(token: *const i8, plane: usize) -> R {
+    // SAFETY: the caller has sixteen codes there and the register's instruction set.
+    unsafe { R::splat(token.add(4 * plane).cast::<i32>().read_unaligned()) }
+}
+
+/// With VNNI: one instruction for four products.
+#[derive(Clone, Copy)]
+pub(super) struct Vnni<R>(R);
+
+/// Without: the products of a line are added in 16 bits before they are widened.
+#[derive(Clone, Copy)]
+pub(super) struct Maddubs<R>(R);
+
+// A lane of 16 bits holds two products of each of four planes.
+const _: () = assert!(4 * 2 * 2 * 127 <= i16::MAX as i32);
+
+// SAFETY (of every `unsafe` below): these functions have the safety conditions of `Vector` and `Register`, which are those of
+// the intrinsics and pointer reads that they consist of.
+
+impl<R: Register> Vector for Vnni<R> {
+    const ROWS: usize = R::ROWS;
+    /// A sum for each plane: four independent chains of additions, and no shifts in the loop.
+    type Sums = [R; 4];
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        unsafe { Vnni(R::zero()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const u8) -> Self {
+        unsafe { Vnni(R::load(from)) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut i32) {
+        unsafe { self.0.store(to) }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch(from: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_line<const M: usize, const N: usize>(sums: &mut [[Self; N]; M], line: [Self; M], tokens: *const i8, stride: usize) {
+        let mut line = line;
+        for plane in 0..4 {
+            unsafe {
+                let mut weights = [R::zero(); M];
+                for m in 0..M {
+                    weights[m] = line[m].0.and(3);
+                    line[m].0 = line[m].0.shift();
+                }
+                for n in 0..N {
+                    let codes = splat::<R>(tokens.add(n * stride), plane);
+                    for m in 0..M {
+                        sums[m][n].0 = sums[m][n].0.dot(weights[m], codes);
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn zero_sums() -> [R; 4] {
+        unsafe { [R::zero(); 4] }
+    }
+
+    #[inline(always)]
+    unsafe fn add_single<const M: usize>(sums: &mut [[R; 4]; M], line: [Self; M], token: *const i8) {
+        for plane in 0..4 {
+            unsafe {
+                let codes = splat::<R>(token, plane);
+                for m in 0..M {
+                    let weights = line[m].0.and((3u8 << (2 * plane)) as i8);
+                    sums[m][plane] = sums[m][plane].dot(weights, codes);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn total([first, second, third, fourth]: [R; 4]) -> Self {
+        unsafe { Vnni(first.add(second.add(third.add(fourth.quarter()).quarter()).quarter())) }
+    }
+}
+
+impl<R: Register> Vector for Maddubs<R> {
+    const ROWS: usize = R::ROWS;
+    type Sums = Self;
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        unsafe { Maddubs(R::zero()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const u8) -> Self {
+        unsafe { Maddubs(R::load(from)) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut i32) {
+        unsafe { self.0.store(to) }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch(from: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_line<const M: usize, const N: usize>(sums: &mut [[Self; N]; M], line: [Self; M], tokens: *const i8, stride: usize) {
+        for m in 0..M {
+            unsafe {
+                let second = line[m].0.shift();
+                let third = second.shift();
+                let fourth = third.shift();
+                let planes = [line[m].0.and(3), second.and(3), third.and(3), fourth.and(3)];
+                for n in 0..N {
+                    let token = tokens.add(n * stride);
+                    let front = planes[0].pairs(splat(token, 0)).add16(planes[1].pairs(splat(token, 1)));
+                    let back = planes[2].pairs(splat(token, 2)).add16(planes[3].pairs(splat(token, 3)));
+                    sums[m][n].0 = sums[m][n].0.add(front.add16(back).widen());
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn zero_sums() -> Self {
+        unsafe { Self::zero() }
+    }
+
+    #[inline(always)]
+    unsafe fn add_single<const M: usize>(sums: &mut [Self; M], line: [Self; M], token: *const i8) {
+        for m in 0..M {
+            let mut sum = [[sums[m]]];
+            unsafe { Self::add_line(&mut sum, [line[m]], token, 0) };
+            sums[m] = sum[0][0];
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn total(sums: Self) -> Self {
+        sums
+    }
+}
+
+macro_rules! register {
+    ($register:ty, $rows:literal, $zero:ident, $load:ident, $store:ident, $splat32:ident, $splat8:ident, $splat16:ident, $and:ident,
+     $shift16:ident, $shift32:ident, $add:ident, $add16:ident, $pairs:ident, $widen:ident, $dot:ident) => {
+        impl Register for $register {
+            const ROWS: usize = $rows;
+
+            #[inline(always)]
+            unsafe fn zero() -> Self {
+                unsafe { $zero() }
+            }
+
+            #[inline(always)]
+            unsafe fn load(from: *const u8) -> Self {
+                unsafe { $load(from.cast()) }
+            }
+
+            #[inline(always)]
+            unsafe fn store(self, to: *mut i32) {
+                unsafe { $store(to.cast(), self) }
+            }
+
+            #[inline(always)]
+            unsafe fn splat(four: i32) -> Self {
+                unsafe { $splat32(four) }
+            }
+
+            #[inline(always)]
+            unsafe fn and(self, mask: i8) -> Self {
+                unsafe { $and(self, $splat8(mask)) }
+            }
+
+            #[inline(always)]
+            unsafe fn shift(self) -> Self {
+                unsafe { $shift16::<2>(self) }
+            }
+
+            #[inline(always)]
+            unsafe fn quarter(self) -> Self {
+                unsafe { $shift32::<2>(self) }
+            }
+
+            #[inline(always)]
+            unsafe fn add(self, other: Self) -> Self {
+                unsafe { $add(self, other) }
+            }
+
+            #[inline(always)]
+            unsafe fn add16(self, other: Self) -> Self {
+                unsafe { $add16(self, other) }
+            }
+
+            #[inline(always)]
+            unsafe fn pairs(self, signed: Self) -> Self {
+                unsafe { $pairs(self, signed) }
+            }
+
+            #[inline(always)]
+            unsafe fn widen(self) -> Self {
+                unsafe { $widen(self, $splat16(1)) }
+            }
+
+            #[inline(always)]
+            unsafe fn dot(self, unsigned: Self, signed: Self) -> Self {
+                unsafe { $dot(self, unsigned, signed) }
+            }
+        }
+    };
+}
+
+register!(
+    __m256i,
+    8,
+    _mm256_setzero_si256,
+    _mm256_loadu_si256,
+    _mm256_storeu_si256,
+    _mm256_set1_epi32,
+    _mm256_set1_epi8,
+    _mm256_set1_epi16,
+    _mm256_and_si256,
+    _mm256_srli_epi16,
+    _mm256_srai_epi32,
+    _mm256_add_epi32,
+    _mm256_add_epi16,
+    _mm256_maddubs_epi16,
+    _mm256_madd_epi16,
+    _mm256_dpbusd_avx_epi32
+);
+register!(
+    __m512i,
+    16,
+    _mm512_setzero_si512,
+    _mm512_loadu_si512,
+    _mm512_storeu_si512,
+    _mm512_set1_epi32,
+    _mm512_set1_epi8,
+    _mm512_set1_epi16,
+    _mm512_and_si512,
+    _mm512_srli_epi16,
+    _mm512_srai_epi32,
+    _mm512_add_epi32,
+    _mm512_add_epi16,
+    _mm512_maddubs_epi16,
+    _mm512_madd_epi16,
+    _mm512_dpbusd_epi32
+);
