@@ -151,8 +151,9 @@ impl Lexer<'_> {
             ',' | ';' | '，' => self.push(Kind::Comma, next.len_utf8()),
             '.' | '!' | '?' | '。' => self.push(Kind::Stop, next.len_utf8()),
             ':' if self.after_number_glued() && rest[1..].starts_with(|c: char| c.is_ascii_digit()) => self.push(Kind::Operator, 1),
-            _ if next.is_alphabetic() => self.word(),
+            // Before letters, because some numerals are both, such as the Roman ones.
             _ if next.is_numeric() => self.push(Kind::Symbol, next.len_utf8()),
+            _ if next.is_alphabetic() => self.word(),
             _ => self.push(Kind::Other, next.len_utf8()),
         }
     }

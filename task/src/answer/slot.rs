@@ -62,7 +62,7 @@ pub(crate) fn slot_in(text: &str, strictness: Strictness) -> Found {
             take(tokens, only)
         }
         _ if tokens.iter().any(|token| matches!(token.kind, Kind::Operator | Kind::Symbol)) => Err(Unverifiable::Expression),
-        _ => Err(Unverifiable::SeveralNumbers),
+        [first, ..] => stands_alone(text, tokens, first).and(Err(Unverifiable::SeveralNumbers)),
     }
 }
 

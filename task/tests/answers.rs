@@ -1,0 +1,350 @@
+//! The forms an answer comes in, as tables: what is read, by which rule, and what is refused rather than guessed.
+
+use tristill_task::{Answer, Form, MAX_DIGITS, MAX_EXPONENT, Reading, Rule, Unverifiable, Verdict, mark, read};
+
+/// The exact value in lowest terms, as [`Answer`] prints it, or why there is none.
+fn parsed(text: &str) -> Result<String, Unverifiable> {
+    Answer::parse(text).map(|answer| answer.to_string())
+}
+
+#[test]
+fn numbers_are_read_exactly() {
+    let table = [
+        // Integers and separators.
+        ("18", "18"),
+        ("007", "7"),
+        ("-0", "0"),
+        ("+5", "5"),
+        ("1,234", "1234"),
+        ("12,345,678", "12345678"),
+        ("1{,}234", "1234"),
+        ("1\\,234", "1234"),
+        ("10,\\!000", "10000"),
+        ("1\u{202f}234\u{202f}567", "1234567"),
+        ("1\u{a0}234", "1234"),
+        // Decimals.
+        ("18.00", "18"),
+        (".5", "1/2"),
+        ("-.25", "-1/4"),
+        ("1,234.50", "2469/2"),
+        ("18.", "18"),
+        // Signs.
+        ("-7", "-7"),
+        ("\u{2212}7", "-7"),
+        ("\u{2013}7", "-7"),
+        ("- 7", "-7"),
+        ("-$7", "-7"),
+        ("$-7", "-7"),
+        ("-\\$7.50", "-15/2"),
+        // Currency and units.
+        ("$18", "18"),
+        ("\\$18", "18"),
+        ("€1,200", "1200"),
+        ("£3.50", "7/2"),
+        ("$18$", "18"),
+        ("18 dollars", "18"),
+        ("3 hours", "3"),
+        ("20mph", "20"),
+        ("5 cm^2", "5"),
+        ("5\\text{ cm}^2", "5"),
+        ("5 \\text{ m}^{3}", "5"),
+        ("60 km/h", "60"),
+        ("$5/hour", "5"),
+        ("5 m", "5"),
+        ("30^\\circ", "30"),
+        ("30^{\\circ}", "30"),
+        ("30°", "30"),
+        ("9 (apples)", "9"),
+        ("67\"", "67"),
+        ("12 \\text{ inches}", "12"),
+        ("the 5th", "5"),
+        // Percent signs are units.
+        ("50%", "50"),
+        ("50\\%", "50"),
+        ("12.5 percent", "25/2"),
+        // Fractions.
+        ("3/4", "3/4"),
+        ("6/8", "3/4"),
+        ("-3/4", "-3/4"),
+        ("3 / 4", "3/4"),
+        ("1.5/2", "3/4"),
+        ("\\frac{3}{4}", "3/4"),
+        ("\\dfrac{3}{4}", "3/4"),
+        ("\\tfrac34", "3/4"),
+        ("\\frac{-3}{4}", "-3/4"),
+        ("-\\frac{1,000}{3}", "-1000/3"),
+        ("\\frac{\\frac{1}{2}}{2}", "1/4"),
+        ("¾", "3/4"),
+        // Mixed numbers.
+        ("1 3/4", "7/4"),
+        ("-1 3/4", "-7/4"),
+        ("1\\frac{3}{4}", "7/4"),
+        ("1 \\frac34", "7/4"),
+        ("2½", "5/2"),
+        // Powers of ten and scale words.
+        ("1.5e3", "1500"),
+        ("2E-2", "1/50"),
+        ("3 \\times 10^{4}", "30000"),
+        ("3 x 10^4", "30000"),
+        ("2.5 \\cdot 10^{-1}", "1/4"),
+        ("2.5 million", "2500000"),
+        ("$3 thousand", "3000"),
+        // Dressing.
+        ("\\boxed{18}", "18"),
+        ("\\text{18}", "18"),
+        ("\\mathbf{18}", "18"),
+        ("**18**", "18"),
+        ("*18*", "18"),
+        ("\\(18\\)", "18"),
+        ("\\[ 18 \\]", "18"),
+        ("$\\left(18\\right)$", "18"),
+        ("(18)", "18"),
+        ("<203>", "203"),
+        ("`18`", "18"),
+        ("{18}", "18"),
+        // Equations: what stands last has been worked out.
+        ("x = 5", "5"),
+        ("16 - 3 - 4 = 9", "9"),
+        ("9 * 2 = $18", "18"),
+        ("x=-5", "-5"),
+        ("y \\approx 3.5", "7/2"),
+    ];
+    for (text, value) in table {
+        assert_eq!(parsed(text).as_deref(), Ok(value), "{text}");
+    }
+}
+
+#[test]
+fn what_has_no_exact_value_is_refused() {
+    use Unverifiable::{Ambiguous, Expression, NoNumber, SeveralNumbers, TooLong, ZeroDenominator};
+    let table = [
+        ("", NoNumber),
+        ("eighteen", NoNumber),
+        ("C", NoNumber),
+        ("\\text{(B)}", NoNumber),
+        ("2\\pi", Expression),
+        ("2 \\pi", Expression),
+        ("2π", Expression),
+        ("2 pi", Expression),
+        ("\\pi", Expression),
+        ("\\frac{\\pi}{2}", Expression),
+        ("\\sqrt{2}", Expression),
+        ("3\\sqrt{2}", Expression),
+        ("√2", Expression),
+        ("5x", Expression),
+        ("5 x", Expression),
+        ("2ab", Expression),
+        ("x + 3", Expression),
+        ("32 + 0.8x", Expression),
+        ("x^2", Expression),
+        ("2^{10}", Expression),
+        ("10^5", Expression),
+        ("5²", Expression),
+        ("16 - 7", Expression),
+        ("16-7", Expression),
+        ("3 \\times 4", Expression),
+        ("3 * 4", Expression),
+        ("5(3)", Expression),
+        ("f(5)", Expression),
+        ("\\log(5)", Expression),
+        ("5!", Expression),
+        ("\\frac{x}{2}", Expression),
+        ("x > 5", Expression),
+        ("x \\le 5", Expression),
+        ("\\pm 5", Expression),
+        ("5 \\pm 1", Expression),
+        ("5 = x", Expression),
+        ("2:30", Expression),
+        ("3:4", Expression),
+        ("7 \\pmod{9}", Expression),
+        ("3, 4", SeveralNumbers),
+        ("(3, 4)", SeveralNumbers),
+        ("5 or 6", SeveralNumbers),
+        ("2 hours 30 minutes", SeveralNumbers),
+        ("12 345", SeveralNumbers),
+        ("1,23", Ambiguous),
+        ("1,2,3", Ambiguous),
+        ("1,2345", Ambiguous),
+        ("0,123", Ambiguous),
+        ("1234,567", Ambiguous),
+        ("1.234,56", Ambiguous),
+        ("1.234.567", Ambiguous),
+        ("2{,}5", Ambiguous),
+        ("1/2/2024", Ambiguous),
+        ("2 5/3", Ambiguous),
+        ("2\\frac{5}{3}", Ambiguous),
+        ("5 and a half", Ambiguous),
+        ("2 thirds", Ambiguous),
+        ("5/0", ZeroDenominator),
+        ("\\frac{5}{0}", ZeroDenominator),
+        ("1e99999999999", TooLong),
+    ];
+    for (text, why) in table {
+        assert_eq!(parsed(text), Err(why), "{text}");
+    }
+}
+
+#[test]
+fn the_limits_are_where_they_are_said_to_be() {
+    let longest = "9".repeat(MAX_DIGITS);
+    assert_eq!(parsed(&longest).as_deref(), Ok(longest.as_str()));
+    assert_eq!(parsed(&"9".repeat(MAX_DIGITS + 1)), Err(Unverifiable::TooLong));
+    assert_eq!(parsed(&format!("1e{MAX_EXPONENT}")), Ok(format!("1{}", "0".repeat(MAX_EXPONENT as usize))));
+    assert_eq!(parsed(&format!("1e{}", MAX_EXPONENT + 1)), Err(Unverifiable::TooLong));
+    assert_eq!(parsed(&format!("1e-{}", MAX_EXPONENT + 1)), Err(Unverifiable::TooLong));
+}
+
+#[test]
+fn the_form_is_told() {
+    let table = [
+        ("18", Form::Integer),
+        ("18.0", Form::Decimal),
+        ("3/4", Form::Fraction),
+        ("1 3/4", Form::Mixed),
+        ("50%", Form::Percent),
+        ("1e3", Form::Scientific),
+        ("-¾", Form::Fraction),
+    ];
+    for (text, form) in table {
+        assert_eq!(Answer::parse(text).map(|answer| answer.form()), Ok(form), "{text}");
+    }
+}
+
+/// The rule, and the value or the reason.
+fn found(text: &str) -> Option<(Rule, Result<String, Unverifiable>)> {
+    match read(text) {
+        Reading::Number { answer, rule, span } => {
+            assert!(text.get(span.clone()).is_some(), "{text:?}: {span:?} is not a span of it");
+            Some((rule, Ok(answer.to_string())))
+        }
+        Reading::Unverifiable { why, rule, span } => {
+            assert!(text.get(span.clone()).is_some(), "{text:?}: {span:?} is not a span of it");
+            Some((rule, Err(why)))
+        }
+        Reading::Absent => None,
+    }
+}
+
+#[test]
+fn the_final_answer_is_found() {
+    use Rule::{Boxed, Hashes, Json, LastNumber, Phrase, Whole};
+    let table = [
+        // Hashes.
+        ("16 - 7 = 9\n#### 9", Hashes, "9"),
+        ("She has 9.\n####9", Hashes, "9"),
+        ("#### $1,234.50 per day.", Hashes, "2469/2"),
+        ("#### 1\n#### 2", Hashes, "2"),
+        ("#### 18\n\n#### Check\n2 + 2", Hashes, "18"),
+        ("#### 1. Find the eggs\n16\n#### 2. Sell them\n9 * 2 = 18 dollars.\n#### 18", Hashes, "18"),
+        ("#### Final: **18**", Hashes, "18"),
+        ("##### 5\n the answer is 6", Phrase, "6"),
+        // Boxes.
+        ("So \\boxed{3} and \\boxed{\\frac{3}{4}}.", Boxed, "3/4"),
+        ("\\boxed{18 \\text{ dollars}}", Boxed, "18"),
+        ("\\boxed {5}", Boxed, "5"),
+        ("\\boxed{5} and then \\boxed{6", Boxed, "5"),
+        ("$$\\boxed{1{,}234}$$ The answer is 7.", Boxed, "1234"),
+        // JSON.
+        ("{\"reasoning\": \"The answer is 3\", \"answer\": \"18\"}", Json, "18"),
+        ("{\"answer\": 18}", Json, "18"),
+        ("{\"answer\": 18, \"unit\": \"eggs\"}", Json, "18"),
+        ("{\"answer\": \"$1,200\"}", Json, "1200"),
+        ("{\"answer\": \"18", Json, "18"),
+        ("{\"final_answer\": \"\\\\frac{3}{4}\"}", Json, "3/4"),
+        ("{\"answer\": \"\\u00bd\"}", Json, "1/2"),
+        // Phrases.
+        ("The answer is 18.", Phrase, "18"),
+        ("The final answer is: **18**", Phrase, "18"),
+        ("**Final Answer:** 18 dollars", Phrase, "18"),
+        ("### Final Answer:\n18", Phrase, "18"),
+        ("ANSWER: $18.50.", Phrase, "37/2"),
+        ("The answer is 18 because 9 * 2 = 18 and 7 is left.", Phrase, "18"),
+        ("The answer is 9 * 2 = 18.", Phrase, "18"),
+        ("The answer to the question is 18. There were 16 eggs.", Phrase, "18"),
+        ("Therefore, the answer is <203>.", Phrase, "203"),
+        ("The answer is 5. No, the answer is 6.", Phrase, "6"),
+        ("Half of 4 is 2.\nA: 2", Phrase, "2"),
+        ("Q: how many?\nA: 2 + 2 = 4", Phrase, "4"),
+        // A text that is the answer.
+        ("18", Whole, "18"),
+        ("# 18", Whole, "18"),
+        (" -18\n", Whole, "-18"),
+        ("1 3/4", Whole, "7/4"),
+        ("18 dollars", Whole, "18"),
+        ("$x = 5$", Whole, "5"),
+        // The last number.
+        ("She sells 9 eggs and makes $18 a day.", LastNumber, "18"),
+        ("I have 3 apples.\n\nSo do you, twice.", LastNumber, "3"),
+        ("- 5 apples\n- 6 pears\nIn total:\n- 11 fruits", LastNumber, "11"),
+        ("The temperature fell to -5 degrees.", LastNumber, "-5"),
+        ("He got 16 - 7 = <<16-7=9>>9 eggs left", LastNumber, "9"),
+        ("The answer is obvious. There are 12 of them.", LastNumber, "12"),
+        ("They are 1 3/4 cups in all", LastNumber, "7/4"),
+        ("Only 42... I think", LastNumber, "42"),
+        ("GPT-4 says it is 7", LastNumber, "7"),
+        ("He has 7 of type H2O", LastNumber, "7"),
+        // Reasoning does not count.
+        ("<think>\nThe answer is 3\n</think>\nIt is 4 apples.", LastNumber, "4"),
+        ("#### 3 </think> 4", Whole, "4"),
+    ];
+    for (text, rule, value) in table {
+        assert_eq!(found(text), Some((rule, Ok(value.to_owned()))), "{text:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_is_no_number_is_not_guessed_from_its_surroundings() {
+    use Rule::{Boxed, Hashes, Json, LastNumber, Phrase, Whole};
+    use Unverifiable::{Ambiguous, Expression, NoNumber, SeveralNumbers};
+    let table = [
+        ("5 > 3\n#### yes", Hashes, NoNumber),
+        ("r = 1\n\\boxed{2\\pi}", Boxed, Expression),
+        ("There are 4. \\boxed{\\text{blue}}", Boxed, NoNumber),
+        ("{\"answer\": \"27 selfies and 18 portraits\"}", Json, SeveralNumbers),
+        ("The answer is 3 hours and 20 minutes.", Phrase, SeveralNumbers),
+        ("The answer is 5 + 3", Phrase, Expression),
+        ("The answer is 5x.", Phrase, Expression),
+        ("2\\pi", Whole, Expression),
+        ("(3, 4)", Whole, SeveralNumbers),
+        ("2 hours 30 minutes", Whole, SeveralNumbers),
+        ("It costs 10 + 5", LastNumber, Expression),
+        ("The area of the circle is 9π", LastNumber, Expression),
+        ("It takes 2 hours and 30 minutes.", LastNumber, SeveralNumbers),
+        ("It takes 2 and a half hours, so 2 and a half", LastNumber, Ambiguous),
+    ];
+    for (text, rule, why) in table {
+        assert_eq!(found(text), Some((rule, Err(why))), "{text:?}");
+    }
+}
+
+#[test]
+fn there_may_be_no_answer() {
+    for text in ["", " \n", "I do not know.", "<think>\nIt is 5", "<think>a</think>5<think>6", "<think>5</think>", "####", "x"] {
+        assert_eq!(found(text), None, "{text:?}");
+    }
+}
+
+#[test]
+fn marks() {
+    use Verdict::{NoAnswer, Right, Unverifiable, Wrong};
+    let table = [
+        ("#### 18", "x\n#### 18", Right),
+        ("The answer is $18.00.", "18", Right),
+        ("\\boxed{\\frac{1}{2}}", "0.5", Right),
+        ("0.333", "1/3", Wrong),
+        ("0.3333333333333333333333333333333", "1/3", Wrong),
+        ("50%", "50", Right),
+        ("50%", "0.5", Wrong),
+        ("1,234,567,890,123,456,789,012", "1234567890123456789013", Wrong),
+        ("0.1", "0.1000000000000000055511151231257827", Wrong),
+        ("nothing", "18", NoAnswer),
+        ("<think>18", "18", NoAnswer),
+        ("\\boxed{2\\pi}", "6", Unverifiable),
+        ("6", "\\boxed{2\\pi}", Unverifiable),
+        ("nothing", "\\boxed{2\\pi}", Unverifiable),
+        ("", "", Unverifiable),
+    ];
+    for (completion, reference, verdict) in table {
+        assert_eq!(mark(completion, reference), verdict, "{completion:?} against {reference:?}");
+    }
+}
