@@ -74,6 +74,7 @@ fn every_chain_of_thought_is_true_and_ends_in_the_answer() {
             let results: Vec<i64> = trace.reasoning.lines().map(|line| line_result(line, &trace)).collect();
             assert_eq!(results.last(), Some(&reference), "{trace:?}");
             assert_eq!(trace.answer, format!("The answer is {reference}."));
+            assert_eq!(task::mark(&trace.completion(), &reference.to_string()), task::Verdict::Right, "{trace:?}");
             assert!(results.iter().all(|result| (1..=9_999).contains(result)), "{trace:?}");
             only_uses_known_numbers(&trace, &results);
         }
