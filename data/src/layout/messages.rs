@@ -1,0 +1,128 @@
+//! `messages` and ShareGPT's `conversations`: turns with a role and a content. A trace is one exchange, so that a row must hold
+//! one question and one reply, with at most a system prompt before them; a longer conversation is dropped and named, because
+//! taking its last reply alone would train on an answer to something that the student cannot see.
+
+use serde_json::Value;
+use task::Trace;
+
+use super::{Candidate, Found, Object, first_of, id, keys, reasoning};
+use crate::rules::{Drop, Rule};
+use crate::source::kind;
+
+const LISTS: [&str; 3] = ["messages", "conversations", "conversation"];
+/// Where the reasoning stands beside the content: gpt-oss, DeepSeek's API, newer vLLM.
+const REASONING: [&str; 4] = ["reasoning_content", "thinking", "reasoning", "think_content"];
+
+pub(super) fn fits(row: &Object) -> bool {
+    let Some(turns) = turns(row) else { return false };
+    !turns.is_empty() && turns.iter().all(|turn| turn.as_object().is_some_and(|turn| role(turn).is_some() && content(turn).is_some()))
+}
+
+pub(super) fn read(row: &Object) -> Found {
+    vec![exchange(row)]
+}
+
+fn turns(row: &Object) -> Option<&Vec<Value>> {
+    LISTS.iter().find_map(|key| row.get(*key)?.as_array())
+}
+
+fn role(turn: &Object) -> Option<&str> {
+    ["role", "from"].iter().find_map(|key| turn.get(*key)?.as_str())
+}
+
+fn content(turn: &Object) -> Option<&str> {
+    ["content", "value"].iter().find_map(|key| turn.get(*key)?.as_str())
+}
+
+fn exchange(row: &Object) -> Result<Candidate, Drop> {
+    let turns =
+        turns(row).ok_or_else(|| Drop::new(Rule::Incomplete, format!("there is no list of messages; the row has {}", keys(row))))?;
+    let mut system = first_of(row, &["system"]);
+    let (mut question, mut reply) = (None, None);
+    for (at, turn) in turns.iter().enumerate() {
+        let object = turn.as_object().ok_or_else(|| Drop::new(Rule::Incomplete, format!("turn {} is {}", at + 1, kind(turn))))?;
+        let (Some(role), Some(said)) = (role(object), content(object)) else {
+            return Err(Drop::new(Rule::Incomplete, format!("turn {} has no role or no content: it has {}", at + 1, keys(object))));
+        };
+        match role {
+            "system" | "developer" if question.is_none() => system = Some(said.to_owned()).filter(|said| !said.trim().is_empty()),
+            "user" | "human" if question.is_none() => question = Some(said),
+            "assistant" | "gpt" | "model" | "bot" if question.is_some() && reply.is_none() => reply = Some((object, said)),
+            "system" | "developer" | "user" | "human" | "assistant" | "gpt" | "model" | "bot" => {
+                let roles = turns.iter().filter_map(Value::as_object).filter_map(self::role).take(8).collect::<Vec<_>>().join(", ");
+                return Err(Drop::new(
+                    Rule::SeveralTurns,
+                    format!("one question and one reply are needed, the {} turns are {roles}", turns.len()),
+                ));
+            }
+            other => return Err(Drop::new(Rule::Incomplete, format!("turn {} is by {other:?}", at + 1))),
+        }
+    }
+    let question = question.map(str::trim).filter(|question| !question.is_empty());
+    let question = question.ok_or_else(|| Drop::new(Rule::Incomplete, "there is no question"))?;
+    let (turn, said) = reply.ok_or_else(|| Drop::new(Rule::Incomplete, "there is no reply"))?;
+    let (reasoning, answer) = match first_of(turn, &REASONING) {
+        // Some servers leave the closing mark in the content.
+        Some(apart) if !said.contains("</think>") => reasoning::joined(&apart, said)?,
+        _ => reasoning::split(said)?,
+    };
+    let trace = Trace {
+        id: id(row),
+        system,
+        question: question.to_owned(),
+        reasoning,
+        answer,
+        reference: first_of(row, &["reference", "reference_answer", "ground_truth", "answer", "expected_answer"]),
+    };
+    Ok(Candidate { trace, stopped_by: first_of(turn, &["finish_reason"]).or_else(|| first_of(row, &["finish_reason", "stop_reason"])) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_one(line: &str) -> Result<Candidate, Drop> {
+        exchange(&serde_json::from_str(line).unwrap())
+    }
+
+    #[test]
+    fn every_way_to_write_one_exchange() {
+        let lines = [
+            r#"{"messages": [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "<think>\n1 + 1 = 2\n</think>\n\n2"}]}"#,
+            r#"{"conversations": [{"from": "human", "value": "1 + 1?"}, {"from": "gpt", "value": "<think>1 + 1 = 2</think><answer>2</answer>"}]}"#,
+            r#"{"messages": [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2", "reasoning_content": "1 + 1 = 2"}]}"#,
+            r#"{"messages": [{"role": "user", "content": " 1 + 1?\n"}, {"role": "assistant", "thinking": "1 + 1 = 2", "content": "2"}]}"#,
+        ];
+        for line in lines {
+            assert!(fits(&serde_json::from_str(line).unwrap()), "{line}");
+            let trace = read_one(line).unwrap().trace;
+            assert_eq!((trace.question.as_str(), trace.reasoning.as_str(), trace.answer.as_str()), ("1 + 1?", "1 + 1 = 2", "2"), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_system_prompt_the_reference_and_the_id_are_found() {
+        let found = read_one(
+            r#"{"id": 7, "answer": 2, "finish_reason": "length",
+                "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2"}]}"#,
+        )
+        .unwrap();
+        assert_eq!(found.trace.system.as_deref(), Some("Be brief."));
+        assert_eq!(found.trace.reference.as_deref(), Some("2"));
+        assert_eq!(found.trace.id, "7");
+        assert_eq!(found.stopped_by.as_deref(), Some("length"));
+    }
+
+    #[test]
+    fn what_is_no_exchange_is_named() {
+        let turns = |turns: &str| read_one(&format!("{{\"messages\": [{turns}]}}")).unwrap_err();
+        let (user, reply) = (r#"{"role": "user", "content": "a"}"#, r#"{"role": "assistant", "content": "b"}"#);
+        assert_eq!(turns(&format!("{user}, {reply}, {user}, {reply}")).rule, Rule::SeveralTurns);
+        assert_eq!(turns(&format!("{reply}, {user}")).rule, Rule::SeveralTurns);
+        assert_eq!(turns(user).detail, "there is no reply");
+        assert_eq!(turns("").detail, "there is no question");
+        assert_eq!(turns(&format!(r#"{user}, {{"role": "tool", "content": "b"}}"#)).detail, "turn 2 is by \"tool\"");
+        assert_eq!(turns("7").detail, "turn 1 is a number");
+        assert_eq!(turns(r#"{"role": "user"}"#).detail, "turn 1 has no role or no content: it has role (a text)");
+    }
+}

@@ -1,0 +1,194 @@
+//! Questions of the sets that a run will be scored on must not be trained on.
+//!
+//! A question is contaminated when it is an evaluation question word for word or holds a short one whole, when the two share a
+//! phrase of 13 words (Brown et al. 2020, appendix C), or when it holds half of an evaluation question's phrases of 8 words. Any
+//! single phrase of 8 words, as some pipelines have it, would also hit "how many more apples does Tom have than".
+
+use std::collections::{HashMap, HashSet};
+
+use task::Problem;
+
+use super::{Drop, Rule};
+use crate::config::Decontaminate;
+use crate::words::{phrase_hash, word_hashes, word_hashes_without_numbers};
+
+/// A phrase of this many words in common is enough.
+const LONG_PHRASE: usize = 13;
+/// Of phrases of this length, half of the evaluation question's must be found.
+const SHORT_PHRASE: usize = 8;
+/// A question of fewer words is only compared whole, never looked for inside another: "What is 2 + 2?" is in many.
+const SHORTEST_INSIDE: usize = 6;
+
+/// A set that the run will be scored on.
+#[derive(Clone, Copy, Debug)]
+pub struct EvalSet<'a> {
+    /// As the report calls it.
+    pub name: &'a str,
+    /// Its problems.
+    pub problems: &'a [Problem],
+}
+
+/// The phrases of all evaluation sets.
+pub(crate) struct Contamination<'a> {
+    sets: &'a [EvalSet<'a>],
+    mode: Decontaminate,
+    /// Whole questions, by their hash.
+    whole: HashMap<u64, Place>,
+    /// Lengths in words of the whole questions that are looked for inside others.
+    inside_lengths: Vec<usize>,
+    long: HashMap<u64, Place>,
+    short: HashMap<u64, Vec<Place>>,
+    /// How many different short phrases each question has.
+    short_counts: HashMap<Place, usize>,
+    masked: HashSet<u64>,
+}
+
+/// A set and a problem in it.
+type Place = (u32, u32);
+
+impl<'a> Contamination<'a> {
+    pub fn new(mode: Decontaminate, sets: &'a [EvalSet<'a>]) -> Self {
+        let mut index = Self {
+            sets,
+            mode,
+            whole: HashMap::new(),
+            inside_lengths: Vec::new(),
+            long: HashMap::new(),
+            short: HashMap::new(),
+            short_counts: HashMap::new(),
+            masked: HashSet::new(),
+        };
+        for (set, of_set) in sets.iter().enumerate() {
+            for (problem, of_problem) in of_set.problems.iter().enumerate() {
+                index.add((set as u32, problem as u32), &of_problem.question);
+            }
+        }
+        index.inside_lengths.sort_unstable();
+        index.inside_lengths.dedup();
+        index
+    }
+
+    fn add(&mut self, place: Place, question: &str) {
+        let words = word_hashes(question);
+        self.whole.entry(phrase_hash(&words)).or_insert(place);
+        if self.mode != Decontaminate::Overlap {
+            return;
+        }
+        self.masked.insert(phrase_hash(&word_hashes_without_numbers(question)));
+        if (SHORTEST_INSIDE..LONG_PHRASE).contains(&words.len()) {
+            self.inside_lengths.push(words.len());
+        }
+        for phrase in words.windows(LONG_PHRASE) {
+            self.long.entry(phrase_hash(phrase)).or_insert(place);
+        }
+        let phrases: HashSet<u64> = words.windows(SHORT_PHRASE).map(phrase_hash).collect();
+        self.short_counts.insert(place, phrases.len());
+        for phrase in phrases {
+            self.short.entry(phrase).or_default().push(place);
+        }
+    }
+
+    /// Drops a question that is too near to one of an evaluation set.
+    pub fn check(&self, question: &str) -> Result<(), Drop> {
+        if self.mode == Decontaminate::Off || self.whole.is_empty() {
+            return Ok(());
+        }
+        let words = word_hashes(question);
+        if let Some(place) = self.whole.get(&phrase_hash(&words)) {
+            return Err(self.drop(*place, "it is word for word"));
+        }
+        if self.mode == Decontaminate::Exact {
+            return Ok(());
+        }
+        for &length in &self.inside_lengths {
+            if let Some(place) = words.windows(length).find_map(|phrase| self.whole.get(&phrase_hash(phrase))) {
+                return Err(self.drop(*place, "it holds, whole,"));
+            }
+        }
+        if let Some(place) = words.windows(LONG_PHRASE).find_map(|phrase| self.long.get(&phrase_hash(phrase))) {
+            return Err(self.drop(*place, "it shares 13 words in a row with"));
+        }
+        let mut found: HashMap<Place, usize> = HashMap::new();
+        for phrase in words.windows(SHORT_PHRASE).map(phrase_hash).collect::<HashSet<_>>() {
+            for place in self.short.get(&phrase).into_iter().flatten() {
+                *found.entry(*place).or_default() += 1;
+            }
+        }
+        // The smallest place, so that the detail does not depend on the order in a hash table.
+        match found.into_iter().filter(|(place, count)| 2 * count >= self.short_counts[place]).map(|(place, _)| place).min() {
+            Some(place) => Err(self.drop(place, "it holds half of the 8-word phrases of")),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the question is an evaluation question with other numbers. That is reported and not a reason to drop.
+    pub fn is_masked_match(&self, question: &str) -> bool {
+        !self.masked.is_empty() && self.masked.contains(&phrase_hash(&word_hashes_without_numbers(question)))
+    }
+
+    fn drop(&self, (set, problem): Place, how: &str) -> Drop {
+        let set = &self.sets[set as usize];
+        Drop::new(Rule::Contaminated, format!("{how} question {:?} of {}", set.problems[problem as usize].id, set.name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ASKED: &str = "Janet’s ducks lay 16 eggs per day. She eats three for breakfast every morning and bakes muffins for her \
+                         friends every day with four. How much does she make?";
+
+    fn problem(question: &str) -> Problem {
+        Problem { id: "7".into(), question: question.into(), answer: "18".into(), steps: None }
+    }
+
+    fn rule(mode: Decontaminate, question: &str) -> Option<String> {
+        let problems = [problem(ASKED), problem("How many legs do five dogs have?"), problem("What is 2 + 2?")];
+        let sets = [EvalSet { name: "test", problems: &problems }];
+        Contamination::new(mode, &sets).check(question).err().map(|drop| drop.detail)
+    }
+
+    #[test]
+    fn each_way_to_be_contaminated() {
+        let overlap = |question: &str| rule(Decontaminate::Overlap, question);
+        assert!(overlap("janets ducks lay 16 eggs per day; she eats three for breakfast every morning and bakes muffins for her friends every day with four. how much does she make").unwrap().starts_with("it is word for word question \"7\" of test"));
+        assert!(overlap("Answer with a number. How many legs do five dogs have? Think.").unwrap().starts_with("it holds, whole,"));
+        assert!(
+            overlap("Tom eats three for breakfast every morning and bakes muffins for her friends every day.")
+                .unwrap()
+                .contains("13 words")
+        );
+        assert_eq!(overlap("A farmer asks: What is 2 + 2?"), None);
+        assert_eq!(overlap("Janet’s ducks lay 17 eggs per day."), None);
+    }
+
+    #[test]
+    fn half_of_the_short_phrases_are_enough_without_a_long_one() {
+        // Words "w0 w1 ... w23": 17 phrases of 8 words. Two runs of 12 words hold 10 of them.
+        let run = |range: std::ops::Range<u32>| range.map(|word| format!("w{word}")).collect::<Vec<_>>().join(" ");
+        let problems = [problem(&run(0..24))];
+        let sets = [EvalSet { name: "test", problems: &problems }];
+        let index = Contamination::new(Decontaminate::Overlap, &sets);
+        let found = index.check(&format!("{} and {}", run(0..12), run(12..24))).unwrap_err();
+        assert_eq!(found.detail, "it holds half of the 8-word phrases of question \"7\" of test");
+        assert!(index.check(&format!("{} and {}", run(0..12), run(12..22))).is_ok());
+    }
+
+    #[test]
+    fn exact_looks_at_whole_questions_only() {
+        assert!(rule(Decontaminate::Exact, "what is 2 2").is_some());
+        assert_eq!(rule(Decontaminate::Exact, "Answer: How many legs do five dogs have?"), None);
+        assert_eq!(rule(Decontaminate::Off, ASKED), None);
+    }
+
+    #[test]
+    fn other_numbers_are_a_masked_match_only() {
+        let problems = [problem("Tom has 5 hats and buys 3 more.")];
+        let sets = [EvalSet { name: "test", problems: &problems }];
+        let index = Contamination::new(Decontaminate::Overlap, &sets);
+        assert!(index.check("Tom has 7 hats and buys 2 more.").is_ok());
+        assert!(index.is_masked_match("Tom has 7 hats and buys 2 more."));
+        assert!(!index.is_masked_match("Tom has 7 caps and buys 2 more."));
+    }
+}

@@ -1,0 +1,238 @@
+//! From files of traces to rows of tokens, through the public door alone.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use data::{Cursor, DataConfig, Dataset, Decontaminate, EvalSet, Ingested, Job, PackedRow, Source, Verify, check, ingest};
+use model::ChatTemplate;
+use task::Problem;
+
+const CONTEXT: usize = 128;
+
+/// Traces in a folder of their own.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Place(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn file(&self, name: &str, lines: &[String]) -> Source {
+        fs::write(self.path(name), lines.join("\n")).unwrap();
+        Source::new(self.path(name))
+    }
+}
+
+fn config(sources: Vec<Source>) -> DataConfig {
+    DataConfig { sources, tokenizer: None, vocab: Some(300), system: Default::default(), rules: Default::default() }
+}
+
+fn try_ingest(config: &DataConfig, eval_sets: &[EvalSet], out: &Path) -> Result<Ingested, String> {
+    let job = Job { config, chat: &ChatTemplate::chatml(), context: CONTEXT, eval_sets, out };
+    ingest(&job, &mut |_| {}).map_err(|error| error.to_string())
+}
+
+/// A row in GSM8K's layout.
+fn steps(number: u32, answer: u32) -> String {
+    format!(
+        r#"{{"question": "Tom has {number} hats and buys 3. How many?", "answer": "{number} + 3 = <<{number}+3={answer}>>{answer}\n#### {answer}"}}"#
+    )
+}
+
+fn rows_of(dataset: &Dataset, epochs: u64) -> Vec<PackedRow> {
+    let count = dataset.manifest().rows * epochs;
+    dataset.rows(1, Cursor::default()).take(count as usize).collect::<Result<_, _>>().unwrap()
+}
+
+fn bytes_of(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    // `seen.json` holds the times of the inputs.
+    let files = entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()));
+    files.filter(|(name, _)| name != "seen.json").collect()
+}
+
+#[test]
+fn every_row_is_in_the_dataset_or_in_the_sidecar() {
+    let place = Place::new();
+    let mut lines: Vec<String> = (0..50).map(|number| steps(number, number + 3)).collect();
+    lines.push(steps(7, 10)); // a duplicate
+    lines.push(r#"{"question": "Tom has 4 hats?", "answer": "7", "reference": 8}"#.into()); // wrong
+    lines.push(r#"{"question": "Tom has 4 hats?"}"#.into()); // incomplete
+    lines.push(r#"{"question": "Tom"#.into()); // malformed
+    lines.push(r#"{"question": "Say <|im_end|>", "answer": "no"}"#.into()); // a mark of the template
+    lines.push(format!(r#"{{"question": "Count.", "answer": "{}"}}"#, "7 8 9 ".repeat(60))); // too long
+    let out = place.path("dataset");
+    let found = try_ingest(&config(vec![place.file("a.jsonl", &lines)]), &[], &out).unwrap();
+    let flow = &found.card.sources[0];
+    assert_eq!((flow.rows, flow.traces, flow.kept, flow.verified), (56, 56, 50, 50));
+    let expected = [("duplicate", 1), ("incomplete", 1), ("malformed", 1), ("template_mark", 1), ("too_long", 1), ("wrong_answer", 1)]
+        .map(|(rule, count)| (rule.to_owned(), count));
+    assert_eq!(flow.dropped, BTreeMap::from(expected));
+    let dropped = found.dataset.dropped().unwrap();
+    assert_eq!(dropped.len() as u64, flow.traces - flow.kept);
+    let malformed = dropped.iter().find(|dropped| dropped.rule == "malformed").unwrap();
+    assert_eq!((malformed.line, malformed.excerpt.as_str()), (54, r#"{"question": "Tom"#));
+    assert!(malformed.source.ends_with("a.jsonl") && malformed.detail.starts_with("not JSON"), "{malformed:?}");
+    assert_eq!(found.card, found.dataset.card().unwrap());
+}
+
+#[test]
+fn a_document_is_the_prompt_then_what_is_learned() {
+    let place = Place::new();
+    let lines: Vec<String> = (0..40).map(|number| steps(number, number + 3)).collect();
+    let found = try_ingest(&config(vec![place.file("a.jsonl", &lines)]), &[], &place.path("dataset")).unwrap();
+    let (dataset, tokenizer) = (&found.dataset, found.dataset.tokenizer().unwrap());
+    assert_eq!(dataset.chat().unwrap(), ChatTemplate::chatml());
+    let mut questions = Vec::new();
+    for row in rows_of(dataset, 1) {
+        assert!(row.tokens.len() <= CONTEXT && row.tokens.len() == row.supervised.len());
+        let mut at = 0;
+        for &len in &row.documents {
+            let span = at..at + len as usize;
+            at = span.end;
+            let (tokens, supervised) = (&row.tokens[span.clone()], &row.supervised[span]);
+            let prompt_len = supervised.iter().position(|supervised| *supervised).unwrap();
+            assert!(supervised[prompt_len..].iter().all(|supervised| *supervised));
+            let text: String = tokens.iter().map(|&token| tokenizer.token_text(token)).collect();
+            let (prompt, completion) = text.split_once("<|im_start|>assistant\n").unwrap();
+            assert_eq!(tokens[..prompt_len], tokenizer.encode(&format!("{prompt}<|im_start|>assistant\n")).unwrap());
+            assert_eq!(*tokens.last().unwrap(), tokenizer.end_of_turn());
+            let number: u32 = prompt.split_whitespace().find_map(|word| word.parse().ok()).unwrap();
+            assert_eq!(prompt, format!("<|im_start|>user\nTom has {number} hats and buys 3. How many?<|im_end|>\n"));
+            assert_eq!(completion, format!("<think>\n{number} + 3 = {0}\n</think>\n\n#### {0}<|im_end|>", number + 3));
+            questions.push(number);
+        }
+        assert_eq!(at, row.tokens.len());
+    }
+    questions.sort_unstable();
+    assert_eq!(questions, (0..40).collect::<Vec<_>>());
+    let manifest = dataset.manifest();
+    let supervised: usize = rows_of(dataset, 1).iter().map(|row| row.supervised.iter().filter(|supervised| **supervised).count()).sum();
+    assert_eq!((manifest.documents, manifest.supervised_tokens), (40, supervised as u64));
+}
+
+#[test]
+fn the_bytes_do_not_depend_on_the_number_of_threads() {
+    let place = Place::new();
+    let lines: Vec<String> = (0..5000).map(|number| steps(number % 4000, number % 4000 + 3)).collect();
+    let sources = vec![place.file("a.jsonl", &lines), place.file("b.jsonl", &lines[3000..].to_vec())];
+    let datasets = [1, 4].map(|threads| {
+        let out = place.path(&format!("dataset{threads}"));
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| try_ingest(&config(sources.clone()), &[], &out)).unwrap();
+        bytes_of(&out)
+    });
+    assert!(datasets[0] == datasets[1]);
+    assert!(datasets[0].contains_key("rows-00000.parquet") && datasets[0].contains_key("dropped.parquet"), "{:?}", datasets[0].keys());
+}
+
+#[test]
+fn an_unchanged_input_is_not_ingested_again_and_a_changed_one_is() {
+    let place = Place::new();
+    let lines: Vec<String> = (0..20).map(|number| steps(number, number + 3)).collect();
+    let mut config = config(vec![place.file("a.jsonl", &lines)]);
+    let out = place.path("dataset");
+    assert!(try_ingest(&config, &[], &out).unwrap().is_new);
+    assert!(!try_ingest(&config, &[], &out).unwrap().is_new);
+    place.file("a.jsonl", &lines[..19]);
+    let again = try_ingest(&config, &[], &out).unwrap();
+    assert!(again.is_new && again.card.kept() == 19);
+    config.rules.verify = Verify::Off;
+    assert!(try_ingest(&config, &[], &out).unwrap().is_new);
+    let problems = [Problem { id: "1".into(), question: "Who?".into(), answer: "1".into(), steps: None }];
+    let sets = [EvalSet { name: "test", problems: &problems }];
+    assert!(try_ingest(&config, &sets, &out).unwrap().is_new);
+    assert!(!try_ingest(&config, &sets, &out).unwrap().is_new);
+}
+
+#[test]
+fn a_stream_goes_on_from_its_cursor_with_the_same_rows() {
+    let place = Place::new();
+    let lines: Vec<String> = (0..3000).map(|number| steps(number, number + 3)).collect();
+    let found = try_ingest(&config(vec![place.file("a.jsonl", &lines)]), &[], &place.path("dataset")).unwrap();
+    let dataset = &found.dataset;
+    let (count, whole) = (dataset.manifest().rows as usize, rows_of(dataset, 2));
+    assert!(count > 100, "{count}");
+    assert_ne!(whole[..count], whole[count..], "an epoch has its own order");
+    for stop in [0, 1, count - 1, count, count + 7] {
+        let mut stream = dataset.rows(1, Cursor::default());
+        stream.by_ref().take(stop).for_each(|row| drop(row.unwrap()));
+        let cursor: Cursor = serde_json::from_str(&serde_json::to_string(&stream.cursor()).unwrap()).unwrap();
+        let rest: Vec<PackedRow> = dataset.rows(1, cursor).take(whole.len() - stop).collect::<Result<_, _>>().unwrap();
+        assert!(rest == whole[stop..], "stopped at {stop}");
+    }
+    let sorted = |rows: &[PackedRow]| {
+        let mut tokens: Vec<Vec<u32>> = rows.iter().map(|row| row.tokens.clone()).collect();
+        tokens.sort_unstable();
+        tokens
+    };
+    assert_eq!(sorted(&whole[..count]), sorted(&whole[count..]), "an epoch has every row once");
+}
+
+#[test]
+fn questions_of_an_evaluation_set_do_not_get_in() {
+    let place = Place::new();
+    let lines: Vec<String> = (0..20).map(|number| steps(number, number + 3)).collect();
+    let mut config = config(vec![place.file("a.jsonl", &lines)]);
+    let question = "Tom has 7 hats and buys 3. How many?";
+    let problems = [Problem { id: "p".into(), question: question.into(), answer: "10".into(), steps: None }];
+    let sets = [EvalSet { name: "test", problems: &problems }];
+    let found = try_ingest(&config, &sets, &place.path("dataset")).unwrap();
+    assert_eq!(found.card.dropped(), BTreeMap::from([("contaminated".to_owned(), 1)]));
+    assert_eq!(found.card.sources[0].masked_matches, 19);
+    config.rules.decontaminate = Decontaminate::Off;
+    assert_eq!(try_ingest(&config, &sets, &place.path("dataset")).unwrap().card.kept(), 20);
+}
+
+#[test]
+fn bad_input_is_explained() {
+    let place = Place::new();
+    let fails = |config: &DataConfig| try_ingest(config, &[], &place.path("dataset")).unwrap_err();
+    let missing = fails(&config(vec![Source::new(place.path("none.jsonl"))]));
+    assert!(missing.starts_with("cannot read ") && missing.contains("none.jsonl"), "{missing}");
+    let empty = fails(&config(vec![place.file("empty.jsonl", &[])]));
+    assert!(empty.ends_with("empty.jsonl: it has no rows"), "{empty}");
+    let noise = fails(&config(vec![place.file("noise.jsonl", &["nonsense".into()])]));
+    assert!(noise.ends_with("because none of its first lines is a JSON object"), "{noise}");
+    let wrong = r#"{"question": "1 + 1?", "answer": "7", "reference": 2}"#.to_owned();
+    let nothing_left = fails(&config(vec![place.file("wrong.jsonl", &[wrong])]));
+    assert_eq!(nothing_left, "the dataset would be empty: all 1 traces were dropped (wrong_answer 1)");
+    assert!(!place.path("dataset").exists());
+}
+
+#[test]
+fn a_dataset_that_is_not_whole_is_not_opened() {
+    let place = Place::new();
+    let out = place.path("dataset");
+    let source = place.file("a.jsonl", &[steps(1, 4)]);
+    try_ingest(&config(vec![source.clone()]), &[], &out).unwrap();
+    let shard = out.join("rows-00000.parquet");
+    let bytes = fs::read(&shard).unwrap();
+    fs::write(&shard, &bytes[..bytes.len() - 1]).unwrap();
+    let error = Dataset::open(&out).unwrap_err().to_string();
+    assert!(error.contains(&format!("has {} bytes, {} are needed; ingest again", bytes.len() - 1, bytes.len())), "{error}");
+    assert!(try_ingest(&config(vec![source]), &[], &out).unwrap().is_new);
+    let manifest = out.join("manifest.json");
+    fs::write(&manifest, fs::read_to_string(&manifest).unwrap().replace("\"version\": 1", "\"version\": 0")).unwrap();
+    assert!(Dataset::open(&out).unwrap_err().to_string().contains("it is of version 0, version 1 is needed"));
+}
+
+#[test]
+fn a_look_at_the_rows_leaves_nothing_behind() {
+    let place = Place::new();
+    let lines: Vec<String> = (0..900).map(|number| steps(number, number + 3)).collect();
+    let config = config(vec![place.file("a.jsonl", &lines)]);
+    let out = place.path("dataset");
+    let job = Job { config: &config, chat: &ChatTemplate::chatml(), context: CONTEXT, eval_sets: &[], out: &out };
+    let rows = check(&job, 2).unwrap();
+    assert!(!out.exists() && rows.len() == 2 && rows[0][0].starts_document);
+    let learned: String = rows[0].iter().filter(|piece| piece.supervised).map(|piece| piece.text.as_str()).collect();
+    assert!(learned.starts_with("<think>\n") && learned.ends_with("<|im_end|>"), "{learned}");
+    let given: String = rows[0].iter().filter(|piece| !piece.supervised).map(|piece| piece.text.as_str()).collect();
+    assert!(given.starts_with("<|im_start|>user\nTom has") && given.ends_with("<|im_start|>assistant\n"), "{given}");
+}
