@@ -98,7 +98,7 @@ fn row() -> Scale {
 }
 
 /// A student's sizes, known to fit together.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct ModelConfig {
     /// The published architecture it follows.

@@ -18,6 +18,9 @@ pub enum Error {
     /// A student that cannot be described, read or packed.
     #[error(transparent)]
     Model(#[from] model::Error),
+    /// A dataset that cannot be read.
+    #[error(transparent)]
+    Data(#[from] data::Error),
     /// A device that this machine or this build does not have.
     #[error("cannot train on this device: {0}")]
     Device(String),
@@ -57,15 +60,15 @@ pub enum Error {
         /// What went wrong.
         source: Box<Error>,
     },
-    /// A loss or gradient that is not a finite number.
-    #[error("stopped before step {step}: the {what} is {value}; {}; lower train.rate (now {rate}) in a new run", kept(last.as_deref()))]
+    /// A loss, gradient or weight that is not a finite number.
+    #[error("stopped before step {step}: {what} is {value}; {}; lower train.rate (now {rate}) in a new run", kept(last.as_deref()))]
     NotANumber {
         /// The step that was not taken, counted from 1.
         step: u64,
-        /// `loss` or `norm of the gradients`.
-        what: &'static str,
+        /// The loss, the norm of the gradients, or which weight.
+        what: String,
         /// What it is.
-        value: f32,
+        value: f64,
         /// The peak learning rate.
         rate: f64,
         /// The last good checkpoint.

@@ -3,16 +3,29 @@
 //! The only crate that knows burn. It learns nothing of what a question is: rows of tokens come in, and what a run needs of a task
 //! is handed to it as a closure.
 
+mod checkpoint;
 pub mod config;
 pub mod device;
 mod error;
+mod export;
 mod loss;
+pub mod metrics;
 mod operation;
 pub mod optimizer;
+mod rows;
+mod run_folder;
 pub mod schedule;
+mod state;
 pub mod student;
+mod tensor_file;
+mod train;
 
+pub use checkpoint::Checkpoint;
 pub use config::{DeviceName, Schedule, TrainTable};
 pub use error::Error;
+pub use export::{Exported, export};
 pub use optimizer::{AdamW, Gradients};
+pub use run_folder::{checkpoints, latest};
+pub use state::Totals;
 pub use student::{Batch, Student};
+pub use train::{Job, Progress, Trained, train};

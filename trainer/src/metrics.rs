@@ -1,0 +1,121 @@
+//! `metrics.jsonl`: one line for every so many steps. A run that goes on from a checkpoint first cuts off the lines of the steps that
+//! it takes again, so that no step stands in it twice.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use model::{Kind, Quant, TensorSpec, ternary};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, error::file, student::Student};
+
+/// The name of the file in a run's folder.
+pub const FILE: &str = "metrics.jsonl";
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    /// Steps taken.
+    pub step: u64,
+    /// Mean loss of the last step's supervised targets, in nats.
+    pub loss: f64,
+    /// The learning rate of the last step.
+    pub rate: f64,
+    /// The weight decay of the last step.
+    pub weight_decay: f64,
+    /// Norm of the last step's gradients before clipping.
+    pub gradient_norm: f32,
+    /// Tokens of the run so far.
+    pub tokens: u64,
+    /// Tokens per second since the last line or the process's start.
+    pub tokens_per_s: f64,
+    /// Share of zeros among the ternary codes after the step; absent in full precision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zeros: Option<f64>,
+}
+
+/// The open file.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    path: PathBuf,
+    out: File,
+}
+
+impl Metrics {
+    /// Open a run's file, cut off after `step`.
+    pub(crate) fn open(run: &Path, step: u64) -> Result<Metrics, Error> {
+        let path = run.join(FILE);
+        let out = OpenOptions::new().create(true).append(true).open(&path).map_err(file("create", &path))?;
+        let text = fs::read(&path).map_err(file("read", &path))?;
+        out.set_len(kept(&text, step)).map_err(file("write", &path))?;
+        Ok(Metrics { path, out })
+    }
+
+    /// Add a line.
+    pub(crate) fn write(&mut self, line: &Line) -> Result<(), Error> {
+        let mut text = serde_json::to_string(line).expect("a line can be written");
+        text.push('\n');
+        self.out.write_all(text.as_bytes()).map_err(file("write", &self.path))
+    }
+}
+
+/// How many bytes are whole lines of steps up to `step`.
+fn kept(text: &[u8], step: u64) -> u64 {
+    let is_kept = |line: &&[u8]| line.ends_with(b"\n") && serde_json::from_slice::<Line>(line).is_ok_and(|line| line.step <= step);
+    text.split_inclusive(|byte| *byte == b'\n').take_while(is_kept).map(|line| line.len() as u64).sum()
+}
+
+/// The share of zeros among a ternary student's codes.
+pub(crate) fn zeros(student: &Student) -> Option<f64> {
+    let config = student.config();
+    if config.quant != Quant::Ternary {
+        return None;
+    }
+    let (mut zeros, mut codes) = (0, 0);
+    for (spec, weights) in student.tensors() {
+        if let (TensorSpec { shape, .. }, Kind::Linear) = (&spec, spec.kind()) {
+            let matrix = ternary::quantize(&weights, shape[0], shape[1], config.scale);
+            zeros += matrix.codes.iter().filter(|code| **code == 0).count();
+            codes += matrix.codes.len();
+        }
+    }
+    Some(zeros as f64 / codes as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(step: u64) -> Line {
+        let (loss, rate, weight_decay, gradient_norm) = (1.5, 1e-3, 0.1, 0.25);
+        Line { step, loss, rate, weight_decay, gradient_norm, tokens: step * 100, tokens_per_s: 10.0, zeros: None }
+    }
+
+    fn steps(folder: &Path) -> Vec<u64> {
+        let text = fs::read_to_string(folder.join(FILE)).unwrap();
+        text.lines().map(|line| serde_json::from_str::<Line>(line).unwrap().step).collect()
+    }
+
+    #[test]
+    fn no_step_stands_in_it_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut metrics = Metrics::open(folder.path(), 0).unwrap();
+        (1..=5).for_each(|step| metrics.write(&line(step)).unwrap());
+        let mut metrics = Metrics::open(folder.path(), 3).unwrap();
+        metrics.write(&line(4)).unwrap();
+        assert_eq!(steps(folder.path()), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut metrics = Metrics::open(folder.path(), 0).unwrap();
+        (1..=2).for_each(|step| metrics.write(&line(step)).unwrap());
+        metrics.out.write_all(b"{\"step\":3,\"lo").unwrap();
+        Metrics::open(folder.path(), 9).unwrap();
+        assert_eq!(steps(folder.path()), [1, 2]);
+    }
+}

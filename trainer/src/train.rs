@@ -1,0 +1,247 @@
+//! The loop. A run that was stopped at any moment and is started again ends with the same bits as one that never was.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
+
+use data::{Cursor, Dataset, PackedRow, RowStream};
+use model::{ChatTemplate, ModelConfig, Tokenizer};
+use serde_json::Value;
+
+use crate::{
+    Error, Totals, TrainTable,
+    checkpoint::{self, Checkpoint},
+    device,
+    metrics::{self, Metrics},
+    optimizer::{AdamW, BETAS, Gradients},
+    run_folder::{self, RunFolder},
+    state::{self, TrainingState},
+    student::{Batch, Student},
+};
+
+/// What is to be trained.
+#[derive(Clone, Copy, Debug)]
+pub struct Job<'a> {
+    /// The `[train]` table.
+    pub config: &'a TrainTable,
+    /// The student's sizes.
+    pub model: &'a ModelConfig,
+    /// What it is trained on. Its tokenizer and chat template become the student's.
+    pub dataset: &'a Dataset,
+    /// The run's folder: checkpoints and metrics.
+    pub run: &'a Path,
+}
+
+/// How far a training is, after each step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Progress {
+    /// Steps taken.
+    pub step: u64,
+    /// Steps of the whole run.
+    pub steps: u64,
+    /// Mean loss of this step's supervised targets, in nats.
+    pub loss: f64,
+    /// This step's learning rate.
+    pub rate: f64,
+    /// Norm of this step's gradients before clipping.
+    pub gradient_norm: f32,
+    /// Tokens per second of this step.
+    pub tokens_per_s: f64,
+}
+
+/// What a training left behind.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trained {
+    /// The last checkpoint.
+    pub checkpoint: PathBuf,
+    /// Steps taken.
+    pub step: u64,
+    /// False where it was asked to stop before its last step; the same call goes on.
+    pub is_finished: bool,
+    /// What the run has cost so far, over all processes that trained it.
+    pub totals: Totals,
+}
+
+/// A run between two steps.
+struct Run<'a> {
+    job: &'a Job<'a>,
+    folder: RunFolder,
+    tokenizer: Tokenizer,
+    chat: ChatTemplate,
+    /// Everything that the weights depend on.
+    identity: Value,
+    student: Student,
+    optimizer: AdamW,
+    rows: RowStream,
+    step: u64,
+    /// The first row of the next step.
+    cursor: Cursor,
+    /// The last whole checkpoint.
+    last: Option<(u64, PathBuf)>,
+    totals: Totals,
+    started: Instant,
+    /// The seconds that earlier processes took.
+    earlier_s: f64,
+}
+
+/// Train until the last step or until `should_stop`, and save. Goes on from the last checkpoint of the run's folder if there is one.
+pub fn train(job: &Job, should_stop: &AtomicBool, report: &mut dyn FnMut(&Progress)) -> Result<Trained, Error> {
+    let config = job.config;
+    let mut run = Run::open(job)?;
+    let mut metrics = Metrics::open(job.run, run.step)?;
+    let mut logged = (Instant::now(), run.totals.tokens);
+
+    while run.step < config.steps && !should_stop.load(Ordering::Relaxed) {
+        let (rate, weight_decay) = (config.rate_at(run.step), config.weight_decay_at(run.step));
+        let (step_started, tokens_before) = (Instant::now(), run.totals.tokens);
+        let mut gradients = Gradients::new();
+        let mut loss_sum = 0.0;
+
+        let step_rows = run.next_rows()?;
+        for rows in step_rows.chunks(config.microbatch_rows()) {
+            let batch = Batch::from_rows(rows, job.model)?;
+            let (loss, supervised) = run.student.loss(&batch);
+            loss_sum += f64::from(loss.clone().into_scalar::<f32>());
+            gradients.add(&run.student, &loss, supervised);
+        }
+
+        let supervised = gradients.tokens();
+        if supervised == 0 {
+            return Err(Error::Rows(format!("the {} rows of step {} have no supervised token", config.rows, run.step + 1)));
+        }
+        let loss = loss_sum / supervised as f64;
+        if !loss.is_finite() {
+            return Err(run.stop_at("the loss", loss));
+        }
+        let stats = run.optimizer.step(&mut run.student, gradients, rate, weight_decay, config.clip);
+        if !stats.gradient_norm.is_finite() {
+            return Err(run.stop_at("the norm of the gradients", f64::from(stats.gradient_norm)));
+        }
+        run.step += 1;
+        run.cursor = run.rows.cursor();
+        run.totals.tokens += step_rows.iter().map(|row| row.tokens.len() as u64).sum::<u64>();
+        run.totals.supervised_tokens += supervised as u64;
+
+        let speed = |since: Instant, before: u64| (run.totals.tokens - before) as f64 / since.elapsed().as_secs_f64();
+        let (step, steps, gradient_norm) = (run.step, config.steps, stats.gradient_norm);
+        report(&Progress { step, steps, loss, rate, gradient_norm, tokens_per_s: speed(step_started, tokens_before) });
+        if step.is_multiple_of(config.log_every) || step == steps {
+            let (tokens, tokens_per_s, zeros) = (run.totals.tokens, speed(logged.0, logged.1), metrics::zeros(&run.student));
+            metrics.write(&metrics::Line { step, loss, rate, weight_decay, gradient_norm, tokens, tokens_per_s, zeros })?;
+            logged = (Instant::now(), tokens);
+        }
+        if step.is_multiple_of(config.save_every) {
+            run.save()?;
+            run.folder.prune(config.keep_last)?;
+        }
+    }
+
+    run.save()?;
+    run.folder.prune(config.keep_last)?;
+    let (step, checkpoint) = run.last.expect("it was just saved");
+    Ok(Trained { checkpoint, step, is_finished: step == config.steps, totals: run.totals })
+}
+
+impl<'a> Run<'a> {
+    /// Start a run, or go on from its last checkpoint.
+    fn open(job: &'a Job<'a>) -> Result<Run<'a>, Error> {
+        check(job)?;
+        let (tokenizer, chat) = (job.dataset.tokenizer()?, job.dataset.chat()?);
+        let identity = state::identity(job.config, job.model, job.dataset.manifest());
+        let device = device::open(job.config.device)?;
+        let folder = RunFolder::open(job.run)?;
+        let last = run_folder::latest(job.run)?;
+        let (student, optimizer, state) = match &last {
+            None => {
+                let student = Student::new(job.model, job.config.seed, &device);
+                let optimizer = AdamW::new(&student, BETAS);
+                (student, optimizer, TrainingState::new(0, 0, Cursor::default(), Totals::default(), identity.clone()))
+            }
+            Some((_, path)) => {
+                let checkpoint = Checkpoint::open(path)?;
+                let state = checkpoint.state()?;
+                state.check_identity(&identity, path)?;
+                let student = Student::from_tensors(job.model, |spec| Ok::<_, Error>(checkpoint.weights(spec)), &device)?;
+                let optimizer = checkpoint.optimizer(&student, state.optimizer_steps)?;
+                (student, optimizer, state)
+            }
+        };
+        Ok(Run {
+            job,
+            folder,
+            tokenizer,
+            chat,
+            identity,
+            student,
+            optimizer,
+            rows: job.dataset.rows(job.config.seed, state.cursor),
+            step: state.step,
+            cursor: state.cursor,
+            last,
+            totals: state.totals,
+            started: Instant::now(),
+            earlier_s: state.totals.wall_s,
+        })
+    }
+
+    /// The rows of the next step.
+    fn next_rows(&mut self) -> Result<Vec<PackedRow>, Error> {
+        Ok(self.rows.by_ref().take(self.job.config.rows).collect::<Result<_, _>>()?)
+    }
+
+    /// Write a checkpoint, unless this step has one already.
+    fn save(&mut self) -> Result<(), Error> {
+        if self.last.as_ref().is_some_and(|(step, _)| *step == self.step) {
+            return Ok(());
+        }
+        // A step with a finite gradient can still end outside of f32; such weights must not push out a good checkpoint.
+        for (spec, weights) in self.student.tensors() {
+            if let Some(weight) = weights.iter().find(|weight| !weight.is_finite()) {
+                return Err(self.not_a_number(&format!("a weight of {}", spec.name), f64::from(*weight)));
+            }
+        }
+        self.totals.wall_s = self.earlier_s + self.started.elapsed().as_secs_f64();
+        let state = TrainingState::new(self.step, self.optimizer.steps(), self.cursor, self.totals, self.identity.clone());
+        let parts = checkpoint::Parts { tokenizer: &self.tokenizer, chat: &self.chat, state: &state };
+        let saved = self.folder.add(self.step, |folder| checkpoint::write(folder, &self.student, &self.optimizer, &parts));
+        match saved {
+            Ok(path) => self.last = Some((self.step, path)),
+            Err(source) => return Err(Error::Save { step: self.step, last: self.last_path(), source: Box::new(source) }),
+        }
+        Ok(())
+    }
+
+    /// Save what the steps before a bad one have reached, and say why there is no further one.
+    fn stop_at(&mut self, what: &str, value: f64) -> Error {
+        let saved = if self.step > 0 { self.save() } else { Ok(()) };
+        saved.err().unwrap_or_else(|| self.not_a_number(what, value))
+    }
+
+    fn not_a_number(&self, what: &str, value: f64) -> Error {
+        let (step, rate) = (self.step + 1, self.job.config.rate);
+        Error::NotANumber { step, what: what.to_owned(), value, rate, last: self.last_path() }
+    }
+
+    fn last_path(&self) -> Option<PathBuf> {
+        self.last.as_ref().map(|(_, path)| path.clone())
+    }
+}
+
+/// Whether student and dataset belong together.
+fn check(job: &Job) -> Result<(), Error> {
+    job.config.check()?;
+    let (model, manifest) = (job.model, job.dataset.manifest());
+    let refuse = |found: String| Err(Error::Rows(found));
+    if model.vocab != manifest.vocab {
+        return refuse(format!("its tokenizer has {} tokens, the student {}", manifest.vocab, model.vocab));
+    }
+    if model.context < manifest.context {
+        return refuse(format!("its rows have up to {} tokens, model.context is {}; ingest again", manifest.context, model.context));
+    }
+    if manifest.supervised_tokens == 0 {
+        return refuse(format!("none of its {} tokens is supervised", manifest.tokens));
+    }
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! A dataset and a student small enough that a whole run takes a second.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use data::{DataConfig, Dataset, Job as IngestJob, Source, ingest};
+use model::{ChatTemplate, ModelConfig, ModelTable};
+use serde_json::{Value, json};
+use trainer::{Error, Job, TrainTable, Trained, train};
+
+pub const CONTEXT: usize = 96;
+
+/// A folder with a dataset in it.
+pub struct Place {
+    folder: tempfile::TempDir,
+    pub dataset: Dataset,
+}
+
+impl Place {
+    /// A dataset of sums from `first` on.
+    pub fn new(first: u32) -> Place {
+        let folder = tempfile::tempdir().unwrap();
+        let traces = folder.path().join("traces.jsonl");
+        let line = |n: u32| {
+            let answer = format!("{n} + 3 = <<{n}+3={sum}>>{sum}\n#### {sum}", sum = n + 3);
+            json!({ "question": format!("Tom has {n} hats and buys 3. How many?"), "answer": answer }).to_string()
+        };
+        std::fs::write(&traces, (first..first + 60).map(line).collect::<Vec<_>>().join("\n")).unwrap();
+        let config = DataConfig {
+            sources: vec![Source::new(traces)],
+            tokenizer: None,
+            vocab: Some(300),
+            system: Default::default(),
+            rules: Default::default(),
+        };
+        let out = folder.path().join("dataset");
+        let job = IngestJob { config: &config, chat: &ChatTemplate::chatml(), context: CONTEXT, eval_sets: &[], out: &out };
+        let dataset = ingest(&job, &mut |_| {}).unwrap().dataset;
+        Place { folder, dataset }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A student of one block, with some keys of its table changed.
+    pub fn model(&self, changed: Value) -> ModelConfig {
+        serde_json::from_value::<ModelTable>(merged(table(), changed)).unwrap().resolve(self.dataset.manifest().vocab).unwrap()
+    }
+
+    /// Train in the folder `run` and stop after `last_step`, if that comes before the end.
+    pub fn train(&self, run: &Path, config: &TrainTable, model: &ModelConfig, last_step: u64) -> Result<Trained, Error> {
+        let should_stop = AtomicBool::new(false);
+        let job = Job { config, model, dataset: &self.dataset, run };
+        train(&job, &should_stop, &mut |progress| should_stop.store(progress.step >= last_step, Ordering::Relaxed))
+    }
+}
+
+/// The `[model]` table of a student of one block.
+pub fn table() -> Value {
+    json!({ "width": 256, "layers": 1, "heads": 4, "kv_heads": 2, "feed_forward": 256, "context": CONTEXT })
+}
+
+/// Six steps, with some keys of the table changed.
+pub fn six_steps(changed: Value) -> TrainTable {
+    let table = json!({ "steps": 6, "rows": 3, "microbatch_rows": 2, "rate": 2e-3, "warm_up_steps": 2, "save_every": 2, "log_every": 1 });
+    serde_json::from_value(merged(table, changed)).unwrap()
+}
+
+fn merged(mut table: Value, changed: Value) -> Value {
+    let Value::Object(changed) = changed else { panic!("a table was needed") };
+    table.as_object_mut().unwrap().extend(changed);
+    table
+}

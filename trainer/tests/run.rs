@@ -1,0 +1,286 @@
+//! Runs that are stopped, killed, spoiled and continued.
+
+mod example;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use example::{Place, six_steps};
+use serde_json::{Value, json};
+use trainer::{Checkpoint, Error, checkpoints, latest, metrics};
+
+const TO_THE_END: u64 = u64::MAX;
+
+/// The files of a checkpoint; of its state only what does not depend on the clock.
+fn bytes_of(checkpoint: &Path) -> BTreeMap<String, Vec<u8>> {
+    let files = fs::read_dir(checkpoint).unwrap().map(|entry| entry.unwrap().path());
+    let read = |path: PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let mut bytes = fs::read(&path).unwrap();
+        if name == "training_state.json" {
+            let mut state: Value = serde_json::from_slice(&bytes).unwrap();
+            state["totals"]["wall_s"] = Value::Null;
+            bytes = state.to_string().into_bytes();
+        }
+        (name, bytes)
+    };
+    files.map(read).collect()
+}
+
+/// What the metrics say of each step, without the clock.
+fn lines_of(run: &Path) -> Vec<metrics::Line> {
+    let text = fs::read_to_string(run.join(metrics::FILE)).unwrap();
+    text.lines().map(|line| metrics::Line { tokens_per_s: 0.0, ..serde_json::from_str(line).unwrap() }).collect()
+}
+
+fn steps_of(run: &Path) -> Vec<u64> {
+    checkpoints(run).unwrap().into_iter().map(|(step, _)| step).collect()
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let copied = to.join(path.file_name().unwrap());
+        if path.is_dir() { copy(&path, &copied) } else { drop(fs::copy(&path, copied).unwrap()) }
+    }
+}
+
+#[test]
+fn a_run_that_was_stopped_anywhere_ends_with_the_same_bits() {
+    let place = Place::new(1);
+    let (config, model) = (six_steps(json!({})), place.model(json!({})));
+    let whole = place.train(&place.path("whole"), &config, &model, TO_THE_END).unwrap();
+    assert!(whole.is_finished);
+    assert_eq!((whole.step, steps_of(&place.path("whole"))), (6, vec![4, 6]));
+    let lines = lines_of(&place.path("whole"));
+    assert_eq!(lines.iter().map(|line| line.step).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+    assert!(lines[5].loss < lines[0].loss, "nothing was learned: {lines:?}");
+    assert!((0.2..0.6).contains(&lines[5].zeros.unwrap()), "{lines:?}");
+
+    for stop in 1..6 {
+        let run = place.path(&format!("stopped-{stop}"));
+        let stopped = place.train(&run, &config, &model, stop).unwrap();
+        assert!(!stopped.is_finished);
+        assert_eq!((stopped.step, stopped.checkpoint.clone()), (stop, latest(&run).unwrap().unwrap().1));
+        let resumed = place.train(&run, &config, &model, TO_THE_END).unwrap();
+        assert_eq!(bytes_of(&resumed.checkpoint), bytes_of(&whole.checkpoint), "stopped after step {stop}");
+        assert_eq!(lines_of(&run), lines);
+        assert_eq!((resumed.totals.tokens, resumed.totals.supervised_tokens), (whole.totals.tokens, whole.totals.supervised_tokens));
+        assert!(resumed.totals.wall_s > stopped.totals.wall_s);
+    }
+
+    let again = place.train(&place.path("whole"), &config, &model, TO_THE_END).unwrap();
+    assert_eq!(again, whole);
+}
+
+#[test]
+fn a_run_that_was_killed_in_the_middle_of_a_save_goes_on_from_the_one_before() {
+    let place = Place::new(1);
+    let (config, model) = (six_steps(json!({ "keep_last": 9 })), place.model(json!({})));
+    let (whole, killed) = (place.path("whole"), place.path("killed"));
+    let expected = place.train(&whole, &config, &model, TO_THE_END).unwrap();
+
+    // As the process leaves it: metrics of later steps, the last line cut off, a checkpoint half written.
+    copy(&whole.join("step-00000002"), &killed.join("step-00000002"));
+    copy(&whole.join("step-00000004"), &killed.join(".partial-00000004"));
+    fs::remove_file(killed.join(".partial-00000004/training_state.json")).unwrap();
+    let text = fs::read_to_string(whole.join(metrics::FILE)).unwrap();
+    fs::write(killed.join(metrics::FILE), &text[..text.len() * 3 / 4]).unwrap();
+
+    let resumed = place.train(&killed, &config, &model, TO_THE_END).unwrap();
+    assert_eq!(bytes_of(&resumed.checkpoint), bytes_of(&expected.checkpoint));
+    assert_eq!(lines_of(&killed), lines_of(&whole));
+    assert_eq!(steps_of(&killed), [2, 4, 6]);
+    assert!(!killed.join(".partial-00000004").exists());
+}
+
+#[test]
+fn a_checkpoint_is_a_hugging_face_folder() {
+    let place = Place::new(1);
+    let model = place.model(json!({}));
+    let trained = place.train(&place.path("run"), &six_steps(json!({})), &model, 1).unwrap();
+    let names: Vec<String> = bytes_of(&trained.checkpoint).into_keys().collect();
+    let expected = [
+        "chat_template.jinja",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "optimizer.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "training_state.json",
+    ];
+    assert_eq!(names, expected);
+    let checkpoint = Checkpoint::open(&trained.checkpoint).unwrap();
+    assert_eq!(checkpoint.config, model);
+    assert_eq!(checkpoint.tokenizer.fingerprint(), place.dataset.tokenizer().unwrap().fingerprint());
+    assert_eq!(checkpoint.chat, place.dataset.chat().unwrap());
+}
+
+#[test]
+fn another_config_is_refused_with_the_first_difference() {
+    let place = Place::new(1);
+    let run = place.path("run");
+    let (config, model) = (six_steps(json!({})), place.model(json!({})));
+    place.train(&run, &config, &model, 1).unwrap();
+    let refused = |place: &Place, train: Value, student: Value| {
+        place.train(&run, &six_steps(train), &place.model(student), 2).unwrap_err().to_string()
+    };
+    let message = refused(&place, json!({ "rate": 1e-3 }), json!({}));
+    assert!(message.contains("step-00000001: train.rate was 0.002 in the run that wrote it and is 0.001 now; use that value"), "{message}");
+    let message = refused(&place, json!({ "steps": 7 }), json!({ "layers": 2 }));
+    assert!(message.contains("train.steps was 6"), "{message}");
+    let message = refused(&place, json!({}), json!({ "layers": 2 }));
+    assert!(message.contains("model.layers was 1"), "{message}");
+    let message = refused(&Place::new(7), json!({}), json!({}));
+    assert!(message.contains("dataset was"), "{message}");
+    // How often to save and log changes no weight.
+    place.train(&run, &six_steps(json!({ "save_every": 5, "log_every": 3, "keep_last": 1 })), &model, 2).unwrap();
+}
+
+#[test]
+fn a_student_that_the_dataset_does_not_fit_is_refused() {
+    let place = Place::new(1);
+    let train = |model| place.train(&place.path("run"), &six_steps(json!({})), &model, 1).unwrap_err().to_string();
+    let message = train(place.model(json!({ "context": 64 })));
+    assert!(message.contains("its rows have up to 96 tokens, model.context is 64"), "{message}");
+    let mut other = place.model(json!({}));
+    other.vocab += 1;
+    assert!(train(other).contains("its tokenizer has 300 tokens, the student 301"));
+}
+
+/// Change one number of a checkpoint's tensor file, found by the name of its tensor.
+fn poison(file: &Path, tensor: &str, value: f32) {
+    let mut bytes = fs::read(file).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let table: Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+    let at = 8 + header + table[tensor]["data_offsets"][0].as_u64().unwrap() as usize;
+    bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    fs::write(file, bytes).unwrap();
+}
+
+#[test]
+fn a_loss_that_is_not_a_number_stops_the_run_and_loses_nothing() {
+    let place = Place::new(1);
+    let run = place.path("run");
+    let (config, model) = (six_steps(json!({})), place.model(json!({})));
+    let good = place.train(&run, &config, &model, 3).unwrap().checkpoint;
+    let before = bytes_of(&good);
+
+    // A weight that is not a number shows in the loss at once.
+    copy(&run, &place.path("bad-weight"));
+    poison(&place.path("bad-weight").join("step-00000003/model.safetensors"), "model.norm.weight", f32::NAN);
+    let message = place.train(&place.path("bad-weight"), &config, &model, TO_THE_END).unwrap_err().to_string();
+    assert!(message.starts_with("stopped before step 4: the loss is NaN; the last good checkpoint is"), "{message}");
+    assert!(message.ends_with("lower train.rate (now 0.002) in a new run"), "{message}");
+
+    // A bad moment spoils the weights in step 4, which is due to be saved and must not be.
+    poison(&good.join("optimizer.safetensors"), "model.norm.weight.first_moment", f32::INFINITY);
+    let message = place.train(&run, &config, &model, TO_THE_END).unwrap_err().to_string();
+    assert!(message.contains("a weight of model.norm.weight is"), "{message}");
+    assert!(message.contains("the last good checkpoint is") && message.contains("step-00000003"), "{message}");
+    assert_eq!(steps_of(&run), [2, 3]);
+    fs::write(good.join("optimizer.safetensors"), &before["optimizer.safetensors"]).unwrap();
+    assert!(place.train(&run, &config, &model, TO_THE_END).unwrap().is_finished);
+}
+
+#[test]
+fn steps_before_a_bad_one_are_saved() {
+    let place = Place::new(1);
+    let run = place.path("run");
+    // Steps so large that the weights soon leave f32.
+    let config = six_steps(json!({ "rate": 1e37, "warm_up_steps": 0, "weight_decay": 0.0, "save_every": 100 }));
+    let error = place.train(&run, &config, &place.model(json!({})), TO_THE_END).unwrap_err();
+    let Error::NotANumber { step, last, .. } = error else { panic!("{error}") };
+    assert!(step > 1, "the first step is finite");
+    let last = last.expect("what was reached is saved");
+    assert_eq!(last, run.join(format!("step-{:08}", step - 1)));
+    Checkpoint::open(&last).unwrap();
+}
+
+#[test]
+fn a_damaged_checkpoint_is_a_sentence() {
+    let place = Place::new(1);
+    let run = place.path("run");
+    let model = place.model(json!({}));
+    let good = place.train(&run, &six_steps(json!({})), &model, 1).unwrap().checkpoint;
+    let whole = bytes_of(&good);
+    let opened = |name: &str, bytes: &[u8]| {
+        fs::write(good.join(name), bytes).unwrap();
+        let opened = place.train(&run, &six_steps(json!({})), &model, 1).map_err(|error| error.to_string());
+        fs::write(good.join(name), &whole[name]).unwrap();
+        opened.map(|_| ())
+    };
+    for name in ["model.safetensors", "optimizer.safetensors"] {
+        for len in [0, 7, 1000, whole[name].len() - 1] {
+            let message = opened(name, &whole[name][..len]).unwrap_err();
+            assert!(message.contains(&format!("{name}: it is damaged or cut off at {len} bytes")), "{message}");
+        }
+        let message = opened(name, &[0xff; 64]).unwrap_err();
+        assert!(message.contains("damaged"), "{message}");
+    }
+    let message = opened("model.safetensors", &whole["optimizer.safetensors"]).unwrap_err();
+    for part in ["model.embed_tokens.weight is missing", "model.norm.weight.first_moment is no tensor of this student"] {
+        assert!(message.contains(part), "{message}");
+    }
+    for name in ["config.json", "tokenizer.json", "training_state.json"] {
+        let message = opened(name, &whole[name][..whole[name].len() / 2]).unwrap_err();
+        assert!(message.contains(name), "{name}: {message}");
+    }
+    let config = String::from_utf8(whole["config.json"].clone()).unwrap();
+    let message = opened("config.json", config.replace("\"vocab_size\": 300", "\"vocab_size\": 301").as_bytes()).unwrap_err();
+    assert!(message.contains("config.json: vocab_size is 301, tokenizer.json has 300 tokens"), "{message}");
+    let message = opened("config.json", config.replace("\"intermediate_size\": 256", "\"intermediate_size\": 512").as_bytes()).unwrap_err();
+    assert!(message.contains("model.layers.0.mlp.down_proj.weight has the shape [256, 256], [256, 512] was needed"), "{message}");
+    fs::remove_file(good.join("training_state.json")).unwrap();
+    let message = place.train(&run, &six_steps(json!({})), &model, 1).unwrap_err().to_string();
+    assert!(message.starts_with("cannot read") && message.contains("training_state.json"), "{message}");
+}
+
+/// The folder in which the child of the next test trains.
+const FULL_DISK: &str = "TRISTILL_TEST_FULL_DISK";
+
+/// A limit on the size of a file makes writes fail in the middle, as a full disk does, and needs no rights.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_is_a_sentence_and_loses_nothing() {
+    let config = six_steps(json!({}));
+    if let Ok(folder) = std::env::var(FULL_DISK) {
+        let dataset = data::Dataset::open(&Path::new(&folder).join("dataset")).unwrap();
+        let model = serde_json::from_value::<model::ModelTable>(example::table()).unwrap().resolve(300).unwrap();
+        let run = Path::new(&folder).join("run");
+        let job = trainer::Job { config: &config, model: &model, dataset: &dataset, run: &run };
+        let error = trainer::train(&job, &Default::default(), &mut |_| {}).unwrap_err();
+        fs::write(Path::new(&folder).join("message"), error.to_string()).unwrap();
+        return;
+    }
+    let place = Place::new(1);
+    let (run, model) = (place.path("run"), place.model(json!({})));
+    place.train(&run, &config, &model, 3).unwrap();
+    let weights = fs::metadata(run.join("step-00000003/model.safetensors")).unwrap().len();
+    // The weights still fit, the optimizer does not. The limit counts blocks of 512 bytes.
+    let limit = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", weights * 3 / 2 / 512);
+    let child = Command::new("sh")
+        .args(["-c", &limit])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "a_full_disk_is_a_sentence_and_loses_nothing"])
+        .env(FULL_DISK, place.path(""))
+        .output()
+        .unwrap();
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+    let message = fs::read_to_string(place.path("message")).unwrap();
+    assert!(message.starts_with("cannot save the checkpoint of step 4: cannot write "), "{message}");
+    assert!(message.contains("optimizer.safetensors") && message.contains("the last good checkpoint is"), "{message}");
+    assert!(message.ends_with("step-00000003"), "{message}");
+    assert_eq!(steps_of(&run), [2, 3]);
+    assert!(!run.join(".partial-00000004").exists(), "the space was not given back");
+
+    let expected = place.train(&place.path("whole"), &config, &model, TO_THE_END).unwrap();
+    let resumed = place.train(&run, &config, &model, TO_THE_END).unwrap();
+    assert_eq!(bytes_of(&resumed.checkpoint), bytes_of(&expected.checkpoint));
+}
