@@ -46,7 +46,7 @@ pub struct ConfigArguments {
     pub overrides: Overrides,
 }
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct Overrides {
     /// Override one setting, e.g. --set train.steps=100; may be given several times
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -99,13 +99,16 @@ pub struct EvalArguments {
 
 #[derive(Args)]
 pub struct CompareArguments {
-    /// The completions of one system, from its evaluation
+    /// One system: a run's folder, or a file of completions
     pub one: PathBuf,
-    /// The completions of the other
+    /// The other
     pub other: PathBuf,
-    /// The problems that both were asked
+    /// The problems that both were asked, where files are compared
     #[arg(long, value_name = "FILE")]
-    pub set: PathBuf,
+    pub set: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args)]

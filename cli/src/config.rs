@@ -26,13 +26,12 @@ pub struct RunConfig {
     pub eval: eval::EvalConfig,
 }
 
-/// Read a config, apply the overrides, check every table.
+/// Read a config and apply the overrides. The tables are not yet [checked](check).
 pub fn load(path: &Path, overrides: &[String]) -> Result<RunConfig> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read the config {}", path.display()))?;
     // The file as it stands is read first, because only then do errors know their line.
     let config: RunConfig = parse(&text, path)?;
     let config = if overrides.is_empty() && !text.contains("${") { config } else { resolve(&text, path, overrides)? };
-    check(&config).with_context(|| path.display().to_string())?;
     Ok(config)
 }
 
@@ -92,7 +91,8 @@ fn expand(value: &mut toml::Value) -> Result<()> {
     }
 }
 
-fn check(config: &RunConfig) -> Result<()> {
+/// Every table's own limits.
+pub fn check(config: &RunConfig) -> Result<()> {
     if let Some(synth) = &config.synth {
         synth.check()?;
     }

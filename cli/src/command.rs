@@ -1,0 +1,34 @@
+//! One file per sub-command. A command reads files, calls a crate and writes files; `distill` calls the others in order.
+
+mod bench;
+mod chat;
+mod check;
+mod compare;
+mod distill;
+mod eval;
+mod export;
+mod generate;
+mod ingest;
+mod synth;
+mod train;
+
+use anyhow::Result;
+
+use crate::arguments::Command;
+
+/// Do what was typed.
+pub fn dispatch(command: Command) -> Result<()> {
+    match command {
+        Command::Distill(arguments) => distill::distill(&arguments),
+        Command::Check(arguments) => check::check(&arguments),
+        Command::Synth(arguments) => synth::command(&arguments),
+        Command::Ingest(arguments) => ingest::command(&arguments),
+        Command::Train(arguments) => train::command(&arguments),
+        Command::Export(arguments) => export::command(&arguments),
+        Command::Eval(arguments) => eval::command(&arguments),
+        Command::Compare(arguments) => compare::compare(&arguments),
+        Command::Chat(arguments) => chat::chat(&arguments),
+        Command::Generate(arguments) => generate::generate(&arguments),
+        Command::Bench(arguments) => bench::bench(&arguments),
+    }
+}

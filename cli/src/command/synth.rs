@@ -1,0 +1,40 @@
+//! `tristill synth`: the programmatic teacher's traces and held-out problems, as JSON lines.
+
+use anyhow::{Context, Result, bail};
+use data::synth::SynthConfig;
+
+use crate::{
+    arguments::ConfigArguments,
+    progress::say,
+    run::{Run, write_json},
+};
+
+pub fn command(arguments: &ConfigArguments) -> Result<()> {
+    let run = Run::open(arguments)?;
+    if run.config.synth.is_none() {
+        bail!("{} has no [synth] table, which says what the programmatic teacher is to write", arguments.config.display());
+    }
+    run.start()?;
+    synth(&run)
+}
+
+/// Write the files, unless they are there already.
+pub fn synth(run: &Run) -> Result<()> {
+    let Some(config) = &run.config.synth else { return Ok(()) };
+    // Written last, so that it stands for all the others.
+    let done = run.traces().join("synth.json");
+    let before = std::fs::read_to_string(&done).ok().and_then(|text| serde_json::from_str::<SynthConfig>(&text).ok());
+    if before.as_ref() == Some(config) {
+        say(&format!("    traces {} are there", run.traces().display()));
+        return Ok(());
+    }
+    run.timed("synth", || {
+        let written = data::synth::write(config, &run.traces()).context("cannot write the programmatic teacher's traces")?;
+        write_json(&done, config)?;
+        for (steps, lengths) in &written.lengths {
+            let shape = format!("questions of {} characters and chains of thought of {} on average", lengths.question_chars, lengths.reasoning_chars);
+            say(&format!("    traces {} with {steps} steps: {shape}", lengths.traces));
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,158 @@
+//! A run: its config, its folder, and where each stage's files lie. What is done already is seen from the files.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use anyhow::{Context, Result, bail};
+use data::{EvalSet, Source};
+use eval::SetTable;
+use serde::Serialize;
+use task::Problem;
+
+use crate::{arguments::ConfigArguments, config, config::RunConfig, progress::say};
+
+/// The names under which the programmatic teacher's held-out problems are scored.
+const HELD_OUT: &str = "held_out";
+const UNSEEN: &str = "unseen";
+
+/// A run whose config has been read and checked.
+pub struct Run {
+    /// The config's name.
+    pub name: String,
+    /// Where everything of the run lies.
+    pub folder: PathBuf,
+    /// With the programmatic teacher's files among the sources and the sets.
+    pub config: RunConfig,
+}
+
+impl Run {
+    /// Read a config. Nothing is written yet.
+    pub fn open(arguments: &ConfigArguments) -> Result<Run> {
+        let path = &arguments.config;
+        let Some(name) = path.file_stem().and_then(|name| name.to_str()) else {
+            bail!("{} has no name that a run could have", path.display());
+        };
+        let folder = arguments.overrides.run.clone().unwrap_or_else(|| Path::new("checkpoints").join(name));
+        let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or(name).to_owned();
+        let mut config = config::load(path, &arguments.overrides.set)?;
+        if let Some(synth) = &config.synth {
+            let file = |name: &str| folder.join("traces").join(name).with_extension("jsonl");
+            config.data.sources.insert(0, Source::new(file("train")));
+            for (set, count) in [(UNSEEN, synth.unseen), (HELD_OUT, synth.held_out)] {
+                if count > 0 {
+                    config.eval.sets.insert(0, SetTable::new(set, file(set)));
+                }
+            }
+        }
+        config::check(&config).with_context(|| path.display().to_string())?;
+        Ok(Run { name, folder, config })
+    }
+
+    /// Write the resolved config into the run's folder, before anything can fail.
+    pub fn start(&self) -> Result<()> {
+        let text = toml::to_string_pretty(&self.config).context("cannot write the resolved config as TOML")?;
+        write(&self.folder.join("config.toml"), text.as_bytes())
+    }
+
+    /// The programmatic teacher's files.
+    pub fn traces(&self) -> PathBuf {
+        self.folder.join("traces")
+    }
+
+    /// The token rows.
+    pub fn dataset(&self) -> PathBuf {
+        self.folder.join("dataset")
+    }
+
+    /// The packed student.
+    pub fn student(&self) -> PathBuf {
+        self.folder.join("student.gguf")
+    }
+
+    /// What the student said to a set's problems.
+    pub fn completions(&self, set: &str) -> PathBuf {
+        completions(&self.folder, set)
+    }
+
+    /// The facts of the run.
+    pub fn report(&self) -> PathBuf {
+        self.folder.join("report.json")
+    }
+
+    /// Read the problems of every set that the run is scored on. Lines that are no problem are told.
+    pub fn problems(&self) -> Result<Vec<(SetTable, Vec<Problem>)>> {
+        self.config.eval.sets.iter().map(|set| Ok((set.clone(), read_set(set)?))).collect()
+    }
+
+    /// Do a stage and remember how long it took, over all processes that did a part of it.
+    pub fn timed<T>(&self, stage: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let started = Instant::now();
+        let result = work();
+        let mut seconds = self.seconds()?;
+        *seconds.entry(stage.to_owned()).or_default() += started.elapsed().as_secs_f64();
+        write_json(&self.stages(), &seconds)?;
+        result
+    }
+
+    /// The seconds that each stage took.
+    pub fn seconds(&self) -> Result<BTreeMap<String, f64>> {
+        let path = self.stages();
+        if !path.exists() {
+            return Ok(BTreeMap::new());
+        }
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("cannot read {}; delete it, it holds only times", path.display()))
+    }
+
+    fn stages(&self) -> PathBuf {
+        self.folder.join("stages.json")
+    }
+}
+
+/// What the student of a run's folder said to a set's problems.
+pub fn completions(folder: &Path, set: &str) -> PathBuf {
+    folder.join("eval").join(set).join("completions.jsonl")
+}
+
+/// Read one set's problems. Lines that are no problem are told; a set without problems is an error.
+pub fn read_set(set: &SetTable) -> Result<Vec<Problem>> {
+    let read = set.read()?;
+    for bad in &read.bad {
+        say(&format!("warning: {bad}"));
+    }
+    if read.problems.is_empty() {
+        bail!("{} holds no problem that can be asked, {} lines were none", set.path.display(), read.bad.len());
+    }
+    Ok(read.problems)
+}
+
+/// The sets as the ingest looks for them in the traces.
+pub fn eval_sets(sets: &[(SetTable, Vec<Problem>)]) -> Vec<EvalSet<'_>> {
+    sets.iter().map(|(set, problems)| EvalSet { name: &set.name, problems }).collect()
+}
+
+/// Write a file: to a temporary name, then renamed.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let attempt = || -> Result<()> {
+        fs::create_dir_all(folder)?;
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    attempt().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Write a value as indented JSON.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(value).with_context(|| format!("cannot write {} as JSON", path.display()))?;
+    text.push('\n');
+    write(path, text.as_bytes())
+}
