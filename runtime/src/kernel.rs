@@ -14,13 +14,19 @@
 //! ```
 
 mod activations;
+#[allow(clippy::needless_range_loop, reason = "indices say best which lane of which register")]
+mod bytes;
+#[allow(clippy::needless_range_loop, reason = "as above")]
+mod float;
 mod isa;
 mod matrix;
 mod pool;
 mod scalar;
+#[allow(clippy::needless_range_loop, reason = "as above")]
 mod tile;
 mod vectorise;
 #[cfg(target_arch = "x86_64")]
+#[allow(clippy::needless_range_loop, reason = "as above")]
 mod x86;
 
 use std::ops::Range;
@@ -30,6 +36,10 @@ pub use isa::Isa;
 pub(crate) use isa::Width;
 pub use matrix::{MAX_COLUMNS, Matrix};
 pub use pool::Pool;
+
+pub(crate) use bytes::{ByteMatrix, FineActivations, multiply_bytes};
+pub(crate) use float::{FloatMatrix, multiply_floats};
+pub(crate) use vectorise::vectorised;
 
 use isa::Kind;
 use tile::Output;

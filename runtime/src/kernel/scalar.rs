@@ -67,4 +67,34 @@ impl Vector for Plain {
     unsafe fn total(sums: Plain) -> Plain {
         sums
     }
+
+    const BYTE_OFFSET: i32 = 0;
+
+    #[inline(always)]
+    unsafe fn splat(number: i32) -> Plain {
+        Plain([number as u32; 16])
+    }
+
+    #[inline(always)]
+    unsafe fn dot_bytes(sum: Plain, weights: Plain, four: *const i8) -> Plain {
+        // SAFETY: the caller has four codes there.
+        let four = unsafe { four.cast::<[i8; 4]>().read() };
+        let mut sum = sum;
+        for (sum, weights) in sum.0.iter_mut().zip(weights.0) {
+            for (byte, code) in weights.to_le_bytes().into_iter().zip(four) {
+                *sum = sum.wrapping_add_signed(i32::from((byte ^ 0x80) as i8) * i32::from(code));
+            }
+        }
+        sum
+    }
+
+    #[inline(always)]
+    unsafe fn times_128(self) -> Plain {
+        Plain(self.0.map(|sum| sum << 7))
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Plain) -> Plain {
+        Plain(std::array::from_fn(|lane| self.0[lane].wrapping_add(other.0[lane])))
+    }
 }

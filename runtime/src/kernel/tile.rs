@@ -37,6 +37,14 @@ pub(super) trait Vector: Copy {
     /// As [`Vector::add_line`] for a single token.
     unsafe fn add_single<const M: usize>(sums: &mut [Self::Sums; M], line: [Self; M], token: *const i8);
     unsafe fn total(sums: Self::Sums) -> Self;
+
+    /// What [`Vector::dot_bytes`] multiplies with is a weight plus this.
+    const BYTE_OFFSET: i32;
+    unsafe fn splat(number: i32) -> Self;
+    /// sum + the products of four bytes a lane, stored as w + 128, with four activations.
+    unsafe fn dot_bytes(sum: Self, weights: Self, four: *const i8) -> Self;
+    unsafe fn times_128(self) -> Self;
+    unsafe fn add(self, other: Self) -> Self;
 }
 
 /// Where results go: `[tokens, stride]`, of which a kernel writes rows of its own only.
@@ -44,6 +52,13 @@ pub(super) trait Vector: Copy {
 pub(super) struct Output {
     pub start: *mut f32,
     pub stride: usize,
+}
+
+impl Output {
+    /// The place of a result. A method, so that closures hold the whole output, which is `Sync`, and not its pointer.
+    pub(super) fn at(&self, index: usize) -> *mut f32 {
+        self.start.wrapping_add(index)
+    }
 }
 
 // SAFETY: the threads that share an output write different rows of it.
@@ -233,7 +248,7 @@ unsafe fn write<V: Vector, const M: usize>(
     let scale = activations.scales()[token];
     let count = (M * V::ROWS).min(matrix.rows() - row.min(matrix.rows()));
     // SAFETY: rows below `matrix.rows()` of an existing token lie in the output, and this thread alone writes them.
-    let out = unsafe { std::slice::from_raw_parts_mut(output.start.add(token * output.stride + row), count) };
+    let out = unsafe { std::slice::from_raw_parts_mut(output.at(token * output.stride + row), count) };
     for (out, total) in out.iter_mut().zip(totals) {
         *out = total * scale;
     }

@@ -32,6 +32,13 @@ pub(super) trait Register: Copy {
     unsafe fn widen(self) -> Self;
     /// self + the four products of unsigned and signed bytes in each lane.
     unsafe fn dot(self, unsigned: Self, signed: Self) -> Self;
+    /// Bytes stored as w + 128, as signed ones.
+    unsafe fn flip(self) -> Self;
+    /// The sizes of signed bytes, unsigned.
+    unsafe fn sizes(self) -> Self;
+    /// Signed bytes, negated where the other's byte is negative; where that is zero, anything.
+    unsafe fn with_signs_of(self, other: Self) -> Self;
+    unsafe fn times_128(self) -> Self;
 }
 
 /// Four activations of a line's sixteen.
@@ -49,8 +56,8 @@ pub(super) struct Vnni<R>(R);
 #[derive(Clone, Copy)]
 pub(super) struct Maddubs<R>(R);
 
-// A lane of 16 bits holds two products of each of four planes.
-const _: () = assert!(4 * 2 * 2 * 127 <= i16::MAX as i32);
+// A lane of 16 bits holds two products of each of four planes, or two of bytes.
+const _: () = assert!(4 * 2 * 2 * 127 <= i16::MAX as i32 && 2 * 128 * 127 <= i16::MAX as i32);
 
 // SAFETY (of every `unsafe` below): these functions have the safety conditions of `Vector` and `Register`, which are those of
 // the intrinsics and pointer reads that they consist of.
@@ -122,6 +129,31 @@ impl<R: Register> Vector for Vnni<R> {
     unsafe fn total([first, second, third, fourth]: [R; 4]) -> Self {
         unsafe { Vnni(first.add(second.add(third.add(fourth.quarter()).quarter()).quarter())) }
     }
+
+    #[inline(always)]
+    unsafe fn splat(number: i32) -> Self {
+        unsafe { Vnni(R::splat(number)) }
+    }
+
+    #[inline(always)]
+    unsafe fn times_128(self) -> Self {
+        unsafe { Vnni(self.0.times_128()) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        unsafe { Vnni(self.0.add(other.0)) }
+    }
+
+    const BYTE_OFFSET: i32 = 128;
+
+    #[inline(always)]
+    unsafe fn dot_bytes(sum: Self, weights: Self, four: *const i8) -> Self {
+        unsafe {
+            let codes = splat::<R>(four, 0);
+            Vnni(sum.0.dot(weights.0, codes))
+        }
+    }
 }
 
 impl<R: Register> Vector for Maddubs<R> {
@@ -184,11 +216,38 @@ impl<R: Register> Vector for Maddubs<R> {
     unsafe fn total(sums: Self) -> Self {
         sums
     }
+
+    #[inline(always)]
+    unsafe fn splat(number: i32) -> Self {
+        unsafe { Maddubs(R::splat(number)) }
+    }
+
+    #[inline(always)]
+    unsafe fn times_128(self) -> Self {
+        unsafe { Maddubs(self.0.times_128()) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        unsafe { Maddubs(self.0.add(other.0)) }
+    }
+
+    const BYTE_OFFSET: i32 = 0;
+
+    #[inline(always)]
+    unsafe fn dot_bytes(sum: Self, weights: Self, four: *const i8) -> Self {
+        unsafe {
+            let codes = splat::<R>(four, 0);
+            let weights = weights.0.flip();
+            Maddubs(sum.0.add(weights.sizes().pairs(codes.with_signs_of(weights)).widen()))
+        }
+    }
 }
 
 macro_rules! register {
     ($register:ty, $rows:literal, $zero:ident, $load:ident, $store:ident, $splat32:ident, $splat8:ident, $splat16:ident, $and:ident,
-     $shift16:ident, $shift32:ident, $add:ident, $add16:ident, $pairs:ident, $widen:ident, $dot:ident) => {
+     $shift16:ident, $shift32:ident, $add:ident, $add16:ident, $pairs:ident, $widen:ident, $dot:ident, $xor:ident, $abs:ident,
+     $signs:ident, $left:ident) => {
         impl Register for $register {
             const ROWS: usize = $rows;
 
@@ -251,6 +310,26 @@ macro_rules! register {
             unsafe fn dot(self, unsigned: Self, signed: Self) -> Self {
                 unsafe { $dot(self, unsigned, signed) }
             }
+
+            #[inline(always)]
+            unsafe fn flip(self) -> Self {
+                unsafe { $xor(self, $splat8(-128)) }
+            }
+
+            #[inline(always)]
+            unsafe fn sizes(self) -> Self {
+                unsafe { $abs(self) }
+            }
+
+            #[inline(always)]
+            unsafe fn with_signs_of(self, other: Self) -> Self {
+                unsafe { $signs(self, other) }
+            }
+
+            #[inline(always)]
+            unsafe fn times_128(self) -> Self {
+                unsafe { $left::<7>(self) }
+            }
         }
     };
 }
@@ -271,7 +350,11 @@ register!(
     _mm256_add_epi16,
     _mm256_maddubs_epi16,
     _mm256_madd_epi16,
-    _mm256_dpbusd_avx_epi32
+    _mm256_dpbusd_avx_epi32,
+    _mm256_xor_si256,
+    _mm256_abs_epi8,
+    _mm256_sign_epi8,
+    _mm256_slli_epi32
 );
 register!(
     __m512i,
@@ -289,5 +372,15 @@ register!(
     _mm512_add_epi16,
     _mm512_maddubs_epi16,
     _mm512_madd_epi16,
-    _mm512_dpbusd_epi32
+    _mm512_dpbusd_epi32,
+    _mm512_xor_si512,
+    _mm512_abs_epi8,
+    signs_512,
+    _mm512_slli_epi32
 );
+
+/// What `_mm256_sign_epi8` does, which 512 bits lack.
+#[inline(always)]
+unsafe fn signs_512(bytes: __m512i, other: __m512i) -> __m512i {
+    unsafe { _mm512_mask_sub_epi8(bytes, _mm512_movepi8_mask(other), _mm512_setzero_si512(), bytes) }
+}
