@@ -8,6 +8,7 @@ mod completions;
 mod config;
 mod error;
 mod marks;
+pub mod report;
 mod score;
 pub mod statistics;
 mod text;

@@ -1,0 +1,168 @@
+//! Everything that one would tell of a run, as `report.json`; the page and the model card are made from it alone.
+//!
+//! The command line fills it in stage by stage. What was not measured is absent, not zero.
+
+mod metrics;
+mod model_card;
+mod numbers;
+mod page;
+mod plot;
+mod samples;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::file_error;
+use crate::{Comparison, Error, Score};
+
+pub use metrics::Metrics;
+pub use model_card::model_card;
+pub use page::page;
+pub use samples::{Sample, pick_samples};
+
+/// The version of the file.
+pub const VERSION: u32 = 1;
+
+/// The facts of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Report {
+    /// The version of the file: [`VERSION`].
+    pub report: u32,
+    /// The run's name.
+    pub run: String,
+    /// The version of the program.
+    pub program: String,
+    /// The score of each set, by its name.
+    pub eval: BTreeMap<String, Score>,
+    /// This student against others on the same problems.
+    pub comparisons: Vec<Comparison>,
+    /// What the student is, in a few words: its architecture, layers and width.
+    pub student: String,
+    /// Number of weights.
+    pub parameters: u64,
+    /// Size of the packed file.
+    pub packed_bytes: u64,
+    /// Size of the same weights at 16 bits each.
+    pub f16_bytes: u64,
+    /// Tokens per second of one sequence, on the runtime.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decode_tokens_per_s: Option<f64>,
+    /// Tokens per second of reading a prompt, on the runtime.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefill_tokens_per_s: Option<f64>,
+    /// Tokens per second while scoring, many sequences side by side.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_tokens_per_s: Option<f64>,
+    /// Tokens per second of training.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train_tokens_per_s: Option<f64>,
+    /// Seconds of the whole run.
+    pub wall_s: f64,
+    /// Seconds of each stage, in their order.
+    pub stages: Vec<Stage>,
+    /// Where it was measured.
+    pub machine: Machine,
+    /// What lies where, by what it is.
+    pub files: BTreeMap<String, String>,
+    /// The commands that give the same again.
+    pub commands: Vec<String>,
+    /// The run's whole config.
+    pub config: Value,
+    /// The dataset's card: where every row went.
+    pub dataset: Value,
+    /// Some completions of each set, right and wrong.
+    pub samples: BTreeMap<String, Vec<Sample>>,
+}
+
+/// How long a part of the run took.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stage {
+    /// `ingest`, `train`, `export`, `eval`.
+    pub name: String,
+    /// Seconds, over all the times that it was begun.
+    pub wall_s: f64,
+}
+
+/// Where a run was measured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Machine {
+    /// The processor's name.
+    pub cpu: String,
+    /// Threads that were used.
+    pub threads: usize,
+    /// The instruction set of the runtime's kernels.
+    pub kernel: String,
+}
+
+impl Default for Report {
+    fn default() -> Report {
+        Report {
+            report: VERSION,
+            run: String::new(),
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            eval: BTreeMap::new(),
+            comparisons: Vec::new(),
+            student: String::new(),
+            parameters: 0,
+            packed_bytes: 0,
+            f16_bytes: 0,
+            decode_tokens_per_s: None,
+            prefill_tokens_per_s: None,
+            eval_tokens_per_s: None,
+            train_tokens_per_s: None,
+            wall_s: 0.0,
+            stages: Vec::new(),
+            machine: Machine::default(),
+            files: BTreeMap::new(),
+            commands: Vec::new(),
+            config: Value::Null,
+            dataset: Value::Null,
+            samples: BTreeMap::new(),
+        }
+    }
+}
+
+impl Report {
+    /// Read a `report.json`.
+    pub fn read(path: &Path) -> Result<Report, Error> {
+        let text = std::fs::read_to_string(path).map_err(file_error("read", path))?;
+        let fault = |line: usize, fault: String| Error::Line { path: path.to_owned(), line, fault };
+        let report: Report = serde_json::from_str(&text).map_err(|error| fault(error.line(), format!("not a report: {error}")))?;
+        if report.report != VERSION {
+            let found = report.report;
+            return Err(fault(1, format!("the report has version {found}, version {VERSION} is known; make it again")));
+        }
+        Ok(report)
+    }
+
+    /// Write it, to a temporary name, then renamed.
+    pub fn write(&self, path: &Path) -> Result<(), Error> {
+        let mut text = serde_json::to_string_pretty(self).expect("a report can be written as JSON");
+        text.push('\n');
+        write_text(path, &text)
+    }
+
+    /// How many times smaller the packed file is than the same weights at 16 bits.
+    pub fn times_smaller(&self) -> f64 {
+        if self.packed_bytes == 0 { 0.0 } else { self.f16_bytes as f64 / self.packed_bytes as f64 }
+    }
+}
+
+/// Write a text file, to a temporary name, then renamed.
+pub fn write_text(path: &Path, text: &str) -> Result<(), Error> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || -> std::io::Result<()> {
+        std::fs::create_dir_all(folder)?;
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(text.as_bytes())?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().map_err(file_error("write", path))
+}

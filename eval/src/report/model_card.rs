@@ -1,0 +1,32 @@
+//! The `README.md` of the folder that a student is exported to: what it is, how good, and how to run it.
+
+use minijinja::{AutoEscape, Environment, context};
+
+use super::Report;
+use super::numbers::add_filters;
+
+/// The model card of a run's student, in the form that model hubs read. `file` is the packed file's name.
+pub fn model_card(report: &Report, file: &str) -> String {
+    let mut environment = Environment::new();
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_trim_blocks(true);
+    add_filters(&mut environment);
+    environment.add_template("card", include_str!("model_card.md")).expect("the template parses");
+    let template = environment.get_template("card").expect("the only template");
+    template.render(context! { report, file, times_smaller => report.times_smaller() }).expect("the template fits the report")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::page::tests::whole;
+
+    #[test]
+    fn the_card_says_what_it_is_and_how_good() {
+        let card = model_card(&whole(), "student.gguf");
+        for text in ["| held_out | 75.0 % |", "tristill chat student.gguf", "| synth.jsonl | 1,000 | 940 |", "# proof"] {
+            assert!(card.contains(text), "{text} is missing in\n{card}");
+        }
+        assert!(!model_card(&Report::default(), "student.gguf").is_empty());
+    }
+}
