@@ -6,12 +6,12 @@
 mod batch;
 mod start;
 
-use std::{collections::HashMap, sync::Arc};
-
-use burn::{
-    module::{Module, Param},
-    tensor::{Device, Gradients, Tensor, TensorData},
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
 };
+
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use model::{Kind, ModelConfig, Role, TensorSpec, inventory};
 
 pub use batch::Batch;
@@ -19,33 +19,43 @@ pub(crate) use batch::Layout;
 
 use crate::{
     device::Path,
-    loss::cross_entropy::cross_entropy,
+    loss::cross_entropy::{Targets, cross_entropy},
     operation::{
         attention::{Heads, attention},
-        embed::{embed, select_rows},
+        embed::embed,
         gate::gate,
-        linear::{Inputs, Precision, linear},
+        linear::{Group, Precision, Weights, linear},
         norm::rms_norm,
         rotary::Rotary,
     },
 };
 
 /// A student in training.
-#[derive(Module, Debug)]
+///
+/// It is not one of burn's modules: these can be changed behind the back of what is kept between forward passes.
+#[derive(Clone, Debug)]
 pub struct Student {
     parameters: Vec<Parameter>,
-    #[module(skip)]
     plan: Plan,
+    /// For each block, the weights of each linear group as the fused form multiplies with them.
+    prepared: Vec<[OnceLock<Arc<Weights>>; GROUPS]>,
 }
 
-/// One trained tensor.
-#[derive(Module, Debug)]
+/// One trained tensor, a leaf of burn's graph.
+#[derive(Clone, Debug)]
 pub(crate) enum Parameter {
     /// Gains and biases.
-    Vector(Param<Tensor<1>>),
+    Vector(Tensor<1>),
     /// Everything else.
-    Matrix(Param<Tensor<2>>),
+    Matrix(Tensor<2>),
 }
+
+/// The linear groups of a block: each with the norm before it and its layers.
+const GROUPS: usize = 4;
+const QKV: usize = 0;
+const OUTPUT: usize = 1;
+const GATE_UP: usize = 2;
+const DOWN: usize = 3;
 
 /// What is known of a student before its first token.
 #[derive(Clone, Debug)]
@@ -96,7 +106,7 @@ impl Student {
             device: device.clone(),
             path: Path::of(device),
         };
-        Ok(Student { parameters, plan })
+        Ok(Student { parameters, plan, prepared: vec![Default::default(); config.layers] })
     }
 
     /// The same student on the other form of the operations.
@@ -135,6 +145,7 @@ impl Student {
     /// Replace every parameter, in order.
     pub(crate) fn update(&mut self, change: impl FnMut(Parameter) -> Parameter) {
         self.parameters = std::mem::take(&mut self.parameters).into_iter().map(change).collect();
+        self.prepared.fill(Default::default());
     }
 
     /// The cross-entropy summed over the supervised targets, in nats, and how many these are. Without a supervised target the
@@ -148,9 +159,11 @@ impl Student {
         if places.is_empty() {
             return (Tensor::zeros([1], &self.plan.device), 0);
         }
-        let hidden_nd = self.hidden(batch);
-        let hidden_kd = select_rows(hidden_nd, &places, &self.plan.device);
-        (cross_entropy(self.plan.path, self.normed(hidden_kd), self.head(), &targets), places.len())
+        let kept = places.len();
+        let targets = Targets { places: places.into(), tokens: targets.into() };
+        let gain_d = self.vector(None, Role::FinalNorm);
+        let (path, epsilon) = (self.plan.path, self.plan.config.norm_epsilon);
+        (cross_entropy(path, self.hidden(batch), gain_d, self.head(), targets, epsilon), kept)
     }
 
     /// The logits after each token of one document, [t, v].
@@ -159,7 +172,8 @@ impl Student {
     /// As [`Student::loss`].
     pub fn logits(&self, tokens: &[u32]) -> Vec<f32> {
         let hidden_nd = self.hidden(&Batch::document(tokens));
-        let logits_tv = self.normed(hidden_nd).matmul(self.head().transpose());
+        let normed_nd = rms_norm(hidden_nd, self.vector(None, Role::FinalNorm), self.plan.config.norm_epsilon);
+        let logits_tv = normed_nd.matmul(self.head().transpose());
         logits_tv.try_into_vec_as().expect("logits are f32")
     }
 
@@ -168,21 +182,27 @@ impl Student {
         let Plan { config, heads, device, path, .. } = &self.plan;
         let layout = Arc::new(batch.layout());
         let precision = Precision { quant: config.quant, scale: config.scale, norm_epsilon: config.norm_epsilon };
-        let group = |layer, x_ni, gain: Option<Role>, weights: &[Role], residual_no| {
+        let group = |layer: usize, group: usize, x_ni, residual_no| {
+            let (gain, weights): (_, &[Role]) = match group {
+                QKV => (Some(Role::AttentionNorm), &[Role::Query, Role::Key, Role::Value]),
+                OUTPUT => (config.has_sub_norms().then_some(Role::AttentionSubNorm), &[Role::Output]),
+                GATE_UP => (Some(Role::FeedForwardNorm), &[Role::Gate, Role::Up]),
+                DOWN => (config.has_sub_norms().then_some(Role::FeedForwardSubNorm), &[Role::Down]),
+                _ => unreachable!("a block has {GROUPS} linear groups"),
+            };
             let gain_i = gain.map(|role| self.vector(Some(layer), role));
             let weights_oi = weights.iter().map(|role| self.matrix(Some(layer), *role)).collect();
-            linear(*path, Inputs { x_ni, gain_i, weights_oi, residual_no }, precision)
+            let prepared = &self.prepared[layer][group];
+            linear(*path, Group { x_ni, gain_i, weights_oi, residual_no, prepared }, precision)
         };
-        let sub_norm = |role| config.has_sub_norms().then_some(role);
 
         let mut hidden_nd = embed(*path, self.matrix(None, Role::Embedding), &batch.tokens, device);
         for layer in 0..config.layers {
-            let qkv = group(layer, hidden_nd.clone(), Some(Role::AttentionNorm), &[Role::Query, Role::Key, Role::Value], None);
+            let qkv = group(layer, QKV, hidden_nd.clone(), None);
             let mixed = attention(*path, self.with_head_extras(layer, qkv), heads, &layout, device);
-            hidden_nd = group(layer, mixed, sub_norm(Role::AttentionSubNorm), &[Role::Output], Some(hidden_nd));
-            let gate_up = group(layer, hidden_nd.clone(), Some(Role::FeedForwardNorm), &[Role::Gate, Role::Up], None);
-            let gated = gate(*path, gate_up, config.activation);
-            hidden_nd = group(layer, gated, sub_norm(Role::FeedForwardSubNorm), &[Role::Down], Some(hidden_nd));
+            hidden_nd = group(layer, OUTPUT, mixed, Some(hidden_nd));
+            let gate_up = group(layer, GATE_UP, hidden_nd.clone(), None);
+            hidden_nd = group(layer, DOWN, gate(*path, gate_up, config.activation), Some(hidden_nd));
         }
         hidden_nd
     }
@@ -207,10 +227,6 @@ impl Student {
         qkv_nw
     }
 
-    fn normed(&self, hidden_nd: Tensor<2>) -> Tensor<2> {
-        rms_norm(hidden_nd, self.vector(None, Role::FinalNorm), self.plan.config.norm_epsilon)
-    }
-
     /// The output head, [v, d].
     fn head(&self) -> Tensor<2> {
         self.matrix(None, if self.plan.config.tied_head { Role::Embedding } else { Role::Head })
@@ -218,14 +234,14 @@ impl Student {
 
     fn vector(&self, layer: Option<usize>, role: Role) -> Tensor<1> {
         match &self.parameters[self.plan.places[&(layer, role)]] {
-            Parameter::Vector(vector) => vector.val(),
+            Parameter::Vector(vector) => vector.clone(),
             Parameter::Matrix(_) => unreachable!("{role:?} is a matrix"),
         }
     }
 
     fn matrix(&self, layer: Option<usize>, role: Role) -> Tensor<2> {
         match &self.parameters[self.plan.places[&(layer, role)]] {
-            Parameter::Matrix(matrix) => matrix.val(),
+            Parameter::Matrix(matrix) => matrix.clone(),
             Parameter::Vector(_) => unreachable!("{role:?} is a vector"),
         }
     }
@@ -236,36 +252,37 @@ impl Parameter {
         assert_eq!(values.len(), spec.len(), "values of {}", spec.name);
         let data = TensorData::new(values, spec.shape.clone());
         match spec.kind() {
-            Kind::Vector => Parameter::Vector(Param::from_data(data, device)),
-            Kind::Linear | Kind::Embedding => Parameter::Matrix(Param::from_data(data, device)),
+            Kind::Vector => Parameter::Vector(Tensor::from_data(data, device).require_grad()),
+            Kind::Linear | Kind::Embedding => Parameter::Matrix(Tensor::from_data(data, device).require_grad()),
         }
     }
 
     /// Take this parameter's gradient out, flat and without derivatives.
     pub(crate) fn take_gradient(&self, gradients: &mut Gradients) -> Option<Tensor<1>> {
         match self {
-            Parameter::Vector(vector) => vector.val().grad_remove(gradients),
-            Parameter::Matrix(matrix) => matrix.val().grad_remove(gradients).map(|gradient| gradient.flatten(0, 1)),
+            Parameter::Vector(vector) => vector.grad_remove(gradients),
+            Parameter::Matrix(matrix) => matrix.grad_remove(gradients).map(|gradient| gradient.flatten(0, 1)),
         }
     }
 
     /// The same parameter with its values changed; `change` sees them flat and without derivatives.
     pub(crate) fn map_flat(self, change: impl FnOnce(Tensor<1>) -> Tensor<1>) -> Parameter {
         match self {
-            Parameter::Vector(vector) => Parameter::Vector(vector.map(|vector| Tensor::from_inner(change(vector.inner())).require_grad())),
-            Parameter::Matrix(matrix) => Parameter::Matrix(matrix.map(|matrix| {
+            Parameter::Vector(vector) => Parameter::Vector(Tensor::from_inner(change(vector.inner())).require_grad()),
+            Parameter::Matrix(matrix) => {
                 let shape = matrix.dims();
-                Tensor::from_inner(change(matrix.inner().flatten(0, 1)).reshape(shape)).require_grad()
-            })),
+                let changed = change(matrix.inner().flatten(0, 1)).reshape(shape);
+                Parameter::Matrix(Tensor::from_inner(changed).require_grad())
+            }
         }
     }
 
     fn values(&self) -> Vec<f32> {
         let data = match self {
-            Parameter::Vector(vector) => vector.val().into_data(),
-            Parameter::Matrix(matrix) => matrix.val().into_data(),
+            Parameter::Vector(vector) => vector.to_data(),
+            Parameter::Matrix(matrix) => matrix.to_data(),
         };
-        data.try_to_vec().expect("parameters are f32")
+        data.try_into_vec().expect("parameters are f32")
     }
 }
 

@@ -3,12 +3,18 @@
 //! o_i = sum_j softmax_j(q_i . k_j / sqrt(e)) v_j, arXiv:1706.03762, eq. 1; groups of query heads share a key head,
 //! arXiv:2305.13245. Rotary embedding of queries and keys is part of it.
 
+mod fused;
+
 use std::sync::Arc;
 
 use burn::tensor::{Bool, Device, Tensor, TensorData, activation::softmax};
 
-use super::rotary::Rotary;
+use super::{
+    fused::{Inputs, run},
+    rotary::Rotary,
+};
 use crate::{device::Path, student::Layout};
+use fused::FusedAttention;
 
 /// The heads of an attention layer.
 #[derive(Clone, Debug)]
@@ -23,7 +29,7 @@ pub(crate) struct Heads {
 }
 
 impl Heads {
-    /// Width of a token's queries, keys and values side by side.
+    /// Width of a token's queries, keys and values side by side, w.
     pub(crate) fn packed_width(&self) -> usize {
         (self.heads + 2 * self.kv_heads) * self.width
     }
@@ -32,7 +38,8 @@ impl Heads {
 /// Attention over `qkv_nw`, each token's queries, keys and values side by side; gives [n, h * e].
 pub(crate) fn attention(path: Path, qkv_nw: Tensor<2>, heads: &Heads, layout: &Arc<Layout>, device: &Device) -> Tensor<2> {
     match path {
-        Path::Composed | Path::Fused => composed(qkv_nw, heads, layout, device),
+        Path::Composed => composed(qkv_nw, heads, layout, device),
+        Path::Fused => run(FusedAttention { heads: heads.clone(), layout: layout.clone() }, Inputs::default().and(qkv_nw)),
     }
 }
 

@@ -1,13 +1,22 @@
-//! The embedding: one row of the table for each token.
+//! The embedding: one row of the table for each token. Its gradient adds up the rows of each token, in the order of the tokens.
+
+use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use super::fused::{Fused, Inputs, Values, run};
 use crate::device::Path;
 
 /// The rows of `table_vd` that `tokens_n` name, [n, d].
+///
+/// # Panics
+/// If a token is not below v.
 pub(crate) fn embed(path: Path, table_vd: Tensor<2>, tokens_n: &[u32], device: &Device) -> Tensor<2> {
+    let [v, d] = table_vd.dims();
+    assert!(tokens_n.iter().all(|token| (*token as usize) < v), "a token is not below the vocabulary of {v}");
     match path {
-        Path::Composed | Path::Fused => select_rows(table_vd, tokens_n, device),
+        Path::Composed => select_rows(table_vd, tokens_n, device),
+        Path::Fused => run(FusedEmbed { tokens: tokens_n.into(), vocab: v, width: d }, Inputs::default().and(table_vd)),
     }
 }
 
@@ -21,4 +30,34 @@ pub(crate) fn indices(values: &[u32], device: &Device) -> Tensor<1, Int> {
     let values: Vec<i32> = values.iter().map(|value| *value as i32).collect();
     let count = values.len();
     Tensor::from_data(TensorData::new(values, [count]), device)
+}
+
+/// Input: the table, [v, d].
+#[derive(Clone, Debug)]
+struct FusedEmbed {
+    tokens: Arc<[u32]>,
+    vocab: usize,
+    width: usize,
+}
+
+impl Fused for FusedEmbed {
+    type Saved = ();
+
+    fn forward(&self, inputs: Vec<Values>) -> (Values, ()) {
+        let [table_vd] = inputs.try_into().expect("one input");
+        let d = self.width;
+        let row = |token: &u32| &table_vd[*token as usize * d..][..d];
+        (Values::new(self.tokens.iter().flat_map(row).copied().collect(), [self.tokens.len(), d]), ())
+    }
+
+    fn backward(&self, (): (), gradient_nd: Values) -> Vec<Values> {
+        let d = self.width;
+        let mut out_vd = vec![0.0; self.vocab * d];
+        for (token, gradient) in self.tokens.iter().zip(gradient_nd.chunks(d)) {
+            for (out, gradient) in out_vd[*token as usize * d..][..d].iter_mut().zip(gradient) {
+                *out += gradient;
+            }
+        }
+        vec![Values::new(out_vd, [self.vocab, d])]
+    }
 }

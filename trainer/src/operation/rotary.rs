@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+use super::simd::for_each_isa;
+
 /// Cosines and sines of every position up to the context, computed once in f64.
 #[derive(Clone, Debug)]
 pub(crate) struct Rotary {
@@ -27,8 +29,20 @@ impl Rotary {
         Rotary { half, cosines: table(f64::cos), sines: table(f64::sin) }
     }
 
+    /// Turn one head, [e].
+    pub(crate) fn turn_row(&self, head: &mut [f32], position: u32) {
+        let (cosines, sines) = self.at(position);
+        turn_row(head, cosines, sines, 1.0);
+    }
+
+    /// Turn one head by the opposite angle.
+    pub(crate) fn turn_row_back(&self, head: &mut [f32], position: u32) {
+        let (cosines, sines) = self.at(position);
+        turn_row(head, cosines, sines, -1.0);
+    }
+
     /// Cosines and sines at a position, [e / 2] each.
-    pub(crate) fn at(&self, position: u32) -> (&[f32], &[f32]) {
+    fn at(&self, position: u32) -> (&[f32], &[f32]) {
         let start = position as usize * self.half;
         (&self.cosines[start..start + self.half], &self.sines[start..start + self.half])
     }
@@ -47,5 +61,16 @@ impl Rotary {
         let turned_low = low.clone() * cosines.clone() - high.clone() * sines.clone();
         let turned_high = high * cosines + low * sines;
         Tensor::cat(vec![turned_low, turned_high], 2)
+    }
+}
+
+for_each_isa! {
+    fn turn_row(head: &mut [f32], cosines: &[f32], sines: &[f32], direction: f32) {
+        let (low, high) = head.split_at_mut(cosines.len());
+        for (((low, high), cosine), sine) in low.iter_mut().zip(high).zip(cosines).zip(sines) {
+            let (x, y, sine) = (*low, *high, sine * direction);
+            *low = x * cosine - y * sine;
+            *high = y * cosine + x * sine;
+        }
     }
 }

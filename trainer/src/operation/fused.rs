@@ -1,0 +1,116 @@
+//! How an operation written by hand takes its place in burn's graph: it sees slices, and knows nothing of nodes.
+
+use std::{fmt::Debug, ops::Deref};
+
+use burn::{
+    backend::{
+        Autodiff, BackendTypes, Flex,
+        autodiff::{
+            checkpoint::{base::Checkpointer, strategy::NoCheckpointing},
+            grads::Gradients,
+            ops::{Backward, Ops, OpsKind},
+        },
+    },
+    tensor::{Tensor, TensorData},
+};
+
+/// An operation with a derivative.
+pub(crate) trait Fused: Clone + Debug + Send + 'static {
+    /// What the backward pass needs of the forward pass.
+    type Saved: Clone + Debug + Send + 'static;
+
+    /// The output, and what backward needs.
+    fn forward(&self, inputs: Vec<Values>) -> (Values, Self::Saved);
+
+    /// The gradient of each input, in order, from that of the output.
+    fn backward(&self, saved: Self::Saved, gradient: Values) -> Vec<Values>;
+}
+
+/// The numbers of a tensor on the CPU, row-major and without gaps; a clone shares them.
+#[derive(Clone, Debug)]
+pub(crate) struct Values(Primitive);
+
+type Primitive = <Flex as BackendTypes>::FloatTensorPrimitive;
+type Tracked = <Autodiff<Flex> as BackendTypes>::FloatTensorPrimitive;
+
+impl Values {
+    pub(crate) fn new<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Values {
+        Values(Primitive::from_data(TensorData::new(values, shape)))
+    }
+
+    /// The tensor's numbers; nothing is copied where they lie without gaps.
+    pub(crate) fn of<const D: usize>(tensor: Tensor<D>) -> Values {
+        Values::from_primitive(tensor.inner().try_into_primitive::<Flex>().expect("the fused path runs on burn-flex"))
+    }
+
+    fn from_primitive(primitive: Primitive) -> Values {
+        if primitive.as_slice::<f32>().is_some() {
+            return Values(primitive);
+        }
+        let primitive = primitive.to_contiguous();
+        assert!(primitive.as_slice::<f32>().is_some(), "the fused path computes in f32, not in {:?}", primitive.dtype());
+        Values(primitive)
+    }
+}
+
+impl Deref for Values {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        self.0.as_slice::<f32>().expect("checked when made")
+    }
+}
+
+/// The inputs of an operation, of any rank.
+#[derive(Default)]
+pub(crate) struct Inputs(Vec<Tracked>);
+
+impl Inputs {
+    pub(crate) fn and<const D: usize>(mut self, tensor: Tensor<D>) -> Inputs {
+        let tracked = tensor.autodiff().try_into_primitive::<Autodiff<Flex>>();
+        self.0.push(tracked.expect("the fused path runs on burn-flex without gradient checkpointing"));
+        self
+    }
+}
+
+/// Run an operation and record its derivative.
+pub(crate) fn run<O: Fused, const D: usize>(operation: O, inputs: Inputs) -> Tensor<D> {
+    // burn wants the number of inputs in the type.
+    match inputs.0.len() {
+        1 => record::<O, D, 1>(operation, inputs),
+        2 => record::<O, D, 2>(operation, inputs),
+        3 => record::<O, D, 3>(operation, inputs),
+        4 => record::<O, D, 4>(operation, inputs),
+        5 => record::<O, D, 5>(operation, inputs),
+        6 => record::<O, D, 6>(operation, inputs),
+        count => unreachable!("no operation has {count} inputs"),
+    }
+}
+
+fn record<O: Fused, const D: usize, const N: usize>(operation: O, inputs: Inputs) -> Tensor<D> {
+    let (values, guards): (Vec<_>, Vec<_>) = inputs.0.into_iter().map(|input| input.into_parts()).unzip();
+    let guards: [_; N] = guards.try_into().expect("as many as counted");
+    let (output, saved) = operation.forward(values.into_iter().map(Values::from_primitive).collect());
+    let output = match Recorded(operation).prepare::<NoCheckpointing>(guards).compute_bound().stateful() {
+        OpsKind::Tracked(prepared) => prepared.finish(saved, output.0),
+        OpsKind::UnTracked(prepared) => prepared.finish(output.0),
+    };
+    Tensor::from_primitive::<Autodiff<Flex>>(output)
+}
+
+#[derive(Debug)]
+struct Recorded<O>(O);
+
+impl<O: Fused, const N: usize> Backward<Flex, N> for Recorded<O> {
+    type State = O::Saved;
+
+    fn backward(self, ops: Ops<O::Saved, N>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = Values::from_primitive(gradients.consume::<Flex>(&ops.node));
+        let of_inputs = self.0.backward(ops.state, gradient);
+        for (parent, gradient) in ops.parents.into_iter().zip(of_inputs) {
+            if let Some(parent) = parent {
+                gradients.register::<Flex>(parent.id, gradient.0);
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Loops compiled once for each instruction set and chosen at run time, and the exponential that they share.
+//!
+//! No multiplication is fused with an addition and every sum has sixteen running sums, so that all of them give the same bits.
+
+/// Defines a function whose body is compiled for AVX-512, for AVX2 and for any CPU; each call runs the best that this CPU has.
+macro_rules! for_each_isa {
+    ($(#[$meta:meta])* $visible:vis fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
+        $(#[$meta])*
+        #[allow(clippy::too_many_arguments)]
+        $visible fn $name($($argument: $type),*) $(-> $result)? {
+            #[inline(always)]
+            fn any($($argument: $type),*) $(-> $result)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+                fn avx512($($argument: $type),*) $(-> $result)? {
+                    any($($argument),*)
+                }
+
+                #[target_feature(enable = "avx2")]
+                fn avx2($($argument: $type),*) $(-> $result)? {
+                    any($($argument),*)
+                }
+
+                match $crate::operation::simd::isa() {
+                    // SAFETY: `isa` found the features that the function is compiled for.
+                    $crate::operation::simd::Isa::Avx512 => return unsafe { avx512($($argument),*) },
+                    // SAFETY: as above.
+                    $crate::operation::simd::Isa::Avx2 => return unsafe { avx2($($argument),*) },
+                    $crate::operation::simd::Isa::Any => {}
+                }
+            }
+            any($($argument),*)
+        }
+    };
+}
+pub(crate) use for_each_isa;
+
+/// What the loops are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg(target_arch = "x86_64")]
+pub(crate) enum Isa {
+    Avx512,
+    Avx2,
+    Any,
+}
+
+/// The best that this CPU has. The detection is cached by the standard library.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn isa() -> Isa {
+    let avx512 = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl");
+    if avx512 {
+        Isa::Avx512
+    } else if is_x86_feature_detected!("avx2") {
+        Isa::Avx2
+    } else {
+        Isa::Any
+    }
+}
+
+/// Running sums of a reduction, and the length of the vectors that the loops are written for.
+pub(crate) const LANES: usize = 16;
+
+/// 1.5 * 2^23: a float of this size has no bits below one, so that adding it rounds to the nearest whole number, half to even.
+pub(crate) const ROUNDER: f32 = 12_582_912.0;
+
+/// e^x within 2 units in the last place between -87.3 and 88.7, constant beyond; not a number stays so.
+///
+/// 2^n times a polynomial in the rest, with the coefficients of Cephes' expf. Plain operations, so that loops over it become
+/// vector code.
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    // Written so that a comparison with not-a-number, which is false, keeps it.
+    let x = if x < -87.336_54 { -87.336_54 } else { x };
+    let x = if x > 88.722_83 { 88.722_83 } else { x };
+    let shifted = x * std::f32::consts::LOG2_E + ROUNDER;
+    let n = shifted - ROUNDER;
+    // The logarithm of 2 in two parts, the first with few enough bits that n times it is exact.
+    let rest = (x - n * 0.693_359_4) + n * 2.121_944_4e-4;
+    let mut polynomial = 1.987_569_2e-4;
+    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+        polynomial = polynomial * rest + coefficient;
+    }
+    let power = polynomial * rest * rest + rest + 1.0;
+    // The low bits of `shifted` are n; 2^n is made in two factors because 2^128 alone would overflow.
+    let n = shifted.to_bits().wrapping_sub(ROUNDER.to_bits()) as i32;
+    let half = n >> 1;
+    let two_to = |n: i32| f32::from_bits(((n + 127) << 23) as u32);
+    power * two_to(half) * two_to(n - half)
+}
+
+/// 1 / (1 + e^-x).
+#[inline(always)]
+pub(crate) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+/// The sum of `of(i)` for i in 0..count, in a fixed order.
+#[inline(always)]
+pub(crate) fn sum(count: usize, of: impl Fn(usize) -> f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let whole = count / LANES * LANES;
+    for start in (0..whole).step_by(LANES) {
+        for (lane, total) in lanes.iter_mut().enumerate() {
+            *total += of(start + lane);
+        }
+    }
+    for (lane, total) in lanes.iter_mut().enumerate().take(count - whole) {
+        *total += of(whole + lane);
+    }
+    lanes.iter().sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exponential_is_that_of_f64() {
+        let mut worst = 0.0f64;
+        for step in -87_000..=88_700 {
+            let x = step as f32 * 1e-3;
+            let exact = f64::from(x).exp();
+            worst = worst.max((f64::from(exp(x)) / exact - 1.0).abs());
+        }
+        assert!(worst < 2.0 * f64::from(f32::EPSILON), "{worst:e}");
+        assert_eq!(exp(0.0), 1.0);
+        assert!(exp(-1000.0) < 1.2e-38 && exp(f32::NEG_INFINITY) < 1.2e-38);
+        assert!(exp(1000.0) > 3.4e38);
+        assert!(exp(f32::NAN).is_nan());
+        assert_eq!(sigmoid(0.0), 0.5);
+        assert!(sigmoid(-200.0) >= 0.0 && sigmoid(200.0) == 1.0);
+    }
+
+    #[test]
+    fn every_isa_gives_the_same_bits() {
+        for_each_isa! {
+            fn chosen(x: &[f32]) -> f32 {
+                sum(x.len(), |at| exp(x[at]) * x[at])
+            }
+        }
+        for count in 0..70 {
+            let x: Vec<f32> = (0..count).map(|i| (i as f32 * 0.37).sin() * 9.0).collect();
+            let plain = sum(count, |at| exp(x[at]) * x[at]);
+            assert_eq!(chosen(&x).to_bits(), plain.to_bits(), "{count}");
+        }
+    }
+}
