@@ -3,7 +3,7 @@
 
 use model::ternary::{ACTIVATION_MAX, GROUP, MIN_ACTIVATION_SCALE};
 
-use super::{Isa, matrix::STEP, vectorise::vectorised};
+use super::{Isa, Pool, matrix::STEP, vectorise::vectorised};
 
 /// Some tokens' activations, quantised. The same memory serves again and again.
 #[derive(Clone, Debug, Default)]
@@ -31,13 +31,16 @@ impl Activations {
     pub fn quantize(&mut self, isa: Isa, activations: &[f32], width: usize) {
         self.resize(activations.len() / width, width);
         assert_eq!(activations.len(), self.tokens * width, "{} activations are not tokens of width {width}", activations.len());
+        let groups = self.groups();
         for (token, activations) in activations.chunks_exact(width).enumerate() {
-            self.set(isa, token, activations);
+            let codes = &mut self.codes[token * self.stride..][..width];
+            self.scales[token] = quantize_activations(isa, activations, codes);
+            sum_groups(isa, codes, &mut self.sums[token * groups..(token + 1) * groups]);
         }
     }
 
-    /// Make room for `tokens` of `width` numbers each, to be filled by [`Activations::set`].
-    pub(crate) fn resize(&mut self, tokens: usize, width: usize) {
+    /// Make room for `tokens` of `width` numbers each.
+    fn resize(&mut self, tokens: usize, width: usize) {
         if self.width != width {
             self.codes.clear(); // The padding has to be zero.
         }
@@ -47,12 +50,25 @@ impl Activations {
         self.sums.resize(tokens * self.groups(), 0);
     }
 
-    /// Quantise one token.
-    pub(crate) fn set(&mut self, isa: Isa, token: usize, activations: &[f32]) {
+    /// Compute tokens of `width` numbers each into `floats` and quantise them, spread over the pool's threads.
+    pub(crate) fn fill(
+        &mut self,
+        isa: Isa,
+        pool: &Pool,
+        (floats, width): (&mut [f32], usize),
+        compute: &(dyn Fn(usize, &mut [f32]) + Sync),
+    ) {
+        self.resize(floats.len() / width, width);
         let groups = self.groups();
-        let codes = &mut self.codes[token * self.stride..][..self.width];
-        self.scales[token] = quantize_activations(isa, activations, codes);
-        sum_groups(isa, codes, &mut self.sums[token * groups..(token + 1) * groups]);
+        let mut rest: Vec<_> =
+            self.codes.chunks_exact_mut(self.stride).zip(&mut self.scales).zip(self.sums.chunks_exact_mut(groups)).collect();
+        pool.for_each_pair((floats, width), (&mut rest, 1), |token, activations, rest| {
+            let ((codes, scale), sums) = &mut rest[0];
+            compute(token, activations);
+            let codes = &mut codes[..width];
+            **scale = quantize_activations(isa, activations, codes);
+            sum_groups(isa, codes, sums);
+        });
     }
 
     /// Take over codes and scales that were quantised elsewhere; `codes` are row-major, `[tokens, width]`.

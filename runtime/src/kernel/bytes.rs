@@ -48,7 +48,7 @@ impl ByteMatrix {
         assert_eq!(bytes.len(), rows * groups * Q8_BYTES, "a {rows} x {columns} matrix has another number of bytes");
         let mut lines = vec![Line([0; 64]); blocks * groups * GROUP_LINES];
         let mut scales = vec![0u16; blocks * groups * ROWS];
-        pool.for_each_pair((&mut lines, groups * GROUP_LINES), (&mut scales, groups * ROWS), &|block, lines, scales| {
+        pool.for_each_pair((&mut lines, groups * GROUP_LINES), (&mut scales, groups * ROWS), |block, lines, scales| {
             for lane in 0..ROWS.min(rows - block * ROWS) {
                 let row = &bytes[(block * ROWS + lane) * groups * Q8_BYTES..][..groups * Q8_BYTES];
                 for (group, packed) in row.chunks_exact(Q8_BYTES).enumerate() {

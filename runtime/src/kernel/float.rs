@@ -16,14 +16,13 @@ const TOKENS: usize = 4;
 
 impl FloatMatrix {
     /// Lay out a matrix of which `read` gives a row.
-    pub(crate) fn new<E: Send>(
-        pool: &Pool,
-        rows: usize,
-        columns: usize,
-        read: &(dyn Fn(usize, &mut [f32]) -> Result<(), E> + Sync),
-    ) -> Result<FloatMatrix, E> {
+    pub(crate) fn new<E, Read>(pool: &Pool, rows: usize, columns: usize, read: Read) -> Result<FloatMatrix, E>
+    where
+        E: Send,
+        Read: Fn(usize, &mut [f32]) -> Result<(), E> + Sync,
+    {
         let mut weights = vec![[0.0; ROWS]; rows.div_ceil(ROWS) * columns];
-        pool.try_for_each_pair((&mut weights, columns), (&mut [], 0), &|block, weights, _: &mut [()]| {
+        pool.try_for_each_pair((&mut weights, columns), (&mut [], 0), |block, weights, _: &mut [()]| {
             let mut row = vec![0.0; columns];
             for lane in 0..ROWS.min(rows - block * ROWS) {
                 read(block * ROWS + lane, &mut row)?;
@@ -131,9 +130,9 @@ mod tests {
             }
             for isa in Isa::supported() {
                 let pool = Pool::new(2);
-                let matrix = FloatMatrix::new::<()>(&pool, rows, columns, &|row, out| {
+                let matrix = FloatMatrix::new(&pool, rows, columns, |row, out| {
                     out.iter_mut().enumerate().for_each(|(column, out)| *out = weight(row, column));
-                    Ok(())
+                    Ok::<(), ()>(())
                 })
                 .unwrap();
                 let mut out = vec![f32::NAN; expected.len()];

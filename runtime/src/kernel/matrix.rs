@@ -8,6 +8,8 @@
 use half::f16;
 use model::{Scale, Ternary, ternary::GROUP};
 
+use super::Pool;
+
 /// Rows that share a line.
 pub(super) const ROWS: usize = 16;
 /// Inputs in a line.
@@ -72,6 +74,32 @@ impl Matrix {
                 self.scales[(row / ROWS * groups + group) * ROWS + row % ROWS] = shared.to_f32();
             }
         }
+    }
+
+    /// Lay out a matrix of which `read` gives a row's codes and scales: one scale, or one for each [`GROUP`] codes. Spread over
+    /// the pool's threads.
+    pub(crate) fn read<E, Read>(pool: &Pool, (rows, columns): (usize, usize), scale: Scale, read: Read) -> Result<Matrix, E>
+    where
+        E: Send,
+        Read: Fn(usize, &mut [i8], &mut [f32]) -> Result<(), E> + Sync,
+    {
+        assert!(columns <= MAX_COLUMNS, "a matrix of {columns} columns: the kernels' sums hold at most {MAX_COLUMNS}");
+        let mut matrix = Matrix { rows, columns, span: scale.span(columns), lines: Vec::new(), scales: Vec::new() };
+        let (blocks, block_lines, groups) = (matrix.blocks(), matrix.block_lines(), matrix.groups());
+        matrix.lines.resize(blocks * block_lines, Line([0; 64]));
+        matrix.scales.resize(blocks * groups * ROWS, 0.0);
+        pool.try_for_each_pair((&mut matrix.lines, block_lines), (&mut matrix.scales, groups * ROWS), |block, lines, scales| {
+            let (mut codes, mut row_scales) = (vec![0; columns], vec![0.0; groups]);
+            for lane in 0..ROWS.min(rows - block * ROWS) {
+                read(block * ROWS + lane, &mut codes, &mut row_scales)?;
+                pack_row(&codes, lines, lane);
+                for (scales, scale) in scales.chunks_exact_mut(ROWS).zip(&row_scales) {
+                    scales[lane] = *scale;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(matrix)
     }
 
     /// Output features.

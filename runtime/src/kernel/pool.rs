@@ -108,25 +108,31 @@ impl Pool {
 
 impl Pool {
     /// Call `task` with each chunk of the two slices, which have as many chunks of their own lengths each, spread over the threads.
-    pub(crate) fn for_each_pair<A: Send, B: Send>(
-        &self,
-        first: (&mut [A], usize),
-        second: (&mut [B], usize),
-        task: &(dyn Fn(usize, &mut [A], &mut [B]) + Sync),
-    ) {
-        let Ok(()) = self.try_for_each_pair::<A, B, std::convert::Infallible>(first, second, &|index, first, second| {
+    pub(crate) fn for_each_pair<A, B, F>(&self, first: (&mut [A], usize), second: (&mut [B], usize), task: F)
+    where
+        A: Send,
+        B: Send,
+        F: Fn(usize, &mut [A], &mut [B]) + Sync,
+    {
+        let Ok(()) = self.try_for_each_pair(first, second, |index, first: &mut [A], second: &mut [B]| {
             task(index, first, second);
-            Ok(())
+            Ok::<(), std::convert::Infallible>(())
         });
     }
 
     /// As [`Pool::for_each_pair`] with a task that can fail; one of the failures.
-    pub(crate) fn try_for_each_pair<A: Send, B: Send, E: Send>(
+    pub(crate) fn try_for_each_pair<A, B, E, F>(
         &self,
         (first, first_length): (&mut [A], usize),
         (second, second_length): (&mut [B], usize),
-        task: &(dyn Fn(usize, &mut [A], &mut [B]) -> Result<(), E> + Sync),
-    ) -> Result<(), E> {
+        task: F,
+    ) -> Result<(), E>
+    where
+        A: Send,
+        B: Send,
+        E: Send,
+        F: Fn(usize, &mut [A], &mut [B]) -> Result<(), E> + Sync,
+    {
         let count = first.len() / first_length.max(1);
         assert_eq!(first.len(), count * first_length, "the first slice is no whole number of chunks");
         assert_eq!(second.len(), count * second_length, "the second slice has another number of chunks");

@@ -57,7 +57,8 @@ pub(super) struct Vnni<R>(R);
 pub(super) struct Maddubs<R>(R);
 
 // A lane of 16 bits holds two products of each of four planes, or two of bytes.
-const _: () = assert!(4 * 2 * 2 * 127 <= i16::MAX as i32 && 2 * 128 * 127 <= i16::MAX as i32);
+const _: () = assert!(4 * 2 * 2 * 127 <= i16::MAX as i32);
+const _: () = assert!(2 * 128 * 127 <= i16::MAX as i32);
 
 // SAFETY (of every `unsafe` below): these functions have the safety conditions of `Vector` and `Register`, which are those of
 // the intrinsics and pointer reads that they consist of.

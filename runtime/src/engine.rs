@@ -1,0 +1,375 @@
+//! Many requests over one student: continuous batching.
+//!
+//! Each step runs one batch of rows: the next token of every sequence that is decoding, then as much of waiting prompts as
+//! fits. A sequence takes all its pages of the cache when it starts, so that none ever has to be interrupted.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use crate::{
+    Error, Sampling, Student,
+    cache::{Cache, Pages},
+    kernel::Isa,
+    layer::log_sum_exp,
+    network::{Row, Work},
+    sampler::Sampler,
+    text::Text,
+};
+
+/// Rows of a step at most, so that a long prompt does not keep others waiting.
+const ROWS: usize = 256;
+/// Rows of a step whose logits are all wanted.
+const LOGIT_ROWS: usize = 64;
+
+/// How an engine runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Threads that compute. Changes the speed, never the tokens.
+    pub threads: usize,
+    /// Sequences that run side by side. Changes the speed, never the tokens.
+    pub slots: usize,
+    /// Tokens of all sequences together whose keys and values are kept; `None` is `slots` times the context. Memory is taken when
+    /// it is needed: 8 x layers x key width bytes a token.
+    pub cache_tokens: Option<usize>,
+}
+
+impl Default for Options {
+    /// A thread for each core, 32 slots, a cache that never refuses.
+    fn default() -> Options {
+        Options { threads: std::thread::available_parallelism().map_or(1, usize::from), slots: 32, cache_tokens: None }
+    }
+}
+
+/// What is asked of a student.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The prompt.
+    pub tokens: Vec<u32>,
+    /// How the answer's tokens are drawn.
+    pub sampling: Sampling,
+    /// The longest answer, in tokens.
+    pub max_tokens: usize,
+    /// Texts that end the answer; they are not part of it.
+    pub stop: Vec<String>,
+    /// Whether events carry the tokens' log-probabilities.
+    pub log_probabilities: bool,
+}
+
+impl Request {
+    /// The likeliest answer to a prompt.
+    pub fn greedy(tokens: Vec<u32>, max_tokens: usize) -> Request {
+        Request { tokens, sampling: Sampling::greedy(), max_tokens, stop: Vec::new(), log_probabilities: false }
+    }
+}
+
+/// Which request an event belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(u64);
+
+/// One more token of a request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Whose.
+    pub request: RequestId,
+    /// The token.
+    pub token: u32,
+    /// Its log-probability at temperature 1, where the request wants it.
+    pub log_probability: Option<f32>,
+    /// The text that is now certain: whole characters, no part of a stop string.
+    pub text: String,
+    /// Why it was the last token, if it was.
+    pub finish: Option<Finish>,
+}
+
+/// Why an answer ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// The student ended it.
+    End,
+    /// It came to this one of the request's stop strings.
+    Stop(usize),
+    /// It reached the request's `max_tokens`.
+    Length,
+    /// It filled the context.
+    Context,
+}
+
+/// A whole answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// Its tokens, with the one that ended it.
+    pub tokens: Vec<u32>,
+    /// Its text.
+    pub text: String,
+    /// Why it ended.
+    pub finish: Finish,
+}
+
+/// Runs requests over one student.
+pub struct Engine {
+    student: Arc<Student>,
+    work: Work,
+    cache: Cache,
+    slots: usize,
+    next: u64,
+    waiting: VecDeque<Sequence>,
+    running: Vec<Sequence>,
+}
+
+/// A request on its way.
+struct Sequence {
+    id: RequestId,
+    /// The prompt and the answer so far.
+    tokens: Vec<u32>,
+    prompt: usize,
+    /// Tokens whose keys and values are in the cache.
+    computed: usize,
+    /// The longest the tokens may become.
+    limit: usize,
+    max_tokens: usize,
+    pages: Pages,
+    sampler: Sampler,
+    text: Text,
+    log_probabilities: bool,
+}
+
+impl Engine {
+    /// An engine over a student. The environment variable `TRISTILL_ISA` may name the instruction set.
+    pub fn new(student: Arc<Student>, options: &Options) -> Result<Engine, Error> {
+        Engine::with_isa(student, options, Isa::detect()?)
+    }
+
+    pub(crate) fn with_isa(student: Arc<Student>, options: &Options, isa: Isa) -> Result<Engine, Error> {
+        let config = student.config();
+        let slots = options.slots.clamp(1, ROWS);
+        let cache = Cache::new(config, options.cache_tokens.unwrap_or(slots.saturating_mul(config.context)));
+        let work = Work::new(isa, options.threads);
+        Ok(Engine { student, work, cache, slots, next: 0, waiting: VecDeque::new(), running: Vec::new() })
+    }
+
+    /// The student.
+    pub fn student(&self) -> &Arc<Student> {
+        &self.student
+    }
+
+    /// The instruction set of its kernels.
+    pub fn isa(&self) -> Isa {
+        self.work.isa()
+    }
+
+    /// Its threads.
+    pub fn threads(&self) -> usize {
+        self.work.threads()
+    }
+
+    /// Whether nothing waits or runs.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.running.is_empty()
+    }
+
+    /// Queue a request.
+    pub fn submit(&mut self, request: Request) -> Result<RequestId, Error> {
+        self.check_tokens(&request.tokens)?;
+        request.sampling.check()?;
+        if request.max_tokens == 0 {
+            return Err(Error::Request("for 0 tokens has no answer; ask for at least 1".into()));
+        }
+        if request.stop.iter().any(String::is_empty) {
+            return Err(Error::Request("has an empty stop string, which would end every answer".into()));
+        }
+        let (prompt, context) = (request.tokens.len(), self.student.config().context);
+        if prompt >= context {
+            return Err(Error::Context { found: prompt, limit: context });
+        }
+        let limit = prompt.saturating_add(request.max_tokens).min(context);
+        if Cache::pages_for(limit) > Cache::pages_for(self.cache.capacity()) {
+            return Err(Error::Cache { needed: limit, limit: self.cache.capacity() });
+        }
+        let id = RequestId(self.next);
+        self.next += 1;
+        self.waiting.push_back(Sequence {
+            id,
+            prompt,
+            computed: 0,
+            limit,
+            max_tokens: request.max_tokens,
+            pages: Vec::new(),
+            sampler: Sampler::new(request.sampling, &request.tokens),
+            text: Text::new(request.stop),
+            log_probabilities: request.log_probabilities,
+            tokens: request.tokens,
+        });
+        Ok(id)
+    }
+
+    /// Forget a request; there are no more events of it. One that has ended is no error.
+    pub fn cancel(&mut self, request: RequestId) {
+        self.waiting.retain(|sequence| sequence.id != request);
+        if let Some(place) = self.running.iter().position(|sequence| sequence.id == request) {
+            let sequence = self.running.remove(place);
+            self.cache.give_back(sequence.pages);
+        }
+    }
+
+    /// Run one batch; at most one token of each running request.
+    pub fn step(&mut self) -> Vec<Event> {
+        self.admit();
+        // Decoding sequences first: they have one token to compute.
+        let mut budget = ROWS.saturating_sub(self.running.iter().filter(|sequence| sequence.left() == 1).count());
+        let mut rows = Vec::new();
+        let mut ready = Vec::new();
+        for (index, sequence) in self.running.iter().enumerate() {
+            let count = match sequence.left() {
+                1 => 1,
+                left => left.min(budget),
+            };
+            budget -= if sequence.left() == 1 { 0 } else { count };
+            let end = sequence.computed + count;
+            for position in sequence.computed..end {
+                let wants_logits = position + 1 == sequence.tokens.len();
+                rows.push(Row { token: sequence.tokens[position], position, pages: &sequence.pages, wants_logits });
+            }
+            ready.push((index, end));
+        }
+        if rows.is_empty() {
+            return Vec::new();
+        }
+        let student = &self.student;
+        let logits = student.network.forward(&mut self.cache, &rows, &mut self.work);
+        let mut logits = logits.chunks_exact_mut(student.config().vocab);
+        let mut events = Vec::new();
+        for (index, end) in ready {
+            let sequence = &mut self.running[index];
+            sequence.computed = end;
+            if sequence.left() == 0 {
+                let logits = logits.next().expect("a row that wanted logits has them");
+                events.push(sequence.advance(student, logits));
+            }
+        }
+        let ended: Vec<RequestId> = events.iter().filter(|event| event.finish.is_some()).map(|event| event.request).collect();
+        ended.into_iter().for_each(|request| self.cancel(request));
+        events
+    }
+
+    /// Run one request to its end.
+    ///
+    /// # Panics
+    /// If other requests wait or run, whose events would be lost.
+    pub fn generate(&mut self, request: Request) -> Result<Answer, Error> {
+        assert!(self.is_idle(), "other requests are on their way; submit this one and step");
+        self.submit(request)?;
+        let (mut tokens, mut text) = (Vec::new(), String::new());
+        loop {
+            for event in self.step() {
+                tokens.push(event.token);
+                text.push_str(&event.text);
+                if let Some(finish) = event.finish {
+                    return Ok(Answer { tokens, text, finish });
+                }
+            }
+        }
+    }
+
+    /// The logits after each token of a text, `[tokens, vocabulary]`.
+    pub fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>, Error> {
+        let mut all = Vec::new();
+        self.score(tokens, 0, |_, logits| all.extend_from_slice(logits))?;
+        Ok(all)
+    }
+
+    /// The log-probability of each token of a text from the `from`-th on, given those before it. The first token of a text has
+    /// none, so `from` is at least 1.
+    pub fn log_likelihood(&mut self, tokens: &[u32], from: usize) -> Result<Vec<f32>, Error> {
+        if from == 0 {
+            return Err(Error::Request("for the likelihood of the first token: nothing stands before it".into()));
+        }
+        let mut all = Vec::new();
+        self.score(tokens, from - 1, |place, logits| {
+            if let Some(next) = tokens.get(place + 1) {
+                all.push((f64::from(logits[*next as usize]) - log_sum_exp(logits)) as f32);
+            }
+        })?;
+        Ok(all)
+    }
+
+    /// Run a text and look at the logits after each token from the `from`-th on.
+    fn score(&mut self, tokens: &[u32], from: usize, mut look: impl FnMut(usize, &[f32])) -> Result<(), Error> {
+        self.check_tokens(tokens)?;
+        let config = self.student.config();
+        if tokens.len() > config.context {
+            return Err(Error::Context { found: tokens.len(), limit: config.context });
+        }
+        let needed = Cache::pages_for(tokens.len());
+        if needed > self.cache.available() {
+            return Err(Error::Cache { needed: tokens.len(), limit: self.cache.available() * crate::layer::PAGE });
+        }
+        let mut pages = Pages::new();
+        (0..needed).for_each(|_| self.cache.take(&mut pages));
+        for start in (0..tokens.len()).step_by(LOGIT_ROWS) {
+            let row = |position: usize| Row { token: tokens[position], position, pages: &pages, wants_logits: position >= from };
+            let rows: Vec<Row> = (start..tokens.len().min(start + LOGIT_ROWS)).map(row).collect();
+            let logits = self.student.network.forward(&mut self.cache, &rows, &mut self.work);
+            for (place, logits) in (start.max(from)..).zip(logits.chunks_exact(config.vocab)) {
+                look(place, logits);
+            }
+        }
+        self.cache.give_back(pages);
+        Ok(())
+    }
+
+    /// Start waiting requests while there are slots and pages, in their order.
+    fn admit(&mut self) {
+        while self.running.len() < self.slots
+            && let Some(next) = self.waiting.front()
+            && Cache::pages_for(next.limit) <= self.cache.available()
+            && let Some(mut sequence) = self.waiting.pop_front()
+        {
+            for _ in 0..Cache::pages_for(sequence.limit) {
+                self.cache.take(&mut sequence.pages);
+            }
+            self.running.push(sequence);
+        }
+    }
+
+    fn check_tokens(&self, tokens: &[u32]) -> Result<(), Error> {
+        let vocab = self.student.config().vocab;
+        match tokens.iter().find(|token| **token as usize >= vocab) {
+            Some(token) => Err(Error::Request(format!("has the token {token}; the vocabulary has {vocab}, from 0"))),
+            None if tokens.is_empty() => Err(Error::Request("has no tokens; a prompt needs at least one".into())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Sequence {
+    /// Tokens that are not computed yet.
+    fn left(&self) -> usize {
+        self.tokens.len() - self.computed
+    }
+
+    /// Choose the next token from its logits.
+    fn advance(&mut self, student: &Student, logits: &mut [f32]) -> Event {
+        let normaliser = self.log_probabilities.then(|| (log_sum_exp(logits), logits.to_vec()));
+        let token = self.sampler.next(logits);
+        let log_probability = normaliser.map(|(sum, logits)| (f64::from(logits[token as usize]) - sum) as f32);
+        self.tokens.push(token);
+        let tokenizer = student.tokenizer();
+        let (mut text, mut finish) = (String::new(), None);
+        if tokenizer.end_ids().contains(&token) {
+            finish = Some(Finish::End);
+        } else {
+            let (more, stop) = self.text.push(tokenizer.token_bytes(token));
+            text = more;
+            if let Some(stop) = stop {
+                finish = Some(Finish::Stop(stop));
+            } else if self.tokens.len() - self.prompt == self.max_tokens {
+                finish = Some(Finish::Length);
+            } else if self.tokens.len() == self.limit {
+                finish = Some(Finish::Context);
+            }
+        }
+        if finish.is_some() {
+            text.push_str(&self.text.finish());
+        }
+        Event { request: self.id, token, log_probability, text, finish }
+    }
+}

@@ -1,0 +1,103 @@
+//! A student's matrices, whatever they are stored as: ternary layers, full-precision layers of a twin, embedding and head.
+
+use crate::kernel::{Activations, ByteMatrix, FineActivations, FloatMatrix, Isa, Matrix, Pool, multiply, multiply_bytes, multiply_floats};
+
+/// The matrix of one or more linear layers that share their input.
+pub(crate) enum Linear {
+    Ternary(Matrix),
+    Float(FloatMatrix),
+}
+
+/// The input of a linear layer, for many tokens.
+#[derive(Default)]
+pub(crate) struct Input {
+    floats: Vec<f32>,
+    quantized: Activations,
+}
+
+impl Input {
+    /// `tokens` of `width` numbers each, which `compute` writes.
+    pub(crate) fn prepare(
+        &mut self,
+        isa: Isa,
+        pool: &Pool,
+        linear: &Linear,
+        (tokens, width): (usize, usize),
+        compute: &(dyn Fn(usize, &mut [f32]) + Sync),
+    ) {
+        self.floats.resize(tokens * width, 0.0);
+        match linear {
+            Linear::Float(_) => {
+                pool.for_each_pair((&mut self.floats, width), (&mut vec![(); tokens], 1), |token, x, _| compute(token, x));
+            }
+            Linear::Ternary(_) => self.quantized.fill(isa, pool, (&mut self.floats, width), compute),
+        }
+    }
+}
+
+impl Linear {
+    /// Output features.
+    pub(crate) fn rows(&self) -> usize {
+        match self {
+            Linear::Ternary(matrix) => matrix.rows(),
+            Linear::Float(matrix) => matrix.rows(),
+        }
+    }
+
+    /// Multiply every token; `out` becomes `[tokens, rows]`.
+    pub(crate) fn apply(&self, isa: Isa, pool: &Pool, input: &Input, tokens: usize, out: &mut Vec<f32>) {
+        out.resize(tokens * self.rows(), 0.0);
+        match self {
+            Linear::Ternary(matrix) => multiply(isa, pool, matrix, &input.quantized, out),
+            Linear::Float(matrix) => multiply_floats(isa, pool, matrix, &input.floats, out),
+        }
+    }
+
+    /// Bytes that a multiply reads.
+    pub(crate) fn len_bytes(&self) -> usize {
+        match self {
+            Linear::Ternary(matrix) => matrix.len_bytes(),
+            Linear::Float(matrix) => matrix.len_bytes(),
+        }
+    }
+}
+
+/// The embedding, or a head of its own.
+pub(crate) enum Table {
+    Bytes(ByteMatrix),
+    Float(FloatMatrix),
+}
+
+impl Table {
+    /// One token's row.
+    pub(crate) fn row(&self, token: u32, out: &mut [f32]) {
+        match self {
+            Table::Bytes(matrix) => matrix.row(token as usize, out),
+            Table::Float(matrix) => matrix.row(token as usize, out),
+        }
+    }
+
+    /// The logits of some tokens' last hidden values; `logits` becomes `[tokens, vocabulary]`.
+    pub(crate) fn logits(&self, isa: Isa, pool: &Pool, hidden: &[f32], width: usize, fine: &mut FineActivations, logits: &mut Vec<f32>) {
+        let rows = match self {
+            Table::Bytes(matrix) => matrix.rows(),
+            Table::Float(matrix) => matrix.rows(),
+        };
+        logits.resize(hidden.len() / width * rows, 0.0);
+        match self {
+            Table::Bytes(matrix) => {
+                fine.quantize(isa, hidden, width);
+                multiply_bytes(isa, pool, matrix, fine, logits);
+            }
+            Table::Float(matrix) => multiply_floats(isa, pool, matrix, hidden, logits),
+        }
+    }
+
+    /// Bytes that a multiply reads.
+    pub(crate) fn len_bytes(&self) -> usize {
+        match self {
+            Table::Bytes(matrix) => matrix.len_bytes(),
+            Table::Float(matrix) => matrix.len_bytes(),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! A packed student, opened: its weights laid out for the kernels, its tokenizer and its chat template.
+//!
+//! The file is mapped while it is read and not afterwards: what runs is the layout in memory.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use memmap2::Mmap;
+use model::{ChatTemplate, ModelConfig, Packed, Tokenizer};
+
+use crate::{Error, kernel::Pool, load, network::Network};
+
+/// A packed student, ready to run. Any number of [`crate::Engine`]s may share one.
+pub struct Student {
+    pub(crate) network: Network,
+    tokenizer: Tokenizer,
+    chat: ChatTemplate,
+    name: String,
+}
+
+impl Student {
+    /// Open a packed file.
+    pub fn open(path: &Path) -> Result<Student, Error> {
+        let failed = |source| Error::File { path: path.to_owned(), source };
+        let file = File::open(path).map_err(failed)?;
+        // SAFETY: a map is only sound while no one shortens the file. Students are written to another name and renamed, so that a
+        // file that is being read is never changed; who truncates one by other means stops the program.
+        let bytes = unsafe { Mmap::map(&file) }.map_err(failed)?;
+        Student::read(&bytes, path)
+    }
+
+    /// From the bytes of a packed file; `path` is for messages.
+    pub(crate) fn read(bytes: &[u8], path: &Path) -> Result<Student, Error> {
+        let packed = Packed::parse(bytes).map_err(|source| Error::Format { path: PathBuf::from(path), source })?;
+        let pool = Pool::new(std::thread::available_parallelism().map_or(1, usize::from));
+        let network = load::network(&packed, bytes, &pool)?;
+        Ok(Student { network, tokenizer: packed.tokenizer, chat: packed.chat, name: packed.name })
+    }
+
+    /// Its sizes.
+    pub fn config(&self) -> &ModelConfig {
+        &self.network.config
+    }
+
+    /// Its tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Its chat template.
+    pub fn chat(&self) -> &ChatTemplate {
+        &self.chat
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Bytes of weights that decoding one token reads.
+    pub fn bytes_per_token(&self) -> usize {
+        self.network.bytes_per_token()
+    }
+}
