@@ -90,7 +90,7 @@ fn hashes(text: &str) -> Option<Found> {
             continue; // More than four.
         }
         let line = text[start..limit].find('\n').map_or(limit, |length| start + length);
-        let found = slot(text, Rule::Hashes, start..line, Strictness::Mathematics);
+        let found = slot(text, Rule::Hashes, start..line, Strictness::Prose);
         let is_last = text[line..].trim().is_empty();
         let heading = match &found.1 {
             Ok((_, span)) => text[start..span.start].contains(|c: char| c.is_alphabetic()) || numbers_a_heading(&text[span.end..line]),
@@ -108,7 +108,7 @@ fn numbers_a_heading(rest: &str) -> bool {
     rest.strip_prefix(['.', ')', ':']).is_some_and(|rest| rest.contains(char::is_alphabetic))
 }
 
-/// The last `\boxed{}` whose brace is closed.
+/// The last `\boxed{}` whose brace is closed and holds something.
 fn boxed(text: &str) -> Option<Found> {
     let mut end = text.len();
     while let Some(at) = text[..end].rfind("\\boxed") {
@@ -119,6 +119,7 @@ fn boxed(text: &str) -> Option<Found> {
         let brace = limit - text[open..limit].trim_start().len();
         if text[brace..limit].starts_with('{')
             && let Some(close) = closing_brace(&text[brace..limit])
+            && !text[brace + 1..brace + close].trim().is_empty()
         {
             return Some(slot(text, Rule::Boxed, brace + 1..brace + close, Strictness::Mathematics));
         }
@@ -131,40 +132,62 @@ fn json(text: &str) -> Option<Found> {
     static FIELD: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#"(?i)"(?:final[_ ]?)?answer"\s*:\s*"#).expect("the pattern is valid"));
     let start = FIELD.find_iter(text).last()?.end();
     let rest = &text[start..];
-    if !rest.starts_with('"') {
-        let length = rest.find(['\n', '}']).unwrap_or(rest.len());
-        return Some(slot(text, Rule::Json, start..start + length, Strictness::Mathematics));
-    }
-    let mut strings = serde_json::Deserializer::from_str(rest).into_iter::<String>();
-    match strings.next() {
-        Some(Ok(value)) => {
-            let span = start + 1..start + strings.byte_offset() - 1;
-            let found = slot_in(&value, Strictness::Prose);
-            Some((Rule::Json, found.map(|(answer, _)| (answer, span.clone())).map_err(|why| (why, span))))
+    let found = if !rest.starts_with('"') {
+        static END: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#"[\n}]|,\s|,""#).expect("the pattern is valid"));
+        let length = END.find(rest).map_or(rest.len(), |end| end.start());
+        slot(text, Rule::Json, start..start + length, Strictness::Prose)
+    } else {
+        let mut strings = serde_json::Deserializer::from_str(rest).into_iter::<String>();
+        match strings.next() {
+            Some(Ok(value)) => {
+                let span = start + 1..start + strings.byte_offset() - 1;
+                let found = slot_in(&value, Strictness::Prose);
+                (Rule::Json, found.map(|(answer, _)| (answer, span.clone())).map_err(|why| (why, span)))
+            }
+            // Not closed, or with line ends inside: up to the quote or the line's end.
+            Some(Err(_)) | None => {
+                let length = rest[1..].find(['"', '\n']).unwrap_or(rest.len() - 1);
+                slot(text, Rule::Json, start + 1..start + 1 + length, Strictness::Prose)
+            }
         }
-        // Not closed, or with line ends inside: up to the quote or the line's end.
-        Some(Err(_)) | None => {
-            let length = rest[1..].find(['"', '\n']).unwrap_or(rest.len() - 1);
-            Some(slot(text, Rule::Json, start + 1..start + 1 + length, Strictness::Prose))
-        }
-    }
+    };
+    let empty = matches!(&found.1, Err((_, span)) if text[span.clone()].trim().is_empty());
+    (!empty).then_some(found)
 }
 
-/// The last phrase that announces an answer and has a number behind it.
+/// The last phrase that announces an answer and keeps its word: a number follows, or a number in words, or nothing more of the text.
 fn phrase(text: &str) -> Option<Found> {
     static PHRASE: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"(?im)(?:\banswers?\b[*_]*(?:[ \t]+(?:to|for|of)\b[^\n.:=]{0,80}?)?[*_\s]*(?:\bis\b|\bequals\b|\b(?:would|will|should|must) be\b|[:=])[*_\s:]*|^[ \t*]*A:[ \t*]*)")
-            .expect("the pattern is valid")
+        let announced = r"\bans(?:wers?)?\b[*_]*(?:[ \t]+(?:to|for|of)\b[^\n.:=]{0,80}?)?[*_\s]*(?:\bis\b|\bequals\b|\b(?:would|will|should|must) be\b|[:=])[*_\s:]*";
+        Regex::new(&format!(r"(?im)(?:{announced}|^[ \t*]*A:[ \t*]*)")).expect("the pattern is valid")
     });
     let phrases: Vec<Range<usize>> = PHRASE.find_iter(text).map(|found| found.range()).collect();
-    let limits = phrases.iter().skip(1).map(|next| next.start).chain([text.len()]);
-    let places: Vec<(usize, usize)> = phrases.iter().map(|phrase| phrase.end).zip(limits).collect();
-    places.into_iter().rev().find_map(|(start, limit)| {
-        let length = text[start..limit].find('\n').unwrap_or(limit - start);
-        let found = slot(text, Rule::Phrase, start..start + length, Strictness::Prose);
-        let negated = text[start..].starts_with("not ");
-        (!negated && !matches!(found.1, Err((Unverifiable::NoNumber, _)))).then_some(found)
+    let limits: Vec<usize> = phrases.iter().skip(1).map(|next| next.start).chain([text.len()]).collect();
+    phrases.into_iter().zip(limits).rev().find_map(|(phrase, limit)| {
+        let start = phrase.end;
+        let end = text[start..limit].find('\n').map_or(limit, |length| start + length);
+        let found = slot(text, Rule::Phrase, start..end, Strictness::Prose);
+        let said = &text[start..end];
+        let kept = match found.1 {
+            Err((Unverifiable::NoNumber, _)) => {
+                let is_last = text[end..].trim().is_empty() && !said.trim_end_matches(['.', ' ', '*']).contains(". ");
+                number_in_words(said).is_some() || (is_last && said.contains(char::is_alphanumeric))
+            }
+            _ => !said.starts_with("not "),
+        };
+        kept.then_some(found)
     })
+}
+
+/// A number in words, which is not read but is an answer all the same. `one` is left out, being a pronoun more often.
+fn number_in_words(text: &str) -> Option<Range<usize>> {
+    static WORDS: LazyLock<Regex> = LazyLock::new(|| {
+        let ones =
+            "zero|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|nineteen";
+        let tens = "twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred|thousand|million|dozen|half";
+        Regex::new(&format!(r"(?i)\b(?:{ones}|{tens})\b")).expect("the pattern is valid")
+    });
+    WORDS.find(text).map(|found| found.range())
 }
 
 /// A text without any mark.
@@ -175,6 +198,9 @@ fn unmarked(text: &str) -> Option<Found> {
     if let Some(found) = whole(&text[all.clone()]) {
         return Some((Rule::Whole, found.map(|(answer, at)| (answer, at.start + start..at.end + start)).map_err(|why| (why, all))));
     }
-    let (found, span) = last_number(text)?;
+    let Some((found, span)) = last_number(text) else {
+        let span = number_in_words(text)?;
+        return Some((Rule::LastNumber, Err((Unverifiable::NoNumber, span))));
+    };
     Some((Rule::LastNumber, found.map(|answer| (answer, span.clone())).map_err(|why| (why, span))))
 }

@@ -150,7 +150,10 @@ impl Lexer<'_> {
             ')' | ']' => self.push(Kind::Close, 1),
             ',' | ';' | '，' => self.push(Kind::Comma, next.len_utf8()),
             '.' | '!' | '?' | '。' => self.push(Kind::Stop, next.len_utf8()),
-            ':' if self.after_number_glued() && rest[1..].starts_with(|c: char| c.is_ascii_digit()) => self.push(Kind::Operator, 1),
+            // Times, ratios, feet and inches.
+            ':' | '\'' | '’' | '′' if self.after_number_glued() && rest[next.len_utf8()..].starts_with(|c: char| c.is_ascii_digit()) => {
+                self.push(Kind::Operator, next.len_utf8())
+            }
             // Before letters, because some numerals are both, such as the Roman ones.
             _ if next.is_numeric() => self.push(Kind::Symbol, next.len_utf8()),
             _ if next.is_alphabetic() => self.word(),
@@ -200,18 +203,25 @@ impl Lexer<'_> {
         self.push(Kind::Number(read), end - start);
     }
 
-    /// Letters with the digits, hyphens and apostrophes inside.
+    /// Letters with the digits, hyphens and apostrophes inside. Scripts without case, such as Chinese, write numbers right after words, so
+    /// digits grow only on letters that have case.
     fn word(&mut self) {
         let rest = &self.text[self.at..];
         let mut length = 0;
+        let mut before = ' ';
         let mut characters = rest.char_indices().peekable();
         while let Some((at, character)) = characters.next() {
-            let joins = character.is_alphanumeric() && !(character.is_numeric() && !character.is_ascii_digit())
-                || (matches!(character, '-' | '\'' | '’' | '_') && at > 1 && characters.peek().is_some_and(|(_, c)| c.is_alphanumeric()));
+            let next_joins = characters.peek().is_some_and(|(_, next)| next.is_alphabetic() || (next.is_ascii_digit() && has_case(before)));
+            let joins = match character {
+                '0'..='9' => has_case(before) || before.is_ascii_digit(),
+                '-' | '\'' | '’' | '_' => at > 1 && next_joins,
+                _ => character.is_alphabetic() && !character.is_numeric(),
+            };
             if !joins {
                 break;
             }
             length = at + character.len_utf8();
+            before = if matches!(character, '-' | '\'' | '’' | '_') { before } else { character };
         }
         self.push(Kind::Word, length);
     }
@@ -379,8 +389,13 @@ fn number_behind(text: &str) -> Option<(usize, bool)> {
 /// Whether a word is a letter that stands for an unknown.
 pub(super) fn variable(word: &str) -> bool {
     let mut characters = word.chars();
-    let single = characters.next().is_some() && characters.next().is_none();
+    let single = characters.next().is_some_and(has_case) && characters.next().is_none();
     (single && !matches!(word, "a" | "A" | "I")) || matches!(word, "pi" | "xy" | "xyz" | "ab" | "abc" | "xz" | "yz" | "bc" | "ac")
+}
+
+/// Whether a letter is of a script with small and capital letters.
+pub(super) fn has_case(character: char) -> bool {
+    character.is_lowercase() || character.is_uppercase()
 }
 
 /// Whether a single letter, with a space before it, is a unit: metres, grams, seconds, hours, litres, degrees.

@@ -200,7 +200,9 @@ fn decimal(text: &str) -> (Read, usize) {
         well_formed = false;
         end += mark.len_utf8() + digits_len(&text[end + mark.len_utf8()..]);
     }
-    if !well_formed {
+    // 0.333... goes on for ever, or the sentence trails off.
+    let goes_on = fraction_digits > 0 && ["...", "…", "\\ldots", "\\dots"].iter().any(|dots| text[end..].starts_with(dots));
+    if !well_formed || goes_on {
         return (Err(Unverifiable::Ambiguous), end);
     }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::lexer::{Kind, Token, tokens, unit_letter, variable};
+use super::lexer::{Kind, Token, has_case, tokens, unit_letter, variable};
 use super::{Answer, Unverifiable};
 
 /// How the place where an answer stands was written.
@@ -44,6 +44,11 @@ pub(crate) fn slot_in(text: &str, strictness: Strictness) -> Found {
         if let Some(first) = first_with_reasons(text, tokens) {
             return take(tokens, first);
         }
+    }
+    if let Some(last) = numbers(tokens).last()
+        && ends_a_list(text, tokens, last)
+    {
+        return Err(Unverifiable::SeveralNumbers);
     }
     let tokens = after_relation(text, tokens);
     let numbers: Vec<usize> = numbers(tokens).take(2).collect();
@@ -89,14 +94,16 @@ pub(crate) fn last_number(text: &str) -> Option<(Result<Answer, Unverifiable>, R
         let start = text[..end].rfind('\n').map_or(0, |at| at + 1);
         let line = &text[start..end];
         let tokens = tokens(line, true);
-        if let Some(last) = numbers(&tokens).last() {
+        let is_first_line = text[..start].trim().is_empty();
+        if let Some(last) = numbers(&tokens).last().filter(|last| is_first_line || !enumerates(&tokens, *last)) {
             let span = tokens[last].span.start + start..tokens[last].span.end + start;
-            let found = stands_alone(line, &tokens, last)
-                .and_then(|()| if is_second_of_pair(line, &tokens, last) { Err(Unverifiable::SeveralNumbers) } else { Ok(()) })
-                .and_then(|()| take(&tokens, last));
+            let found = stands_alone(line, &tokens, last).and_then(|()| match ends_a_list(line, &tokens, last) {
+                true => Err(Unverifiable::SeveralNumbers),
+                false => take(&tokens, last),
+            });
             return Some((found.map(|(answer, _)| answer), span));
         }
-        if start == 0 {
+        if is_first_line {
             return None;
         }
         end = start - 1;
@@ -187,16 +194,30 @@ fn adds_a_part(text: &str, after: &[Token]) -> bool {
     PARTS.contains(&word(0)) || (word(0) == "and" && matches!(word(2), "half" | "third" | "quarter" | "fourth" | "quarters" | "thirds"))
 }
 
-/// Whether the number is the minutes of `2 hours and 30 minutes`.
-fn is_second_of_pair(text: &str, tokens: &[Token], index: usize) -> bool {
-    let paired = |token: Option<&Token>| token.is_some_and(|token| PAIRED_UNITS.contains(&&text[token.span.clone()]));
-    let joined = index.checked_sub(1).map(|before| match &text[tokens[before].span.clone()] {
-        "and" | "," => before,
-        _ => index,
-    });
-    let Some(unit) = joined.and_then(|end| end.checked_sub(1)) else { return false };
-    let first = unit.checked_sub(1).is_some_and(|first| matches!(tokens[first].kind, Kind::Number(_)));
-    first && paired(tokens.get(unit)) && paired(tokens.get(index + 1))
+/// Whether the number is the last of several that only count together: `5 or 6`, `2 hours and 30 minutes`, `x = 3 and y = 4`.
+fn ends_a_list(text: &str, tokens: &[Token], index: usize) -> bool {
+    let word = |at: usize| &text[tokens[at].span.clone()];
+    let is_number = |at: usize| matches!(tokens[at].kind, Kind::Number(_));
+    let joins = |at: usize| tokens[at].kind == Kind::Comma || matches!(word(at), "and" | "or");
+    let paired = |at: usize| tokens.get(at).is_some_and(|_| PAIRED_UNITS.contains(&word(at)));
+    if index >= 2 && matches!(word(index - 1), "and" | "or" | "to") && (is_number(index - 2) || tokens[index - 2].kind == Kind::Comma) {
+        return true;
+    }
+    if index >= 4
+        && tokens[index - 1].kind == Kind::Relation
+        && is_variable(text, &tokens[index - 2])
+        && joins(index - 3)
+        && is_number(index - 4)
+    {
+        return true;
+    }
+    let unit = if index >= 1 && joins(index - 1) { index.checked_sub(2) } else { index.checked_sub(1) };
+    unit.is_some_and(|unit| unit >= 1 && is_number(unit - 1) && paired(unit) && paired(index + 1))
+}
+
+/// Whether the number counts the items of a list: `2. Add them up`.
+fn enumerates(tokens: &[Token], index: usize) -> bool {
+    index == 0 && tokens.len() > 2 && matches!(tokens[1].kind, Kind::Stop | Kind::Close) && !tokens[1].spaced && tokens[2].spaced
 }
 
 fn is_variable(text: &str, token: &Token) -> bool {
@@ -213,11 +234,11 @@ fn is_prose(text: &str, token: &Token) -> bool {
         && !matches!(word, "or" | "and" | "sin" | "cos" | "tan" | "log" | "ln" | "sqrt")
 }
 
-/// Whether letters that touch a number are its unit: a known abbreviation, an ordinal's ending, or a word.
+/// Whether letters that touch a number are its unit: a known abbreviation, an ordinal's ending, a word, or of a script without case.
 fn glued_unit(word: &str) -> bool {
     const SHORT: [&str; 24] = [
         "km", "cm", "mm", "kg", "mg", "lb", "oz", "ft", "in", "yd", "mi", "hr", "ml", "mL", "kL", "am", "pm", "AM", "PM", "st", "nd", "rd",
         "th", "ms",
     ];
-    (word.chars().count() > 2 && !variable(word)) || SHORT.contains(&word)
+    (word.chars().count() > 2 && !variable(word)) || !word.starts_with(has_case) || SHORT.contains(&word)
 }
