@@ -1,5 +1,8 @@
 //! Two systems on the same problems: is one better, and could the set have told?
 
+use std::collections::HashMap;
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use task::{Completion, Problem};
 
@@ -96,9 +99,35 @@ pub fn compare(problems: &[Problem], first: System, second: System) -> Result<Co
     })
 }
 
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let points = |share: f64| 100.0 * share;
+        let width = self.first.chars().count().max(self.second.chars().count());
+        writeln!(f, "{:width$}  {:5.1} % of {} problems", self.first, points(self.first_accuracy), self.n)?;
+        writeln!(f, "{:width$}  {:5.1} %", self.second, points(self.second_accuracy))?;
+        let (difference, low, high) = (points(self.difference), points(self.low), points(self.high));
+        write!(f, "difference {difference:+.1} points, 95 % interval {low:+.1} to {high:+.1} (paired bootstrap)")?;
+        if let Some(table) = &self.agreement {
+            let Agreement { both, only_first, only_second, neither, mcnemar_p } = table;
+            write!(f, "\nboth right {both}, only the first {only_first}, only the second {only_second}, neither {neither}")?;
+            if *mcnemar_p < 0.001 { write!(f, "; exact McNemar p < 0.001")? } else { write!(f, "; exact McNemar p = {mcnemar_p:.3}")? }
+        }
+        match self.minimum_detectable_difference {
+            Some(least) => {
+                write!(f, "\nso many problems show a true difference of {:.1} points in four of five repetitions", points(least))?
+            }
+            None => write!(f, "\nthere are too few problems to show any difference")?,
+        }
+        if self.left_out > 0 {
+            write!(f, "\n{} problems were asked of one system only and are left out", self.left_out)?;
+        }
+        Ok(())
+    }
+}
+
 /// The problems that stand in both lists, which have the set's order.
 fn shared<'a, 'b>(marks: &'a [Vec<MarkedProblem<'b>>; 2]) -> Vec<[&'a MarkedProblem<'b>; 2]> {
-    let mut seconds = marks[1].iter().map(|problem| (problem.problem.id.as_str(), problem)).collect::<std::collections::HashMap<_, _>>();
+    let mut seconds: HashMap<&str, &MarkedProblem> = marks[1].iter().map(|problem| (problem.problem.id.as_str(), problem)).collect();
     marks[0].iter().filter_map(|first| Some([first, seconds.remove(first.problem.id.as_str())?])).collect()
 }
 
@@ -133,6 +162,7 @@ mod tests {
         assert!(found.low < found.difference && found.difference < found.high);
         assert_eq!(table.mcnemar_p, mcnemar(12, 6));
         assert!(found.minimum_detectable_difference.unwrap() > 0.1);
+        assert!(found.to_string().contains("only the first 12, only the second 6, neither 11; exact McNemar p = 0.238"), "{found}");
     }
 
     #[test]

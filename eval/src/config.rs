@@ -133,6 +133,11 @@ impl EvalConfig {
 }
 
 impl SetTable {
+    /// A whole file, whose fields have the usual names.
+    pub fn new(name: impl Into<String>, path: PathBuf) -> SetTable {
+        SetTable { name: name.into(), path, fields: task::Fields::default(), limit: None }
+    }
+
     /// Read the set's file, as far as the limit goes. Lines that are no problem are in `bad`.
     pub fn read(&self) -> Result<task::ProblemSet, Error> {
         let mut set = task::read_set(&self.path, &self.fields)?;

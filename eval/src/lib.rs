@@ -3,6 +3,7 @@
 //! Two arrows, each a file: [`ask()`] writes `completions.jsonl`, [`score()`] marks it. Marking can be repeated without asking
 //! again. What is asked is always the packed file on the runtime, never the training graph.
 
+mod ask;
 mod compare;
 mod completions;
 mod config;
@@ -13,6 +14,7 @@ mod score;
 pub mod statistics;
 mod text;
 
+pub use ask::{Asked, Asking, Progress, ask, student_hash};
 pub use compare::{Agreement, Comparison, System, compare};
 pub use completions::{Completions, Head, Journal, read_completions};
 pub use config::{EvalConfig, SetTable, Settings};

@@ -24,7 +24,8 @@ impl Metrics {
                 break;
             }
             let fault = |fault: String| Error::Line { path: path.to_owned(), line: number, fault };
-            let record: BTreeMap<String, Value> = serde_json::from_str(line).map_err(|error| fault(format!("not a line of metrics: {error}")))?;
+            let record: BTreeMap<String, Value> =
+                serde_json::from_str(line).map_err(|error| fault(format!("not a line of metrics: {error}")))?;
             let step = record.get("step").and_then(Value::as_f64).ok_or_else(|| fault("it has no step".into()))?;
             for (name, value) in record {
                 if let Some(value) = value.as_f64().filter(|_| name != "step") {
@@ -54,7 +55,8 @@ mod tests {
     fn every_number_becomes_a_column() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
-        std::fs::write(&path, "{\"step\":1,\"loss\":2.5,\"note\":\"x\"}\n{\"step\":2,\"loss\":1.5,\"zeros\":0.3}\n{\"step\":3,\"lo").unwrap();
+        std::fs::write(&path, "{\"step\":1,\"loss\":2.5,\"note\":\"x\"}\n{\"step\":2,\"loss\":1.5,\"zeros\":0.3}\n{\"step\":3,\"lo")
+            .unwrap();
         let metrics = Metrics::read(&path).unwrap();
         assert_eq!(metrics.names().collect::<Vec<_>>(), ["loss", "zeros"]);
         assert_eq!(metrics.column("loss"), [(1.0, 2.5), (2.0, 1.5)]);

@@ -86,7 +86,10 @@ mod tests {
         assert_eq!([points(0.0123), points(-0.5), points(-0.0001)], ["+1.2", "\u{2212}50.0", "0.0"]);
         assert_eq!([count(0.0), count(999.6), count(1_234_567.0), count(-1_000.0)], ["0", "1,000", "1,234,567", "\u{2212}1,000"]);
         assert_eq!([bytes(12.0), bytes(1_234.0), bytes(2.5e6), bytes(1.25e9)], ["12 B", "1.2 kB", "2.50 MB", "1.25 GB"]);
-        assert_eq!([duration(0.04), duration(59.6), duration(3_599.0), duration(7_260.0)], ["0.0 s", "1 min 00 s", "59 min 59 s", "2 h 01 min"]);
+        assert_eq!(
+            [duration(0.04), duration(59.6), duration(3_599.0), duration(7_260.0)],
+            ["0.0 s", "1 min 00 s", "59 min 59 s", "2 h 01 min"]
+        );
         assert_eq!([significant(0.0030), significant(1.5), significant(123.4), significant(12_345.0)], ["0.003", "1.5", "123", "12,345"]);
         assert_eq!([significant(0.0), significant(1e-9), significant(0.01234)], ["0", "1.00e-9", "0.0123"]);
     }

@@ -64,7 +64,9 @@ pub(super) mod tests {
         let mut problems = problems(40);
         problems.iter_mut().enumerate().for_each(|(i, problem)| problem.steps = Some(1 + i as u32 % 3));
         problems[1].question = "Is 1 < 2 & \"<script>alert(1)</script>\"?".into();
-        let answer = |i: usize, fits: bool| said(i, &format!("<think>\n{i} + 1 = {}\n</think>\n\nThe answer is {}.", i + 1, if fits { i + 1 } else { i }));
+        let answer = |i: usize, fits: bool| {
+            said(i, &format!("<think>\n{i} + 1 = {}\n</think>\n\nThe answer is {}.", i + 1, if fits { i + 1 } else { i }))
+        };
         let completions: Vec<_> = (0..40).map(|i| answer(i, i % 4 != 1)).collect();
         let twin: Vec<_> = (0..40).map(|i| answer(i, i % 5 != 1)).collect();
         let systems = [("full precision", &twin), ("ternary", &completions)].map(|(name, completions)| System { name, completions });
@@ -97,7 +99,7 @@ pub(super) mod tests {
     #[test]
     fn the_page_stands_alone() {
         let page = page(&whole(), &Metrics::default());
-        for text in ["75.0 %", "1,234", "avx512-vnni", "tristill distill configs/proof.toml", "duplicate", "full precision"] {
+        for text in ["75.0 %", "1,234", "avx512-vnni", "tristill distill configs&#x2f;proof.toml", "duplicate", "full precision"] {
             assert!(page.contains(text), "{text} is missing");
         }
         assert!(!page.contains("<script") && page.contains("&lt;script&gt;"));

@@ -54,12 +54,8 @@ where
     Y::CoordDescType: ValueFormatter<f64>,
 {
     const WRITES: &str = "drawing into a string cannot fail";
-    let mut chart = ChartBuilder::on(area)
-        .margin(8)
-        .x_label_area_size(24)
-        .y_label_area_size(52)
-        .build_cartesian_2d(steps, values)
-        .expect(WRITES);
+    let mut chart =
+        ChartBuilder::on(area).margin(8).x_label_area_size(24).y_label_area_size(52).build_cartesian_2d(steps, values).expect(WRITES);
     chart
         .configure_mesh()
         .disable_x_mesh()
@@ -93,9 +89,9 @@ fn smooth(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let together = points.len().div_ceil(MAX_POINTS);
     let mean = |values: &mut dyn Iterator<Item = f64>, count: usize| values.sum::<f64>() / count as f64;
-    let joined = points.chunks(together).map(|part| {
-        (mean(&mut part.iter().map(|point| point.0), part.len()), mean(&mut part.iter().map(|point| point.1), part.len()))
-    });
+    let joined = points
+        .chunks(together)
+        .map(|part| (mean(&mut part.iter().map(|point| point.0), part.len()), mean(&mut part.iter().map(|point| point.1), part.len())));
     joined.collect()
 }
 
