@@ -48,14 +48,14 @@ pub struct SynthConfig {
     pub operations: Vec<Operation>,
 }
 
-/// The quickstart's range, which a student of a million parameters learns from about two million tokens.
+/// The quickstart's range.
 impl Default for SynthConfig {
     fn default() -> Self {
         Self {
             seed: 1,
-            problems: 30_000,
+            problems: 60_000,
             held_out: 500,
-            unseen: 200,
+            unseen: 300,
             steps: [1, 2],
             max_operand: 20,
             operations: vec![Operation::Add, Operation::Subtract, Operation::Multiply],

@@ -51,12 +51,19 @@ enum Set {
 }
 
 impl Set {
-    /// Its name in messages, the number of its random stream, and the templates it draws from.
-    fn facts(self) -> (&'static str, u64, Family) {
+    /// Its name in messages, and its stream of random choices.
+    fn name_and_stream(self) -> (&'static str, u64) {
         match self {
-            Set::Training => ("training", 0, Family::Known),
-            Set::HeldOut => ("held-out", 1, Family::Known),
-            Set::Unseen => ("unseen", 2, Family::Unseen),
+            Set::Training => ("training", 0),
+            Set::HeldOut => ("held-out", 1),
+            Set::Unseen => ("unseen", 2),
+        }
+    }
+
+    fn family(self) -> Family {
+        match self {
+            Set::Training | Set::HeldOut => Family::Known,
+            Set::Unseen => Family::Unseen,
         }
     }
 
@@ -105,14 +112,14 @@ impl Lesson {
 
 fn write_set(config: &SynthConfig, set: Set, wanted: usize) -> Result<Vec<Lesson>, Error> {
     let [least, most] = config.steps;
-    let by_steps = (least..=most).map(|steps| config.templates(set.facts().2, steps));
+    let by_steps = (least..=most).map(|steps| config.templates(set.family(), steps));
     let by_steps: Vec<_> = by_steps.filter(|templates| !templates.is_empty()).collect();
     fill_set(config, set, wanted, &by_steps)
 }
 
 /// Fills a set from groups of templates, each group with the same share of it.
 fn fill_set(config: &SynthConfig, set: Set, wanted: usize, groups: &[Vec<&'static Template>]) -> Result<Vec<Lesson>, Error> {
-    let (name, stream, _) = set.facts();
+    let (name, stream) = set.name_and_stream();
     let mut draw = Draw::new(config.seed, stream);
     let mut lessons = Vec::new();
     let mut asked = HashSet::new();
