@@ -2,6 +2,9 @@
 //! fused form for a CPU, tested equal to it. Which one runs is [`crate::device::Path`]'s to say.
 
 pub(crate) mod attention;
+pub(crate) mod buffer;
+#[cfg(test)]
+pub(crate) mod check;
 pub(crate) mod embed;
 pub(crate) mod fused;
 pub(crate) mod gate;

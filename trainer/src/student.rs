@@ -22,6 +22,7 @@ use crate::{
     loss::cross_entropy::{Targets, cross_entropy},
     operation::{
         attention::{Heads, attention},
+        buffer,
         embed::embed,
         gate::gate,
         linear::{Group, Precision, Weights, linear},
@@ -146,6 +147,7 @@ impl Student {
     pub(crate) fn update(&mut self, change: impl FnMut(Parameter) -> Parameter) {
         self.parameters = std::mem::take(&mut self.parameters).into_iter().map(change).collect();
         self.prepared.fill(Default::default());
+        buffer::trim();
     }
 
     /// The cross-entropy summed over the supervised targets, in nats, and how many these are. Without a supervised target the

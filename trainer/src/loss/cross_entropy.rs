@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use crate::{
     device::Path,
     operation::{
+        buffer,
         embed::{indices, select_rows},
         fused::{Fused, Inputs, Values, run},
         linear::sum_parts,
@@ -88,8 +89,9 @@ impl Fused for FusedCrossEntropy {
         let [hidden_nd, gain_d, head_vd] = inputs.try_into().expect("three inputs");
         let (v, d) = (self.vocab, self.width);
         let chunk = (LOGITS / v).clamp(16, 1024);
-        let mut saved = Saved { dhidden_nd: vec![0.0; hidden_nd.len()], dgain_d: vec![0.0; d], dhead_vd: vec![0.0; v * d] };
-        let (mut normed_kd, mut gradient_kd, mut logits_kv) = (vec![0.0; chunk * d], vec![0.0; chunk * d], vec![0.0; chunk * v]);
+        let mut saved = Saved { dhidden_nd: buffer::zeros(hidden_nd.len()), dgain_d: vec![0.0; d], dhead_vd: buffer::zeros(v * d) };
+        let (mut normed_kd, mut gradient_kd) = (buffer::take(chunk * d), buffer::take(chunk * d));
+        let mut logits_kv = buffer::take(chunk * v);
         let head = View::new(&head_vd, v, d);
         let mut loss = 0.0f64;
         for (places, tokens) in self.targets.places.chunks(chunk).zip(self.targets.tokens.chunks(chunk)) {
@@ -124,6 +126,9 @@ impl Fused for FusedCrossEntropy {
                 saved.dhidden_nd[*place as usize * d..][..d].copy_from_slice(gradient);
             }
         }
+        for used in [normed_kd, gradient_kd, logits_kv] {
+            buffer::give(used);
+        }
         (Values::new(vec![loss as f32], [1]), saved)
     }
 
@@ -155,12 +160,44 @@ for_each_isa! {
         for x in logits.iter_mut() {
             *x = exp(*x - largest);
         }
-        let total = sum(logits.len(), |at| logits[at]);
+        let total = sum([logits], |[x]| x);
         let inverse = 1.0 / total;
         for x in logits.iter_mut() {
             *x *= inverse;
         }
         logits[target] -= 1.0;
         total.ln() - of_target
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operation::check::{same_and_smooth, sample};
+
+    #[test]
+    fn both_forms_are_the_same() {
+        // The last case has more targets than fit a chunk of logits.
+        for (n, d, v, every) in [(1, 1, 1, 1), (5, 7, 9, 2), (40, 12, 1 << 16, 1), (1500, 4, 3, 1)] {
+            let places: Vec<u32> = (0..n as u32).step_by(every).collect();
+            let tokens: Vec<u32> = places.iter().map(|place| place * 7919 % v as u32).collect();
+            let targets = Targets { places: places.into(), tokens: tokens.into() };
+            let inputs = [(sample(n * d, 1), n), (sample(d, 2), 1), (sample(v * d, 3), v)];
+            same_and_smooth(&inputs, |path, inputs| {
+                let [hidden, gain, head] = inputs.try_into().expect("three inputs");
+                cross_entropy(path, hidden, gain.reshape([d]), head, targets.clone(), 1e-5).unsqueeze()
+            });
+        }
+    }
+
+    #[test]
+    fn a_certain_prediction_costs_nothing_and_a_wrong_one_all() {
+        let mut logits = [0.0, 200.0, 0.0];
+        assert_eq!(lose(&mut logits, 1), 0.0);
+        assert!(logits.iter().all(|gradient| gradient.abs() < 1e-30));
+        let mut logits = [0.0, 200.0, 0.0];
+        assert_eq!(lose(&mut logits, 2), 200.0);
+        assert!((logits[1] - 1.0).abs() < 1e-6 && (logits[2] + 1.0).abs() < 1e-6);
+        assert!(lose(&mut [0.0, f32::NAN], 0).is_nan());
     }
 }

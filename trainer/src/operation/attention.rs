@@ -74,3 +74,41 @@ fn hidden_b1tt(layout: &Layout, device: &Device) -> Tensor<4, Bool> {
     }
     Tensor::from_data(TensorData::new(hidden, [b, 1, t, t]), device)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operation::check::{same_and_smooth, sample};
+
+    fn layout(rows: usize, starts: &[u32]) -> Arc<Layout> {
+        let positions = starts.iter().enumerate().map(|(at, start)| at as u32 - start).collect::<Vec<_>>();
+        Arc::new(Layout { rows, length: starts.len(), starts: starts.repeat(rows), positions: positions.repeat(rows) })
+    }
+
+    #[test]
+    fn both_forms_are_the_same() {
+        let device = crate::device::cpu();
+        // One block of queries and several, documents that end within a block and at its edge, groups of heads of every kind.
+        let long: Vec<u32> = (0..150)
+            .map(|at| {
+                if at < 64 {
+                    0
+                } else if at < 100 {
+                    64
+                } else {
+                    100
+                }
+            })
+            .collect();
+        let cases: [(usize, &[u32], usize, usize, usize); 5] =
+            [(1, &[0], 1, 1, 2), (3, &[0, 0, 2, 2, 2, 5, 6], 4, 2, 6), (2, &[0; 9], 6, 1, 4), (1, &long, 2, 2, 8), (2, &[0; 130], 2, 1, 4)];
+        for (rows, starts, heads, kv_heads, width) in cases {
+            let heads = Heads { heads, kv_heads, width, rotary: Rotary::new(200, width, 100.0) };
+            let layout = layout(rows, starts);
+            let n = rows * starts.len();
+            // Scores far enough apart that the softmax is not flat.
+            let qkv = sample(n * heads.packed_width(), n as u64).into_iter().map(|x| 2.0 * x).collect();
+            same_and_smooth(&[(qkv, n)], |path, mut inputs| attention(path, inputs.remove(0), &heads, &layout, &device));
+        }
+    }
+}

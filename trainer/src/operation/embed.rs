@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use super::fused::{Fused, Inputs, Values, run};
+use super::{
+    buffer,
+    fused::{Fused, Inputs, Values, run},
+};
 use crate::device::Path;
 
 /// The rows of `table_vd` that `tokens_n` name, [n, d].
@@ -46,18 +49,34 @@ impl Fused for FusedEmbed {
     fn forward(&self, inputs: Vec<Values>) -> (Values, ()) {
         let [table_vd] = inputs.try_into().expect("one input");
         let d = self.width;
-        let row = |token: &u32| &table_vd[*token as usize * d..][..d];
-        (Values::new(self.tokens.iter().flat_map(row).copied().collect(), [self.tokens.len(), d]), ())
+        let mut out_nd = buffer::take(self.tokens.len() * d);
+        for (out, token) in out_nd.chunks_mut(d).zip(self.tokens.iter()) {
+            out.copy_from_slice(&table_vd[*token as usize * d..][..d]);
+        }
+        (Values::new(out_nd, [self.tokens.len(), d]), ())
     }
 
     fn backward(&self, (): (), gradient_nd: Values) -> Vec<Values> {
         let d = self.width;
-        let mut out_vd = vec![0.0; self.vocab * d];
+        let mut out_vd = buffer::zeros(self.vocab * d);
         for (token, gradient) in self.tokens.iter().zip(gradient_nd.chunks(d)) {
             for (out, gradient) in out_vd[*token as usize * d..][..d].iter_mut().zip(gradient) {
                 *out += gradient;
             }
         }
         vec![Values::new(out_vd, [self.vocab, d])]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operation::check::{same_and_smooth, sample};
+
+    #[test]
+    fn both_forms_are_the_same() {
+        let device = crate::device::cpu();
+        let tokens = [4, 0, 4, 4, 2];
+        same_and_smooth(&[(sample(5 * 3, 1), 5)], |path, mut inputs| embed(path, inputs.remove(0), &tokens, &device));
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt::Debug, ops::Deref};
 
 use burn::{
     backend::{
-        Autodiff, BackendTypes, Flex,
+        Autodiff, BackendTypes, Flex, TensorMetadata,
         autodiff::{
             checkpoint::{base::Checkpointer, strategy::NoCheckpointing},
             grads::Gradients,
@@ -13,6 +13,8 @@ use burn::{
     },
     tensor::{Tensor, TensorData},
 };
+
+use super::buffer;
 
 /// An operation with a derivative.
 pub(crate) trait Fused: Clone + Debug + Send + 'static {
@@ -26,16 +28,16 @@ pub(crate) trait Fused: Clone + Debug + Send + 'static {
     fn backward(&self, saved: Self::Saved, gradient: Values) -> Vec<Values>;
 }
 
-/// The numbers of a tensor on the CPU, row-major and without gaps; a clone shares them.
+/// The numbers of a tensor on the CPU, row-major and without gaps; a clone shares them. The last one gives its memory back.
 #[derive(Clone, Debug)]
-pub(crate) struct Values(Primitive);
+pub(crate) struct Values(Option<Primitive>);
 
 type Primitive = <Flex as BackendTypes>::FloatTensorPrimitive;
 type Tracked = <Autodiff<Flex> as BackendTypes>::FloatTensorPrimitive;
 
 impl Values {
     pub(crate) fn new<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Values {
-        Values(Primitive::from_data(TensorData::new(values, shape)))
+        Values(Some(Primitive::from_data(TensorData::new(values, shape))))
     }
 
     /// The tensor's numbers; nothing is copied where they lie without gaps.
@@ -45,11 +47,15 @@ impl Values {
 
     fn from_primitive(primitive: Primitive) -> Values {
         if primitive.as_slice::<f32>().is_some() {
-            return Values(primitive);
+            return Values(Some(primitive));
         }
         let primitive = primitive.to_contiguous();
         assert!(primitive.as_slice::<f32>().is_some(), "the fused path computes in f32, not in {:?}", primitive.dtype());
-        Values(primitive)
+        Values(Some(primitive))
+    }
+
+    fn into_primitive(mut self) -> Primitive {
+        self.0.take().expect("taken only here and when dropped")
     }
 }
 
@@ -57,7 +63,20 @@ impl Deref for Values {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        self.0.as_slice::<f32>().expect("checked when made")
+        let primitive = self.0.as_ref().expect("taken only at the end");
+        primitive.as_slice::<f32>().expect("checked when made")
+    }
+}
+
+impl Drop for Values {
+    fn drop(&mut self) {
+        if let Some(primitive) = self.0.take()
+            && primitive.is_unique()
+            && primitive.storage::<f32>().len() == primitive.shape().num_elements()
+            && let Ok(values) = primitive.into_data().try_into_vec()
+        {
+            buffer::give(values);
+        }
     }
 }
 
@@ -92,8 +111,8 @@ fn record<O: Fused, const D: usize, const N: usize>(operation: O, inputs: Inputs
     let guards: [_; N] = guards.try_into().expect("as many as counted");
     let (output, saved) = operation.forward(values.into_iter().map(Values::from_primitive).collect());
     let output = match Recorded(operation).prepare::<NoCheckpointing>(guards).compute_bound().stateful() {
-        OpsKind::Tracked(prepared) => prepared.finish(saved, output.0),
-        OpsKind::UnTracked(prepared) => prepared.finish(output.0),
+        OpsKind::Tracked(prepared) => prepared.finish(saved, output.into_primitive()),
+        OpsKind::UnTracked(prepared) => prepared.finish(output.into_primitive()),
     };
     Tensor::from_primitive::<Autodiff<Flex>>(output)
 }
@@ -109,7 +128,7 @@ impl<O: Fused, const N: usize> Backward<Flex, N> for Recorded<O> {
         let of_inputs = self.0.backward(ops.state, gradient);
         for (parent, gradient) in ops.parents.into_iter().zip(of_inputs) {
             if let Some(parent) = parent {
-                gradients.register::<Flex>(parent.id, gradient.0);
+                gradients.register::<Flex>(parent.id, gradient.into_primitive());
             }
         }
     }

@@ -8,6 +8,7 @@ use model::Activation;
 use rayon::prelude::*;
 
 use super::{
+    buffer,
     fused::{Fused, Inputs, Values, run},
     simd::{for_each_isa, sigmoid},
 };
@@ -50,7 +51,7 @@ impl Fused for FusedGate {
         let [gate_up_n2f] = inputs.try_into().expect("one input");
         let f = self.width;
         let n = gate_up_n2f.len() / (2 * f);
-        let mut out_nf = vec![0.0; n * f];
+        let mut out_nf = buffer::take(n * f);
         out_nf.par_chunks_mut(f).zip(gate_up_n2f.par_chunks(2 * f)).for_each(|(out, gate_up)| {
             let (gate, up) = gate_up.split_at(f);
             match self.activation {
@@ -64,7 +65,7 @@ impl Fused for FusedGate {
     fn backward(&self, gate_up_n2f: Values, gradient_nf: Values) -> Vec<Values> {
         let f = self.width;
         let n = gradient_nf.len() / f;
-        let mut out_n2f = vec![0.0; n * 2 * f];
+        let mut out_n2f = buffer::take(n * 2 * f);
         let rows = out_n2f.par_chunks_mut(2 * f).zip(gate_up_n2f.par_chunks(2 * f)).zip(gradient_nf.par_chunks(f));
         rows.for_each(|((out, gate_up), gradient)| {
             let ((gate, up), (dgate, dup)) = (gate_up.split_at(f), out.split_at_mut(f));
@@ -111,6 +112,22 @@ for_each_isa! {
             let positive = if *gate < 0.0 { 0.0 } else { *gate };
             *dup = gradient * positive * positive;
             *dgate = gradient * up * 2.0 * positive;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operation::check::{same_and_smooth, sample};
+
+    #[test]
+    fn both_forms_are_the_same() {
+        for (n, f) in [(1, 1), (3, 7), (70, 33)] {
+            let gate_up: Vec<f32> = sample(n * 2 * f, 5).into_iter().map(|x| 6.0 * x).collect();
+            for activation in [Activation::Silu, Activation::Relu2] {
+                same_and_smooth(&[(gate_up.clone(), n)], |path, mut inputs| gate(path, inputs.remove(0), activation));
+            }
         }
     }
 }

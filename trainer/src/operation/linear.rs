@@ -95,3 +95,59 @@ fn fused(group: Group, precision: Precision) -> Tensor<2> {
     }
     run(operation, weights_oi.into_iter().fold(all, Inputs::and))
 }
+
+#[cfg(test)]
+mod tests {
+    use model::ternary;
+
+    use super::*;
+    use crate::{
+        device,
+        operation::check::{same_and_smooth, sample},
+    };
+
+    #[test]
+    fn both_forms_are_the_same_in_full_precision() {
+        let precision = Precision { quant: Quant::None, scale: Scale::Row, norm_epsilon: 1e-5 };
+        for (n, i, outputs) in [(1, 1, vec![1]), (5, 7, vec![3, 2, 4]), (150, 34, vec![20, 17])] {
+            for (normed, residual) in [(true, true), (true, false), (false, true), (false, false)] {
+                let mut inputs = vec![(sample(n * i, 1), n)];
+                inputs.extend(normed.then(|| (sample(i, 2), 1)));
+                inputs.extend(residual.then(|| (sample(n * outputs.iter().sum::<usize>(), 3), n)));
+                inputs.extend(outputs.iter().map(|o| (sample(o * i, 4 + *o as u64), *o)));
+                same_and_smooth(&inputs, |path, inputs| {
+                    let (prepared, mut inputs) = (OnceLock::new(), inputs.into_iter());
+                    let x_ni = inputs.next().unwrap();
+                    let gain_i = normed.then(|| inputs.next().unwrap().reshape([i]));
+                    let residual_no = residual.then(|| inputs.next().unwrap());
+                    linear(path, Group { x_ni, gain_i, weights_oi: inputs.collect(), residual_no, prepared: &prepared }, precision)
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn the_fused_form_is_the_reference_to_the_last_bit() {
+        let (n, i, outputs) = (70, 2 * ternary::GROUP, [17, 5]);
+        let device = device::cpu();
+        let tensor = |values: &[f32], rows: usize| {
+            Tensor::<2>::from_data(burn::tensor::TensorData::new(values.to_vec(), [rows, values.len() / rows]), &device)
+        };
+        let x = sample(n * i, 1);
+        let weights = outputs.map(|o| sample(o * i, o as u64));
+        for scale in [Scale::Tensor, Scale::Row, Scale::Group] {
+            let prepared = OnceLock::new();
+            let weights_oi = weights.iter().zip(outputs).map(|(values, o)| tensor(values, o)).collect();
+            let group = Group { x_ni: tensor(&x, n), gain_i: None, weights_oi, residual_no: None, prepared: &prepared };
+            let precision = Precision { quant: Quant::Ternary, scale, norm_epsilon: 1e-5 };
+            let found: Vec<f32> = linear(Path::Fused, group, precision).try_into_vec_as().unwrap();
+            let matrices: Vec<_> = weights.iter().zip(outputs).map(|(values, o)| ternary::quantize(values, o, i, scale)).collect();
+            for (x, found) in x.chunks(i).zip(found.chunks(outputs.iter().sum())) {
+                let mut codes = vec![0; i];
+                let activation_scale = ternary::quantize_activations(x, &mut codes);
+                let expected: Vec<f32> = matrices.iter().flat_map(|matrix| ternary::multiply(matrix, &codes, activation_scale)).collect();
+                assert_eq!(found, expected, "{scale:?}");
+            }
+        }
+    }
+}

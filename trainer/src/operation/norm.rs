@@ -14,7 +14,7 @@ pub(crate) fn rms_norm(x_nd: Tensor<2>, gain_d: Tensor<1>, epsilon: f32) -> Tens
 for_each_isa! {
     /// The norm of one row; returns 1 / sqrt(mean(x^2) + epsilon).
     pub(crate) fn norm_row(x: &[f32], gain: &[f32], epsilon: f32, normed: &mut [f32]) -> f32 {
-        let inverse = 1.0 / (sum(x.len(), |at| x[at] * x[at]) / x.len() as f32 + epsilon).sqrt();
+        let inverse = 1.0 / (sum([x], |[x]| x * x) / x.len() as f32 + epsilon).sqrt();
         for ((normed, x), gain) in normed.iter_mut().zip(x).zip(gain) {
             *normed = x * inverse * gain;
         }
@@ -27,7 +27,7 @@ for_each_isa! {
     /// a = gradient * gain: dgain = gradient * z, dx = inverse * (a - z * mean(a z)).
     pub(crate) fn norm_row_backward(x: &[f32], gain: &[f32], inverse: f32, gradient: &mut [f32], of_gain: &mut [f32]) {
         let (x, gain, of_gain) = (&x[..gradient.len()], &gain[..gradient.len()], &mut of_gain[..gradient.len()]);
-        let mean = sum(x.len(), |at| gradient[at] * gain[at] * (x[at] * inverse)) / x.len() as f32;
+        let mean = sum([gradient, gain, x], |[gradient, gain, x]| gradient * gain * (x * inverse)) / x.len() as f32;
         for (((gradient, x), gain), of_gain) in gradient.iter_mut().zip(x).zip(gain).zip(of_gain) {
             let z = x * inverse;
             *of_gain += *gradient * z;

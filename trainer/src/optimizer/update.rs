@@ -8,7 +8,14 @@ use burn::{
 use rayon::prelude::*;
 
 use super::{Betas, Moments};
-use crate::{device::Path, student::Parameter};
+use crate::{
+    device::Path,
+    operation::{
+        fused::Values,
+        simd::{for_each_isa, sum},
+    },
+    student::Parameter,
+};
 
 /// The numbers of a step, the same for every element of a tensor.
 #[derive(Clone, Copy, Debug)]
@@ -57,13 +64,12 @@ impl Update {
     }
 
     pub(super) fn fused(&self, parameter: Parameter, gradient: Tensor<1>, moments: &mut Moments) -> Parameter {
-        let gradient = gradient.try_into_primitive::<Flex>().expect("a gradient on the CPU").to_contiguous();
-        let gradient = gradient.as_slice::<f32>().expect("a flat gradient");
+        let gradient = Values::of(gradient);
         parameter.map_flat(|weights| {
             in_place(weights, |weights| {
                 moments.first.inplace(|first| {
                     in_place(first, |first| {
-                        moments.second.inplace(|second| in_place(second, |second| self.apply(weights, gradient, first, second)));
+                        moments.second.inplace(|second| in_place(second, |second| self.apply(weights, &gradient, first, second)));
                     })
                 });
             })
@@ -72,15 +78,17 @@ impl Update {
 
     fn apply(&self, weights: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32]) {
         let chunks = (weights.par_chunks_mut(CHUNK), gradient.par_chunks(CHUNK), first.par_chunks_mut(CHUNK), second.par_chunks_mut(CHUNK));
-        chunks.into_par_iter().for_each(|(weights, gradient, first, second)| self.apply_chunk(weights, gradient, first, second));
+        chunks.into_par_iter().for_each(|(weights, gradient, first, second)| apply_chunk(self, weights, gradient, first, second));
     }
+}
 
-    fn apply_chunk(&self, weights: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32]) {
+for_each_isa! {
+    fn apply_chunk(update: &Update, weights: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32]) {
         for (((w, g), m), v) in weights.iter_mut().zip(gradient).zip(first).zip(second) {
-            let g = g * self.scale;
-            *m = *m * self.keep_first + g * self.add_first;
-            *v = *v * self.keep_second + g * g * self.add_second;
-            *w = *w * self.shrink - *m / (v.sqrt() * self.root + self.epsilon) * self.rate;
+            let g = g * update.scale;
+            *m = *m * update.keep_first + g * update.add_first;
+            *v = *v * update.keep_second + g * g * update.add_second;
+            *w = *w * update.shrink - *m / (v.sqrt() * update.root + update.epsilon) * update.rate;
         }
     }
 }
@@ -90,23 +98,17 @@ pub(super) fn sum_of_squares(path: Path, gradient: &Tensor<1>) -> f64 {
     match path {
         Path::Composed => f64::from(gradient.clone().square().sum().into_scalar::<f32>()),
         Path::Fused => {
-            let gradient = gradient.clone().try_into_primitive::<Flex>().expect("a gradient on the CPU").to_contiguous();
-            let gradient = gradient.as_slice::<f32>().expect("a flat gradient");
-            let sums: Vec<f32> = gradient.par_chunks(CHUNK).map(chunk_squares).collect();
+            let gradient = Values::of(gradient.clone());
+            let sums: Vec<f32> = gradient.par_chunks(CHUNK).map(|chunk| chunk_squares(chunk)).collect();
             sums.into_iter().map(f64::from).sum()
         }
     }
 }
 
-/// Over 16 running sums, so that the compiler may use vectors of any width without changing the result.
-fn chunk_squares(chunk: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; 16];
-    for part in chunk.chunks(16) {
-        for (lane, x) in lanes.iter_mut().zip(part) {
-            *lane += x * x;
-        }
+for_each_isa! {
+    fn chunk_squares(chunk: &[f32]) -> f32 {
+        sum([chunk], |[x]| x * x)
     }
-    lanes.iter().sum()
 }
 
 /// Change a tensor on the CPU where it lies; it is copied only if someone else holds it too.

@@ -201,3 +201,21 @@ fn a_batch_with_nothing_supervised_has_no_loss() {
     let (loss, kept) = tiny(|_| {}).loss(&Batch::document(&[1, 2, 3]));
     assert_eq!((loss.into_data(), kept), (TensorData::from([0.0f32]), 0));
 }
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let student = tiny(|t| t.feed_forward = 512);
+    let mut batch = packed(67);
+    // More tokens than one task takes.
+    (batch.rows, batch.tokens) = (12, batch.tokens.repeat(6));
+    (batch.targets, batch.keep) = (batch.targets.repeat(6), batch.keep.repeat(6));
+    (batch.documents, batch.positions) = (batch.documents.repeat(6), batch.positions.repeat(6));
+    let with = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| differentiate(&student, &batch))
+    };
+    let alone = with(1);
+    for threads in [2, 3, 5] {
+        assert!(with(threads) == alone, "{threads} threads");
+    }
+}

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use super::Heads;
 use crate::{
     operation::{
+        buffer,
         fused::{Fused, Values},
         matmul::{View, ViewMut, Workers, Write, multiply},
         simd::{exp, for_each_isa, sum},
@@ -55,7 +56,7 @@ impl Fused for FusedAttention {
         let [qkv_nw] = inputs.try_into().expect("one input");
         let (n, t, e) = (self.layout.starts.len(), self.layout.length, self.heads.width);
         let d = self.heads.heads * e;
-        let mut out_nd = vec![0.0; n * d];
+        let mut out_nd = buffer::take(n * d);
         let logarithms = out_nd
             .par_chunks_mut(t * d)
             .enumerate()
@@ -77,7 +78,7 @@ impl Fused for FusedAttention {
     fn backward(&self, saved: Saved, gradient_nd: Values) -> Vec<Values> {
         let (n, t, e, w) = (self.layout.starts.len(), self.layout.length, self.heads.width, self.heads.packed_width());
         let (d, kv_heads) = (self.heads.heads * e, self.heads.kv_heads);
-        let mut dqkv_nw = vec![0.0; n * w];
+        let mut dqkv_nw = buffer::take(n * w);
         dqkv_nw.par_chunks_mut(t * w).enumerate().for_each(|(row, dqkv_tw)| {
             let rows = row * t * d..(row + 1) * t * d;
             let (out_td, dout_td) = (&saved.out_nd[rows.clone()], &gradient_nd[rows]);
@@ -268,8 +269,7 @@ fn scatter(from: &[f32], width: usize, to: &mut [f32], column: usize, stride: us
 
 for_each_isa! {
     fn dot(a: &[f32], b: &[f32]) -> f32 {
-        let b = &b[..a.len()];
-        sum(a.len(), |at| a[at] * b[at])
+        sum([a, b], |[a, b]| a * b)
     }
 }
 
@@ -283,7 +283,7 @@ for_each_isa! {
         for x in seen.iter_mut() {
             *x = exp(*x - largest);
         }
-        let total = sum(seen.len(), |at| seen[at]);
+        let total = sum([seen], |[x]| x);
         let inverse = 1.0 / total;
         for x in seen.iter_mut() {
             *x *= inverse;

@@ -10,6 +10,7 @@ use runtime::kernel::{Activations, Isa, Pool, multiply};
 
 use super::weights::{Form, Weights};
 use crate::operation::{
+    buffer,
     fused::{Fused, Values},
     matmul::{self, View, ViewMut, Workers, Write},
     norm::{norm_row, norm_row_backward},
@@ -58,7 +59,7 @@ impl Fused for FusedLinear {
         let gain_i = if self.normed { inputs.next() } else { None };
         let residual_no = if self.residual { inputs.next() } else { None };
         let n = x_ni.len() / i;
-        let mut y_no = vec![0.0; n * o];
+        let mut y_no = buffer::take(n * o);
         let rows = y_no.par_chunks_mut(ROWS * o).zip(x_ni.par_chunks(ROWS * i)).enumerate();
         let chunks = rows
             .map(|(chunk, (y, x))| {
@@ -76,11 +77,17 @@ impl Fused for FusedLinear {
         let (i, o) = (self.weights.inputs, self.weights.width());
         let Saved { x_ni, gain_i, chunks } = saved;
         let n = x_ni.len() / i;
-        let (mut dx_ni, mut multiplied_ni) = (vec![0.0; n * i], vec![0.0; n * i]);
+        let (mut dx_ni, mut multiplied_ni) = (buffer::take(n * i), buffer::take(n * i));
+        let (mut start, mut write) = (0, Write::Replace);
+        for weights in self.weights.backward_oi() {
+            let dy = View::strided(&dy_no[start..], n, weights.rows(), o);
+            matmul::multiply(ViewMut::new(&mut dx_ni, n, i), dy, weights, 1.0, write, Workers::Pool);
+            (start, write) = (start + weights.rows(), Write::Add);
+        }
         let rows = dx_ni.par_chunks_mut(ROWS * i).zip(multiplied_ni.par_chunks_mut(ROWS * i));
-        let rows = rows.zip(dy_no.par_chunks(ROWS * o)).zip(x_ni.par_chunks(ROWS * i)).zip(&chunks);
+        let rows = rows.zip(x_ni.par_chunks(ROWS * i)).zip(&chunks);
         let gain_parts: Vec<Vec<f32>> =
-            rows.map(|((((dx, multiplied), dy), x), saved)| self.backward_chunk(dy, x, gain_i.as_deref(), saved, dx, multiplied)).collect();
+            rows.map(|(((dx, multiplied), x), saved)| self.backward_chunk(x, gain_i.as_deref(), saved, dx, multiplied)).collect();
 
         let mut gradients = vec![Values::new(dx_ni, [n, i])];
         if self.normed {
@@ -91,13 +98,14 @@ impl Fused for FusedLinear {
         }
         let mut start = 0;
         for outputs in &self.weights.outputs {
-            let mut dw = vec![0.0; outputs * i];
+            let mut dw = buffer::take(outputs * i);
             let dy = View::strided(&dy_no[start..], n, *outputs, o);
             let multiplied = View::new(&multiplied_ni, n, i);
             matmul::multiply(ViewMut::new(&mut dw, *outputs, i), dy.transposed(), multiplied, 1.0, Write::Replace, Workers::Pool);
             gradients.push(Values::new(dw, [*outputs, i]));
             start += outputs;
         }
+        buffer::give(multiplied_ni);
         gradients
     }
 }
@@ -110,7 +118,7 @@ impl FusedLinear {
         let mut normed = Vec::new();
         let x = match gain {
             Some(gain) => {
-                normed.resize(x.len(), 0.0);
+                normed = buffer::take(x.len());
                 let rows = normed.chunks_mut(i).zip(x.chunks(i));
                 saved.inverses = rows.map(|(normed, x)| norm_row(x, gain, self.norm_epsilon, normed)).collect();
                 &normed[..]
@@ -133,27 +141,14 @@ impl FusedLinear {
                 }
             }
         }
+        buffer::give(normed);
         saved
     }
 
-    /// Fills `dx`, and `multiplied` with what the weights were multiplied with; returns the chunk's part of the gain's gradient.
-    fn backward_chunk(
-        &self,
-        dy: &[f32],
-        x: &[f32],
-        gain: Option<&[f32]>,
-        saved: &SavedChunk,
-        dx: &mut [f32],
-        multiplied: &mut [f32],
-    ) -> Vec<f32> {
-        let (i, o) = (self.weights.inputs, self.weights.width());
-        let rows = x.len() / i;
-        let (mut start, mut write) = (0, Write::Replace);
-        for weights in self.weights.backward_oi() {
-            let dy = View::strided(&dy[start..], rows, weights.rows(), o);
-            matmul::multiply(ViewMut::new(dx, rows, i), dy, weights, 1.0, write, Workers::Caller);
-            (start, write) = (start + weights.rows(), Write::Add);
-        }
+    /// Fills `multiplied` with what the weights were multiplied with, and takes `dx` through the norm; returns the chunk's part of
+    /// the gain's gradient.
+    fn backward_chunk(&self, x: &[f32], gain: Option<&[f32]>, saved: &SavedChunk, dx: &mut [f32], multiplied: &mut [f32]) -> Vec<f32> {
+        let i = self.weights.inputs;
         let mut of_gain = Vec::new();
         match (&self.weights.form, gain) {
             (Form::Ternary { .. }, _) => {

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use runtime::kernel::{Isa, Matrix, quantize_weights};
 
 use super::Precision;
-use crate::operation::{fused::Values, matmul::View};
+use crate::operation::{buffer, fused::Values, matmul::View};
 
 /// The layers of a group, one below the other.
 #[derive(Debug)]
@@ -61,12 +61,20 @@ impl Weights {
     }
 }
 
+impl Drop for Weights {
+    fn drop(&mut self) {
+        if let Form::Ternary { dequantised_oi, .. } = &mut self.form {
+            buffer::give(std::mem::take(dequantised_oi));
+        }
+    }
+}
+
 /// Codes, scales and their products of all layers. A tensor's one scale is repeated for each of its rows, which gives the same
 /// bits.
 fn ternary(masters: &[(Values, usize)], inputs: usize, scale: Scale) -> Form {
     let isa = Isa::fastest();
     let total = masters.iter().map(|(values, _)| values.len()).sum();
-    let (mut codes, mut dequantised_oi) = (vec![0i8; total], vec![0.0f32; total]);
+    let (mut codes, mut dequantised_oi) = (vec![0i8; total], buffer::take(total));
     let mut scales = Vec::new();
     let mut start = 0;
     for (values, outputs) in masters {
