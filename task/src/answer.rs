@@ -5,11 +5,12 @@
 //!
 //! **A percent sign is a unit, like a dollar sign: `50%` reads as 50.** Sets in the manner of GSM8K ask "what percentage" and store `50`,
 //! and students answer `50%` or `50`. Giving every text exactly one value keeps equality an equivalence, which majority votes need;
-//! the price is that `50%` does not agree with a reference of `0.5`.
+//! the price is that `50%` does not agree with a reference of `0.5`. Units are left out and never converted: `50 cents` is 50.
 
 mod lexer;
 mod literal;
 mod slot;
+mod vocabulary;
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -19,6 +20,7 @@ use num_traits::Zero;
 
 pub(crate) use literal::closing_brace;
 pub(crate) use slot::{Strictness, last_number, slot_in, whole};
+pub(crate) use vocabulary::number_in_words;
 
 /// The most digits one number may have; a longer one is [`Unverifiable::TooLong`]. No problem set comes near, and the arithmetic on a
 /// number of this length takes microseconds.

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::answer::{Answer, Strictness, Unverifiable, closing_brace, last_number, slot_in, whole};
+use crate::answer::{Answer, Strictness, Unverifiable, closing_brace, last_number, number_in_words, slot_in, whole};
 
 /// What was found as the final answer of a text. Spans are in bytes of that text.
 #[derive(Clone, Debug, PartialEq)]
@@ -177,17 +177,6 @@ fn phrase(text: &str) -> Option<Found> {
         };
         kept.then_some(found)
     })
-}
-
-/// A number in words, which is not read but is an answer all the same. `one` is left out, being a pronoun more often.
-fn number_in_words(text: &str) -> Option<Range<usize>> {
-    static WORDS: LazyLock<Regex> = LazyLock::new(|| {
-        let ones =
-            "zero|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|nineteen";
-        let tens = "twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred|thousand|million|dozen|half";
-        Regex::new(&format!(r"(?i)\b(?:{ones}|{tens})\b")).expect("the pattern is valid")
-    });
-    WORDS.find(text).map(|found| found.range())
 }
 
 /// A text without any mark.

@@ -276,6 +276,9 @@ fn the_final_answer_is_found() {
         ("The answer to the question is 18. There were 16 eggs.", Phrase, "18"),
         ("Therefore, the answer is <203>.", Phrase, "203"),
         ("The answer is 5. No, the answer is 6.", Phrase, "6"),
+        ("The answer is 18 (option C).", Phrase, "18"),
+        ("The answer is 18 - that is what she makes.", Phrase, "18"),
+        ("The answer is (C) 960.", Phrase, "960"),
         ("Half of 4 is 2.\nA: 2", Phrase, "2"),
         ("Q: how many?\nA: 2 + 2 = 4", Phrase, "4"),
         // A text that is the answer.

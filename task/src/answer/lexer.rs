@@ -7,6 +7,7 @@ use std::ops::Range;
 use num_rational::BigRational;
 use num_traits::FromPrimitive;
 
+use super::vocabulary::{DRESS, INEQUALITIES, OPERATORS, RELATIONS, UPRIGHT, has_case, percent, scale, unit_letter, variable};
 use super::{Answer, Form, Unverifiable, literal};
 
 /// What a token is.
@@ -41,45 +42,6 @@ pub(super) struct Token {
     /// Whether it stands in `\text{}` or its kin, where single letters are not variables.
     pub upright: bool,
 }
-
-/// Words that multiply the number before them.
-const SCALES: [(&str, u64); 5] =
-    [("hundred", 100), ("thousand", 1_000), ("million", 1_000_000), ("billion", 1_000_000_000), ("trillion", 1_000_000_000_000)];
-
-/// LaTeX commands that only dress what they hold, or stand for a space.
-const DRESS: [&str; 26] = [
-    "boxed",
-    "fbox",
-    "displaystyle",
-    "left",
-    "right",
-    "big",
-    "Big",
-    "bigl",
-    "bigr",
-    "quad",
-    "qquad",
-    "mathbf",
-    "mathit",
-    "boldsymbol",
-    "bf",
-    "bm",
-    "pounds",
-    "textdollar",
-    "euro",
-    "texteuro",
-    "checkmark",
-    "blacksquare",
-    "square",
-    "ldots",
-    "dots",
-    "underline",
-];
-/// LaTeX commands that hold prose.
-const UPRIGHT: [&str; 7] = ["text", "mathrm", "textbf", "textit", "mbox", "textrm", "rm"];
-const OPERATORS: [&str; 5] = ["times", "cdot", "div", "pm", "mp"];
-const RELATIONS: [&str; 9] = ["approx", "equiv", "Rightarrow", "rightarrow", "Longrightarrow", "implies", "to", "therefore", "sim"];
-const INEQUALITIES: [&str; 10] = ["le", "leq", "leqslant", "ge", "geq", "geqslant", "lt", "gt", "ne", "neq"];
 
 /// The tokens of `text`. `line_start` says whether it begins a line of prose, where a dash is a list's bullet.
 pub(super) fn tokens(text: &str, line_start: bool) -> Vec<Token> {
@@ -229,9 +191,9 @@ impl Lexer<'_> {
     /// A minus, a hyphen or an en dash.
     fn minus(&mut self, length: usize) {
         let rest = &self.text[self.at + length..];
-        let letters = rest.chars().take(2).take_while(|c| c.is_alphabetic()).count();
+        let letters = rest.trim_start_matches(' ').chars().take(2).take_while(|c| c.is_alphabetic()).count();
         if letters == 2 || rest.starts_with(['-', '>']) {
-            return self.push(Kind::Other, length); // A hyphen, a rule or an arrow.
+            return self.push(Kind::Other, length); // A hyphen, a dash, a rule or an arrow.
         }
         if self.after_operand() {
             return self.push(Kind::Operator, length);
@@ -384,38 +346,4 @@ fn number_behind(text: &str) -> Option<(usize, bool)> {
         };
     }
     Some((at, spaced))
-}
-
-/// Whether a word is a letter that stands for an unknown.
-pub(super) fn variable(word: &str) -> bool {
-    let mut characters = word.chars();
-    let single = characters.next().is_some_and(has_case) && characters.next().is_none();
-    (single && !matches!(word, "a" | "A" | "I")) || matches!(word, "pi" | "xy" | "xyz" | "ab" | "abc" | "xz" | "yz" | "bc" | "ac")
-}
-
-/// Whether a letter is of a script with small and capital letters.
-pub(super) fn has_case(character: char) -> bool {
-    character.is_lowercase() || character.is_uppercase()
-}
-
-/// Whether a single letter, with a space before it, is a unit: metres, grams, seconds, hours, litres, degrees.
-pub(super) fn unit_letter(word: &str) -> bool {
-    matches!(word, "m" | "g" | "s" | "h" | "l" | "L" | "C" | "F")
-}
-
-/// A scale word after a number, and its length with the space before it.
-fn scale(text: &str) -> Option<(u64, usize)> {
-    let rest = text.trim_start_matches(' ');
-    let word = &rest[..rest.bytes().take_while(u8::is_ascii_alphabetic).count()];
-    let (_, factor) = SCALES.iter().find(|(name, _)| name.eq_ignore_ascii_case(word))?;
-    Some((*factor, text.len() - rest.len() + word.len()))
-}
-
-/// The length of a percent sign or word after a number.
-fn percent(text: &str) -> Option<usize> {
-    let rest = text.trim_start_matches([' ', '}', '$']);
-    let sign = ["\\%", "%", "percent", "per cent"]
-        .iter()
-        .find(|sign| rest.get(..sign.len()).is_some_and(|start| start.eq_ignore_ascii_case(sign)))?;
-    Some(text.len() - rest.len() + sign.len()).filter(|_| !rest[sign.len()..].starts_with(char::is_alphabetic))
 }

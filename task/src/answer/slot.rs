@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::lexer::{Kind, Token, has_case, tokens, unit_letter, variable};
+use super::lexer::{Kind, Token, tokens};
+use super::vocabulary::{EQUALS, PAIRED_UNITS, PARTS, REASONS, glued_unit, unit_letter, variable};
 use super::{Answer, Unverifiable};
 
 /// How the place where an answer stands was written.
@@ -20,20 +21,6 @@ type Found = Result<(Answer, Range<usize>), Unverifiable>;
 const MAX_WHOLE_BYTES: usize = 4096;
 /// A line that begins with a number and has no more words than this is an amount, not a sentence.
 const MAX_AMOUNT_WORDS: usize = 8;
-
-/// Words after which a sentence gives reasons, so that an earlier number was the answer.
-const REASONS: [&str; 14] =
-    ["because", "since", "as", "which", "where", "when", "if", "after", "given", "for", "with", "so", "from", "out"];
-/// Words that say what an equals sign says.
-const EQUALS: [&str; 4] = ["is", "are", "equals", "equal"];
-/// Parts that a number may be followed by, as in `2 thirds`.
-const PARTS: [&str; 8] = ["halves", "thirds", "fourths", "fifths", "sixths", "sevenths", "eighths", "tenths"];
-/// Units that come in pairs, as in `2 hours 30 minutes`.
-const PAIRED_UNITS: [&str; 36] = [
-    "h", "hr", "hrs", "hour", "hours", "min", "mins", "minute", "minutes", "s", "sec", "secs", "second", "seconds", "day", "days", "week",
-    "weeks", "month", "months", "year", "years", "foot", "feet", "ft", "inch", "inches", "pound", "pounds", "ounce", "ounces", "dollar",
-    "dollars", "cent", "cents", "euros",
-];
 
 /// The answer in a place that was marked as holding it.
 pub(crate) fn slot_in(text: &str, strictness: Strictness) -> Found {
@@ -57,7 +44,7 @@ pub(crate) fn slot_in(text: &str, strictness: Strictness) -> Found {
         [] => Err(Unverifiable::NoNumber),
         [only] => {
             stands_alone(text, tokens, only)?;
-            if tokens[only..].iter().any(|token| is_variable(text, token) && !unit_letter(&text[token.span.clone()])) {
+            if tokens[only..].iter().any(|token| is_unknown(text, token, strictness)) {
                 return Err(Unverifiable::Expression);
             }
             let factorial = tokens.get(only + 1).is_some_and(|next| !next.spaced && &text[next.span.clone()] == "!");
@@ -224,6 +211,13 @@ fn is_variable(text: &str, token: &Token) -> bool {
     token.kind == Kind::Word && !token.upright && variable(&text[token.span.clone()])
 }
 
+/// Whether a token behind the answer makes it depend on something. In prose a capital letter names a choice or a plan.
+fn is_unknown(text: &str, token: &Token, strictness: Strictness) -> bool {
+    let word = &text[token.span.clone()];
+    let capital = strictness == Strictness::Prose && word.starts_with(char::is_uppercase);
+    is_variable(text, token) && !unit_letter(word) && !capital
+}
+
 /// Whether a token is a word of prose rather than of a formula.
 fn is_prose(text: &str, token: &Token) -> bool {
     let word = &text[token.span.clone()];
@@ -232,13 +226,4 @@ fn is_prose(text: &str, token: &Token) -> bool {
         && !variable(word)
         && !unit_letter(word)
         && !matches!(word, "or" | "and" | "sin" | "cos" | "tan" | "log" | "ln" | "sqrt")
-}
-
-/// Whether letters that touch a number are its unit: a known abbreviation, an ordinal's ending, a word, or of a script without case.
-fn glued_unit(word: &str) -> bool {
-    const SHORT: [&str; 24] = [
-        "km", "cm", "mm", "kg", "mg", "lb", "oz", "ft", "in", "yd", "mi", "hr", "ml", "mL", "kL", "am", "pm", "AM", "PM", "st", "nd", "rd",
-        "th", "ms",
-    ];
-    (word.chars().count() > 2 && !variable(word)) || !word.starts_with(has_case) || SHORT.contains(&word)
 }

@@ -1,0 +1,114 @@
+//! The words and commands that the grader knows, and what it takes other words for.
+
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+/// Words that multiply the number before them.
+const SCALES: [(&str, u64); 5] =
+    [("hundred", 100), ("thousand", 1_000), ("million", 1_000_000), ("billion", 1_000_000_000), ("trillion", 1_000_000_000_000)];
+
+/// LaTeX commands that only dress what they hold, or stand for a space.
+pub(super) const DRESS: [&str; 26] = [
+    "boxed",
+    "fbox",
+    "displaystyle",
+    "left",
+    "right",
+    "big",
+    "Big",
+    "bigl",
+    "bigr",
+    "quad",
+    "qquad",
+    "mathbf",
+    "mathit",
+    "boldsymbol",
+    "bf",
+    "bm",
+    "pounds",
+    "textdollar",
+    "euro",
+    "texteuro",
+    "checkmark",
+    "blacksquare",
+    "square",
+    "ldots",
+    "dots",
+    "underline",
+];
+/// LaTeX commands that hold prose.
+pub(super) const UPRIGHT: [&str; 7] = ["text", "mathrm", "textbf", "textit", "mbox", "textrm", "rm"];
+pub(super) const OPERATORS: [&str; 5] = ["times", "cdot", "div", "pm", "mp"];
+pub(super) const RELATIONS: [&str; 9] =
+    ["approx", "equiv", "Rightarrow", "rightarrow", "Longrightarrow", "implies", "to", "therefore", "sim"];
+pub(super) const INEQUALITIES: [&str; 10] = ["le", "leq", "leqslant", "ge", "geq", "geqslant", "lt", "gt", "ne", "neq"];
+
+/// Words after which a sentence gives reasons, so that an earlier number was the answer.
+pub(super) const REASONS: [&str; 14] =
+    ["because", "since", "as", "which", "where", "when", "if", "after", "given", "for", "with", "so", "from", "out"];
+/// Words that say what an equals sign says.
+pub(super) const EQUALS: [&str; 4] = ["is", "are", "equals", "equal"];
+/// Parts that a number may be followed by, as in `2 thirds`.
+pub(super) const PARTS: [&str; 8] = ["halves", "thirds", "fourths", "fifths", "sixths", "sevenths", "eighths", "tenths"];
+/// Units that come in pairs, as in `2 hours 30 minutes`.
+pub(super) const PAIRED_UNITS: [&str; 36] = [
+    "h", "hr", "hrs", "hour", "hours", "min", "mins", "minute", "minutes", "s", "sec", "secs", "second", "seconds", "day", "days", "week",
+    "weeks", "month", "months", "year", "years", "foot", "feet", "ft", "inch", "inches", "pound", "pounds", "ounce", "ounces", "dollar",
+    "dollars", "cent", "cents", "euros",
+];
+
+/// Whether a word is a letter that stands for an unknown.
+pub(super) fn variable(word: &str) -> bool {
+    let mut characters = word.chars();
+    let single = characters.next().is_some_and(has_case) && characters.next().is_none();
+    (single && !matches!(word, "a" | "A" | "I")) || matches!(word, "pi" | "xy" | "xyz" | "ab" | "abc" | "xz" | "yz" | "bc" | "ac")
+}
+
+/// Whether a letter is of a script with small and capital letters.
+pub(super) fn has_case(character: char) -> bool {
+    character.is_lowercase() || character.is_uppercase()
+}
+
+/// Whether a single letter, with a space before it, is a unit: metres, grams, seconds, hours, litres, degrees.
+pub(super) fn unit_letter(word: &str) -> bool {
+    matches!(word, "m" | "g" | "s" | "h" | "l" | "L" | "C" | "F")
+}
+
+/// A scale word after a number, and its length with the space before it.
+pub(super) fn scale(text: &str) -> Option<(u64, usize)> {
+    let rest = text.trim_start_matches(' ');
+    let word = &rest[..rest.bytes().take_while(u8::is_ascii_alphabetic).count()];
+    let (_, factor) = SCALES.iter().find(|(name, _)| name.eq_ignore_ascii_case(word))?;
+    Some((*factor, text.len() - rest.len() + word.len()))
+}
+
+/// The length of a percent sign or word after a number.
+pub(super) fn percent(text: &str) -> Option<usize> {
+    let rest = text.trim_start_matches([' ', '}', '$']);
+    let sign = ["\\%", "%", "percent", "per cent"]
+        .iter()
+        .find(|sign| rest.get(..sign.len()).is_some_and(|start| start.eq_ignore_ascii_case(sign)))?;
+    Some(text.len() - rest.len() + sign.len()).filter(|_| !rest[sign.len()..].starts_with(char::is_alphabetic))
+}
+
+/// Whether letters that touch a number are its unit: a known abbreviation, an ordinal's ending, a word, or of a script without case.
+pub(super) fn glued_unit(word: &str) -> bool {
+    const SHORT: [&str; 24] = [
+        "km", "cm", "mm", "kg", "mg", "lb", "oz", "ft", "in", "yd", "mi", "hr", "ml", "mL", "kL", "am", "pm", "AM", "PM", "st", "nd", "rd",
+        "th", "ms",
+    ];
+    (word.chars().count() > 2 && !variable(word)) || !word.starts_with(has_case) || SHORT.contains(&word)
+}
+
+/// A number in words, which is not read but is an answer all the same. `one` is left out, being a pronoun more often.
+pub(crate) fn number_in_words(text: &str) -> Option<Range<usize>> {
+    static WORDS: LazyLock<Regex> = LazyLock::new(|| {
+        let ones =
+            "zero|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|nineteen";
+        let tens = "twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred|thousand|million|dozen|half";
+        Regex::new(&format!(r"(?i)\b(?:{ones}|{tens})\b")).expect("the pattern is valid")
+    });
+    WORDS.find(text).map(|found| found.range())
+}
