@@ -75,14 +75,15 @@ impl Card {
         self.sources.iter().map(|flow| flow.kept).sum()
     }
 
-    pub(crate) fn count_length(&mut self, tokens: usize) {
-        *self.lengths.entry(tokens.next_power_of_two() as u32).or_default() += 1;
-    }
-
     /// Why nothing is left, in a sentence.
     pub(crate) fn why_empty(&self) -> String {
         let traces: u64 = self.sources.iter().map(|flow| flow.traces).sum();
         let counts: Vec<String> = self.dropped().iter().map(|(rule, count)| format!("{rule} {count}")).collect();
         format!("all {traces} traces were dropped ({})", counts.join(", "))
     }
+}
+
+/// Counts a length in a histogram whose bins end at powers of two.
+pub(crate) fn count_length(lengths: &mut BTreeMap<u32, u64>, tokens: usize) {
+    *lengths.entry(tokens.next_power_of_two() as u32).or_default() += 1;
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::layout::Layout;
+use crate::layout::{Fields, Layout};
 
 /// The smallest vocabulary that a byte-level tokenizer can have: the 256 bytes and the special tokens.
 const SMALLEST_VOCAB: usize = 300;
@@ -41,6 +41,9 @@ pub struct Source {
     /// The layout of its rows; `auto` looks at the first rows.
     #[serde(default)]
     pub layout: Layout,
+    /// The fields of rows that are laid out in no known way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fields: Option<Fields>,
     /// Read at most this many rows, from the first one on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
@@ -52,7 +55,7 @@ pub struct Source {
 impl Source {
     /// A file whose layout is recognised.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), layout: Layout::Auto, limit: None, licence: None }
+        Self { path: path.into(), layout: Layout::Auto, fields: None, limit: None, licence: None }
     }
 }
 
@@ -132,6 +135,10 @@ impl DataConfig {
         if let Some(at) = self.sources.iter().position(|source| source.limit == Some(0)) {
             return Err(Error::config(format!("sources[{at}].limit"), 0, "at least 1 row is needed; leave the key out to read all"));
         }
+        if let Some(at) = self.sources.iter().position(|source| source.fields.is_some() && source.layout != Layout::Auto) {
+            let layout = self.sources[at].layout.name();
+            return Err(Error::config(format!("sources[{at}].layout"), layout, "but its fields are given too; give one of the two"));
+        }
         match (&self.tokenizer, self.vocab) {
             (None, None) => {
                 return Err(Error::config("vocab", "missing", "give either vocab (to train a tokenizer) or tokenizer (a tokenizer.json)"));
@@ -181,7 +188,11 @@ mod tests {
 
     #[test]
     fn each_limit_names_its_key() {
-        let cases: [(&str, fn(&mut DataConfig)); 6] = [
+        let cases: [(&str, fn(&mut DataConfig)); 7] = [
+            ("data.sources[0].layout is messages, but", |config| {
+                config.sources[0].layout = Layout::Messages;
+                config.sources[0].fields = Some(serde_json::from_str(r#"{"question": "q", "answer": "a"}"#).unwrap());
+            }),
             ("data.sources is empty", |config| config.sources.clear()),
             ("data.sources[0].limit is 0", |config| config.sources[0].limit = Some(0)),
             ("data.vocab is missing", |config| config.vocab = None),

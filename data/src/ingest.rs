@@ -204,9 +204,11 @@ fn train_tokenizer(
 ) -> Result<Tokenizer, Error> {
     let mut traces = Traces::new(&job.config.sources, &job.config.rules, contamination);
     let writer = Writer { chat: job.chat, system: job.config.system };
+    // Training waits for texts on rayon's threads. It has its own, because reading the traces needs the common ones.
+    let threads = rayon::ThreadPoolBuilder::new().build().expect("the system gives threads");
     std::thread::scope(|scope| {
         let (sender, texts) = mpsc::sync_channel::<Vec<String>>(4);
-        let training = scope.spawn(move || Tokenizer::train(texts.into_iter().flatten(), vocab));
+        let training = scope.spawn(move || threads.install(|| Tokenizer::train(texts.into_iter().flatten(), vocab)));
         let (mut looked_at, mut kept) = (0, 0);
         while let Some(piece) = traces.next_piece()? {
             looked_at += piece.entries.len() as u64;
@@ -260,8 +262,9 @@ fn read(
             .map(|entry| entry.outcome.as_ref().ok().map(|good| writer.document(&good.trace, tokenizer)).transpose())
             .collect();
         let source = &config.sources[piece.source];
-        let flow = &mut card.sources[piece.source];
-        flow.layout = piece.layout.name().to_owned();
+        let Card { sources: flows, lengths, .. } = &mut card;
+        let flow = &mut flows[piece.source];
+        flow.layout = piece.layout.to_owned();
         for (Entry { line, is_first, excerpt, outcome }, document) in piece.entries.into_iter().zip(tokenised) {
             flow.rows += u64::from(is_first);
             flow.traces += 1;
@@ -274,7 +277,7 @@ fn read(
                 Ok((Good { trace, verdict, is_masked_match, .. }, document)) => {
                     staging.push(piece.source, line, &document)?;
                     flow.keep(verdict, !trace.reasoning.is_empty(), is_masked_match);
-                    card.count_length(document.tokens.len());
+                    card::count_length(lengths, document.tokens.len());
                 }
                 Err(drop) => {
                     sidecar.push(&source.path.to_string_lossy(), line, &drop, excerpt)?;

@@ -1,9 +1,21 @@
 //! The layouts that files of traces come in. A layout turns a row into traces, or says why it cannot; it never guesses what a
 //! trace says, and it never loses one.
 
+mod chat_completion;
+mod fields;
+mod json_text;
 mod messages;
+mod offline;
+mod open_r1;
+mod prompt;
 mod question_answer;
 mod reasoning;
+mod sampled;
+mod trajectory;
+mod written;
+
+pub use fields::Fields;
+pub(crate) use messages::exchange_before;
 
 use std::path::Path;
 
@@ -12,8 +24,10 @@ use serde_json::{Map, Value};
 use task::Trace;
 
 use crate::Error;
+use crate::config::Source;
 use crate::rules::{Drop, Rule};
 use crate::source::kind;
+use crate::teacher::Step;
 
 /// How the rows of a file are laid out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -22,8 +36,26 @@ pub enum Layout {
     /// Recognised from the first rows.
     #[default]
     Auto,
+    /// A line of the output of OpenAI's Batch API: `custom_id`, `response.body`, `error`.
+    Batch,
+    /// A chat completion: `choices[].message`, with `logprobs`.
+    ChatCompletion,
+    /// vLLM's `RequestOutput`: `prompt`, `outputs[].text`, `token_ids`, `logprobs`.
+    Vllm,
+    /// SGLang's output: `text`, `meta_info` with `output_token_logprobs` and `output_top_logprobs`.
+    Sglang,
+    /// OpenR1-Math: `problem`, `generations[]`, verdicts in lists beside it.
+    OpenR1,
+    /// s1K and OpenThoughts' metadata: reasoning and answer in columns of their own.
+    Trajectory,
+    /// `question`, and `steps` of pairs of a text and a probability.
+    Sampled,
     /// `messages` or `conversations`: turns with a role and a content, reasoning inline or beside it.
     Messages,
+    /// `output`: a text that holds reasoning and answer as JSON.
+    JsonText,
+    /// A chain of thought and the reference in columns of their own: ReFT, LIMO.
+    Written,
     /// `question` and `answer`, in the manner of GSM8K: steps, then `#### 24`.
     QuestionAnswer,
 }
@@ -34,61 +66,141 @@ pub(crate) struct Candidate {
     pub trace: Trace,
     /// Why the teacher stopped, where the source says so.
     pub stopped_by: Option<String>,
+    /// Whether its source found it right.
+    pub is_right: Option<bool>,
+    /// The teacher's own tokens, with their probabilities.
+    pub teacher: Option<Vec<Step>>,
+}
+
+impl Candidate {
+    /// A trace of which its source says nothing else.
+    fn of(trace: Trace) -> Self {
+        Self { trace, stopped_by: None, is_right: None, teacher: None }
+    }
 }
 
 /// What a layout finds in a row: at least one entry, because no row may vanish.
 pub(crate) type Found = Vec<Result<Candidate, Drop>>;
 
-type Object = Map<String, Value>;
+pub(crate) type Object = Map<String, Value>;
+
+/// How the rows of one file are read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reading<'a> {
+    /// As one of the known layouts, which is not [`Layout::Auto`].
+    Known(Layout),
+    /// By the fields that the config names.
+    Fields(&'a Fields),
+}
+
+impl<'a> Reading<'a> {
+    /// What the config says of a source, or else what its first rows look like.
+    pub fn of(source: &'a Source, rows: &[Object]) -> Result<Self, Error> {
+        match &source.fields {
+            None if source.layout == Layout::Auto => Ok(Reading::Known(Layout::recognise(&source.path, rows)?)),
+            None => Ok(Reading::Known(source.layout)),
+            Some(fields) => match (fields.missing(rows).as_slice(), rows.first()) {
+                (&[], _) | (_, None) => Ok(Reading::Fields(fields)),
+                (missing, Some(row)) => {
+                    let why = format!("the config names the fields {}, its rows have {}", missing.join(", "), keys(row));
+                    Err(Error::source(&source.path, why))
+                }
+            },
+        }
+    }
+
+    /// As the card calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reading::Known(layout) => layout.name(),
+            Reading::Fields(_) => "fields",
+        }
+    }
+
+    /// The traces of a row.
+    pub fn read(self, row: &Object) -> Found {
+        match self {
+            Reading::Known(layout) => layout.read(row),
+            Reading::Fields(fields) => fields.read(row),
+        }
+    }
+}
+
+/// A layout, what its rows have, and the functions that know them.
+struct Known {
+    layout: Layout,
+    needs: &'static str,
+    fits: fn(&Object) -> bool,
+    read: fn(&Object) -> Found,
+}
+
+/// The layouts that can be recognised, the more particular ones first.
+const KNOWN: [Known; 11] = [
+    Known { layout: Layout::Batch, needs: "custom_id and response", fits: chat_completion::fits_batch, read: chat_completion::read_batch },
+    Known { layout: Layout::ChatCompletion, needs: "choices with a message", fits: chat_completion::fits, read: chat_completion::read },
+    Known { layout: Layout::Vllm, needs: "prompt, and outputs with a text", fits: offline::fits_vllm, read: offline::read_vllm },
+    Known { layout: Layout::Sglang, needs: "text and meta_info", fits: offline::fits_sglang, read: offline::read_sglang },
+    Known { layout: Layout::OpenR1, needs: "problem, and generations as a list", fits: open_r1::fits, read: open_r1::read },
+    Known {
+        layout: Layout::Trajectory,
+        needs: "columns of reasoning and of answer, as s1K",
+        fits: trajectory::fits,
+        read: trajectory::read,
+    },
+    Known { layout: Layout::Sampled, needs: "question, and steps with probabilities", fits: sampled::fits, read: sampled::read },
+    Known {
+        layout: Layout::Messages,
+        needs: "messages or conversations, turns with role and content",
+        fits: messages::fits,
+        read: messages::read,
+    },
+    Known { layout: Layout::JsonText, needs: "question and output, with JSON inside", fits: json_text::fits, read: json_text::read },
+    Known { layout: Layout::Written, needs: "question, solution and answer, or as ReFT", fits: written::fits, read: written::read },
+    Known { layout: Layout::QuestionAnswer, needs: "question and answer", fits: question_answer::fits, read: question_answer::read },
+];
 
 impl Layout {
-    /// The layouts that can be recognised, the more particular ones first.
-    const KNOWN: [Layout; 2] = [Layout::Messages, Layout::QuestionAnswer];
-
     /// The name in the config.
     pub fn name(self) -> &'static str {
         match self {
             Layout::Auto => "auto",
+            Layout::Batch => "batch",
+            Layout::ChatCompletion => "chat_completion",
+            Layout::Vllm => "vllm",
+            Layout::Sglang => "sglang",
+            Layout::OpenR1 => "open_r1",
+            Layout::Trajectory => "trajectory",
+            Layout::Sampled => "sampled",
             Layout::Messages => "messages",
+            Layout::JsonText => "json_text",
+            Layout::Written => "written",
             Layout::QuestionAnswer => "question_answer",
         }
     }
 
-    /// What the rows of the layout have.
-    fn needs(self) -> &'static str {
-        match self {
-            Layout::Auto => "rows of one of the known layouts",
-            Layout::Messages => "messages (or conversations): a list of turns with a role (or from) and a content (or value)",
-            Layout::QuestionAnswer => "question and answer: two texts",
-        }
-    }
-
-    fn fits(self, row: &Object) -> bool {
-        match self {
-            Layout::Auto => false,
-            Layout::Messages => messages::fits(row),
-            Layout::QuestionAnswer => question_answer::fits(row),
-        }
-    }
-
     /// The traces of a row of this layout, which must not be [`Layout::Auto`].
-    pub(crate) fn read(self, row: &Object) -> Found {
-        match self {
-            Layout::Auto => unreachable!("the layout is recognised before the first row is read"),
-            Layout::Messages => messages::read(row),
-            Layout::QuestionAnswer => question_answer::read(row),
-        }
+    fn read(self, row: &Object) -> Found {
+        let known = KNOWN.iter().find(|known| known.layout == self).expect("a file's layout is recognised before its rows are read");
+        (known.read)(row)
+    }
+
+    fn of(row: &Object) -> Option<Layout> {
+        KNOWN.iter().find(|known| (known.fits)(row)).map(|known| known.layout)
     }
 
     /// The layout of a file, judged by its first rows: the one that fits at least half of them, while none of the others fits another.
-    pub(crate) fn recognise(path: &Path, rows: &[Object]) -> Result<Layout, Error> {
-        let layouts: Vec<Option<Layout>> = rows.iter().map(|row| Self::KNOWN.into_iter().find(|layout| layout.fits(row))).collect();
+    fn recognise(path: &Path, rows: &[Object]) -> Result<Layout, Error> {
+        let layouts: Vec<Option<Layout>> = rows.iter().map(Layout::of).collect();
         let Some(at) = layouts.iter().position(Option::is_some) else {
             let why = match rows.first() {
                 None => "its layout cannot be told, because none of its first lines is a JSON object".to_owned(),
                 Some(row) => {
-                    let known: Vec<String> = Self::KNOWN.iter().map(|layout| format!("{} ({})", layout.name(), layout.needs())).collect();
-                    format!("its layout is not known: its rows have {}; known layouts are {}", keys(row), known.join("; "))
+                    let known: Vec<String> = KNOWN.iter().map(|known| format!("{} ({})", known.layout.name(), known.needs)).collect();
+                    format!(
+                        "its layout is not known: its rows have {}; known layouts are {}; for any other, name the fields in the key fields",
+                        keys(row),
+                        known.join("; ")
+                    )
                 }
             };
             return Err(Error::source(path, why));
@@ -139,6 +251,15 @@ fn text<'a>(row: &'a Object, key: &str) -> Result<&'a str, Drop> {
     }
 }
 
+/// A list that must be there.
+fn list<'a>(row: &'a Object, key: &str) -> Result<&'a Vec<Value>, Drop> {
+    match row.get(key) {
+        Some(Value::Array(list)) => Ok(list),
+        Some(other) => Err(Drop::new(Rule::Incomplete, format!("{key} is {}, a list is needed", kind(other)))),
+        None => Err(Drop::new(Rule::Incomplete, format!("there is no {key}; the row has {}", keys(row)))),
+    }
+}
+
 /// The first of `keys` that holds a text or a number, as a text.
 fn first_of(row: &Object, keys: &[&str]) -> Option<String> {
     keys.iter().find_map(|key| match row.get(*key)? {
@@ -167,7 +288,12 @@ mod tests {
         assert_eq!(recognise(&[r#"{"question": "a", "answer": "b"}"#]), Ok(Layout::QuestionAnswer));
         assert_eq!(recognise(&[r#"{"question": "a", "answer": "b"}"#, r#"{"question": "a"}"#]), Ok(Layout::QuestionAnswer));
         let unknown = recognise(&[r#"{"input": "a", "score": 2}"#]).unwrap_err();
-        assert!(unknown.contains("its rows have input (a text), score (a number); known layouts are messages"), "{unknown}");
+        assert!(
+            unknown.contains(
+                "its rows have input (a text), score (a number); known layouts are batch (custom_id and response); chat_completion"
+            ),
+            "{unknown}"
+        );
         let mixed = recognise(&[r#"{"question": "a", "answer": "b"}"#, r#"{"messages": [{"role": "user", "content": "a"}]}"#]).unwrap_err();
         assert!(mixed.contains("row 1 is laid out as question_answer, row 2 as messages"), "{mixed}");
         let few = recognise(&[r#"{"question": "a", "answer": "b"}"#, r#"{"input": "a"}"#, "{}"]).unwrap_err();

@@ -23,6 +23,7 @@ mod sidecar;
 mod source;
 mod stage;
 pub mod synth;
+mod teacher;
 mod traces;
 mod words;
 
@@ -31,7 +32,7 @@ pub use config::{DataConfig, Decontaminate, Rules, Source, System, Verify};
 pub use dataset::{Dataset, PackedRow};
 pub use error::Error;
 pub use ingest::{Ingested, Job, Progress, Stage, ingest};
-pub use layout::Layout;
+pub use layout::{Fields, Layout};
 pub use manifest::{Input, Manifest, Shard};
 pub use order::Cursor;
 pub use preview::{Piece, check};

@@ -70,7 +70,7 @@ impl ShardWriter {
             list_column("documents", &self.block, |row| &row.documents),
             list_column("prompts", &self.block, |row| &row.prompts),
         ];
-        let write = |columns| self.writer.write_batch(&DataFrame::new(self.block.len(), columns)?);
+        let mut write = |columns| self.writer.write_batch(&DataFrame::new(self.block.len(), columns)?);
         write(columns).map_err(Error::parquet("write", &self.path))?;
         self.blocks.push(self.block.len() as u32);
         self.block.clear();

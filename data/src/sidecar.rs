@@ -58,7 +58,7 @@ impl Sidecar {
         let height = block.lines.len();
         let texts = TEXTS.into_iter().zip(block.texts).map(|(name, texts)| Column::new(name.into(), texts));
         let columns = [Column::new("line".into(), block.lines)].into_iter().chain(texts).collect();
-        let mut write = || self.writer.write_batch(&DataFrame::new(height, columns)?);
+        let write = || self.writer.write_batch(&DataFrame::new(height, columns)?);
         write().map_err(Error::parquet("write", &self.path))
     }
 }

@@ -1,14 +1,12 @@
 //! All sources of a config as one stream of judged traces, in order, piece by piece. A piece is judged in parallel; only what
 //! depends on the rows before it (duplicates) is looked at one by one, so that the result is the same for any number of threads.
 
-use std::path::Path;
-
 use rayon::prelude::*;
 use task::{Trace, Verdict};
 
 use crate::Error;
 use crate::config::{Rules, Source};
-use crate::layout::{Candidate, Layout};
+use crate::layout::{Candidate, Reading};
 use crate::rules::contamination::Contamination;
 use crate::rules::duplicates::{Identity, Seen};
 use crate::rules::{Drop, answer, finished, marks};
@@ -40,7 +38,7 @@ pub(crate) struct Good {
 /// Entries of one source.
 pub(crate) struct Piece {
     pub source: usize,
-    pub layout: Layout,
+    pub layout: &'static str,
     pub entries: Vec<Entry>,
 }
 
@@ -50,13 +48,14 @@ pub(crate) struct Traces<'a> {
     judge: Judge<'a>,
     seen: Seen,
     at: usize,
-    open: Option<Open>,
+    open: Option<Open<'a>>,
     finished_bytes: u64,
 }
 
-struct Open {
+struct Open<'a> {
     reader: Reader,
-    layout: Layout,
+    /// Known once the first rows are.
+    reading: Option<Reading<'a>>,
     rows: u64,
 }
 
@@ -70,7 +69,7 @@ impl<'a> Traces<'a> {
         while let Some(source) = self.sources.get(self.at) {
             let open = match &mut self.open {
                 Some(open) => open,
-                closed => closed.insert(Open { reader: Reader::open(&source.path)?, layout: source.layout, rows: 0 }),
+                closed => closed.insert(Open { reader: Reader::open(&source.path)?, reading: None, rows: 0 }),
             };
             let left = source.limit.map_or(u64::MAX, |limit| limit - open.rows);
             let mut rows = if left == 0 { Vec::new() } else { open.reader.next_piece()? };
@@ -84,13 +83,13 @@ impl<'a> Traces<'a> {
                 self.at += 1;
                 continue;
             }
-            if open.layout == Layout::Auto {
-                open.layout = recognise(&source.path, &rows)?;
-            }
+            let reading = match open.reading {
+                Some(reading) => reading,
+                None => *open.reading.insert(recognise(source, &rows)?),
+            };
             open.rows += rows.len() as u64;
-            let layout = open.layout;
             let judge = self.judge;
-            let judged: Vec<Vec<Entry>> = rows.par_iter().map(|row| judge.row(row, layout)).collect();
+            let judged: Vec<Vec<Entry>> = rows.par_iter().map(|row| judge.row(row, reading)).collect();
             let mut entries: Vec<Entry> = judged.into_iter().flatten().collect();
             if judge.rules.duplicates {
                 for entry in &mut entries {
@@ -100,7 +99,7 @@ impl<'a> Traces<'a> {
                     }
                 }
             }
-            return Ok(Some(Piece { source: self.at, layout, entries }));
+            return Ok(Some(Piece { source: self.at, layout: reading.name(), entries }));
         }
         Ok(None)
     }
@@ -119,9 +118,9 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn row(&self, row: &Row, layout: Layout) -> Vec<Entry> {
+    fn row(&self, row: &Row, reading: Reading) -> Vec<Entry> {
         let found = match row.object() {
-            Ok(object) => layout.read(&object),
+            Ok(object) => reading.read(&object),
             Err(drop) => vec![Err(drop)],
         };
         let excerpt = row.excerpt();
@@ -138,9 +137,9 @@ impl Judge<'_> {
         if self.rules.finished {
             finished::check(&candidate)?;
         }
+        let verdict = answer::verdict(&candidate);
         let trace = candidate.trace;
         marks::check(&trace)?;
-        let verdict = answer::verdict(&trace);
         answer::check(&trace, verdict, self.rules.verify)?;
         self.contamination.check(&trace.question)?;
         let is_masked_match = self.contamination.is_masked_match(&trace.question);
@@ -148,7 +147,7 @@ impl Judge<'_> {
     }
 }
 
-fn recognise(path: &Path, rows: &[Row]) -> Result<Layout, Error> {
+fn recognise<'a>(source: &'a Source, rows: &[Row]) -> Result<Reading<'a>, Error> {
     let first: Vec<_> = rows.iter().take(ROWS_TO_RECOGNISE).filter_map(|row| row.object().ok()).collect();
-    Layout::recognise(path, &first)
+    Reading::of(source, &first)
 }

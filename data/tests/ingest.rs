@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use data::{Cursor, DataConfig, Dataset, Decontaminate, EvalSet, Ingested, Job, PackedRow, Source, Verify, check, ingest};
 use model::ChatTemplate;
 use task::Problem;
+use tristill_data::{Cursor, DataConfig, Dataset, Decontaminate, EvalSet, Ingested, Job, PackedRow, Source, Verify, check, ingest};
 
 const CONTEXT: usize = 128;
 

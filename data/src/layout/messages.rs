@@ -10,8 +10,8 @@ use crate::rules::{Drop, Rule};
 use crate::source::kind;
 
 const LISTS: [&str; 3] = ["messages", "conversations", "conversation"];
-/// Where the reasoning stands beside the content: gpt-oss, DeepSeek's API, newer vLLM.
-const REASONING: [&str; 4] = ["reasoning_content", "thinking", "reasoning", "think_content"];
+/// Where the reasoning stands beside the content: DeepSeek's API, gpt-oss, newer vLLM.
+const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
 pub(super) fn fits(row: &Object) -> bool {
     let Some(turns) = turns(row) else { return false };
@@ -32,6 +32,22 @@ fn role(turn: &Object) -> Option<&str> {
 
 fn content(turn: &Object) -> Option<&str> {
     ["content", "value"].iter().find_map(|key| turn.get(*key)?.as_str())
+}
+
+/// System prompt and question of a list of messages that has no reply yet.
+pub(crate) fn exchange_before(messages: &[Value]) -> Result<(Option<String>, String), Drop> {
+    let (mut system, mut question) = (None, None);
+    for message in messages.iter().filter_map(Value::as_object) {
+        match (role(message), content(message)) {
+            (Some("system" | "developer"), Some(said)) if question.is_none() => {
+                system = Some(said.trim().to_owned()).filter(|said| !said.is_empty())
+            }
+            (Some("user" | "human"), Some(said)) if question.is_none() => question = Some(said.trim().to_owned()),
+            _ => return Err(Drop::new(Rule::SeveralTurns, format!("one question is needed, there are {} messages", messages.len()))),
+        }
+    }
+    let question = question.filter(|question| !question.is_empty()).ok_or_else(|| Drop::new(Rule::Incomplete, "there is no question"))?;
+    Ok((system, question))
 }
 
 fn exchange(row: &Object) -> Result<Candidate, Drop> {
@@ -61,9 +77,13 @@ fn exchange(row: &Object) -> Result<Candidate, Drop> {
     let question = question.map(str::trim).filter(|question| !question.is_empty());
     let question = question.ok_or_else(|| Drop::new(Rule::Incomplete, "there is no question"))?;
     let (turn, said) = reply.ok_or_else(|| Drop::new(Rule::Incomplete, "there is no reply"))?;
-    let (reasoning, answer) = match first_of(turn, &REASONING) {
+    // AM-DeepSeek keeps the parts of the reply, and the reference, in an object beside it.
+    let info = turns.iter().filter_map(|turn| turn.get("info")?.as_object());
+    let of_info = |key: &str| info.clone().find_map(|info| first_of(info, &[key]));
+    let (reasoning, answer) = match (first_of(turn, &REASONING), of_info("think_content"), of_info("answer_content")) {
         // Some servers leave the closing mark in the content.
-        Some(apart) if !said.contains("</think>") => reasoning::joined(&apart, said)?,
+        (Some(apart), _, _) if !said.contains("</think>") => reasoning::joined(&apart, said)?,
+        (None, Some(thought), Some(answer)) => reasoning::joined(&thought, &answer)?,
         _ => reasoning::split(said)?,
     };
     let trace = Trace {
@@ -72,9 +92,12 @@ fn exchange(row: &Object) -> Result<Candidate, Drop> {
         question: question.to_owned(),
         reasoning,
         answer,
-        reference: first_of(row, &["reference", "reference_answer", "ground_truth", "answer", "expected_answer"]),
+        reference: first_of(row, &["reference", "reference_answer", "ground_truth", "answer", "expected_answer"])
+            .or_else(|| of_info("reference_answer")),
     };
-    Ok(Candidate { trace, stopped_by: first_of(turn, &["finish_reason"]).or_else(|| first_of(row, &["finish_reason", "stop_reason"])) })
+    let stopped_by = first_of(turn, &["finish_reason"]).or_else(|| first_of(row, &["finish_reason", "stop_reason"]));
+    // OpenThoughts' verified copy says of each row whether it is right.
+    Ok(Candidate { stopped_by, is_right: row.get("correct").and_then(Value::as_bool), ..Candidate::of(trace) })
 }
 
 #[cfg(test)]
@@ -98,6 +121,18 @@ mod tests {
             let trace = read_one(line).unwrap().trace;
             assert_eq!((trace.question.as_str(), trace.reasoning.as_str(), trace.answer.as_str()), ("1 + 1?", "1 + 1 = 2", "2"), "{line}");
         }
+    }
+
+    #[test]
+    fn the_parts_of_am_deepseek_are_beside_the_reply() {
+        let found = read_one(
+            r#"{"messages": [{"role": "user", "content": "1 + 1?", "info": {"source": "s", "reference_answer": "2", "think_content": null}},
+                {"role": "assistant", "content": "<think>a</think><answer>2</answer>",
+                 "info": {"think_content": "a", "answer_content": "2", "reference_answer": null}}]}"#,
+        )
+        .unwrap();
+        assert_eq!((found.trace.reasoning.as_str(), found.trace.answer.as_str()), ("a", "2"));
+        assert_eq!(found.trace.reference.as_deref(), Some("2"));
     }
 
     #[test]

@@ -13,12 +13,12 @@ pub(super) fn fits(row: &Object) -> bool {
 }
 
 pub(super) fn read(row: &Object) -> Found {
-    vec![trace(row).map(|trace| Candidate { trace, stopped_by: first_of(row, &["finish_reason", "stop_reason"]) })]
+    vec![trace(row).map(|trace| Candidate { stopped_by: first_of(row, &["finish_reason", "stop_reason"]), ..Candidate::of(trace) })]
 }
 
 fn trace(row: &Object) -> Result<Trace, Drop> {
     let question = text(row, "question")?.trim();
-    let written = without_calculator(text(row, "answer")?);
+    let written = task::strip_calculator_spans(text(row, "answer")?);
     let (reasoning, answer, reference) = match written.rsplit_once("####") {
         Some((_, last)) if last.trim().is_empty() => return Err(Drop::new(Rule::Unfinished, "nothing follows ####")),
         Some((steps, last)) => (steps.trim().to_owned(), format!("#### {}", last.trim()), Some(last.trim().to_owned())),
@@ -26,24 +26,6 @@ fn trace(row: &Object) -> Result<Trace, Drop> {
     };
     let reference = first_of(row, &["reference", "reference_answer", "ground_truth"]).or(reference);
     Ok(Trace { id: id(row), system: None, question: question.to_owned(), reasoning, answer, reference })
-}
-
-/// Leaves out each `<<48/2=24>>`. One that is not closed in its line stays, because it is something else.
-fn without_calculator(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("<<") {
-        plain.push_str(before);
-        match after.find(">>").filter(|&end| !after[..end].contains('\n')) {
-            Some(end) => rest = &after[end + 2..],
-            None => {
-                plain.push_str("<<");
-                rest = after;
-            }
-        }
-    }
-    plain.push_str(rest);
-    plain
 }
 
 #[cfg(test)]

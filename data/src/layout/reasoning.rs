@@ -1,5 +1,7 @@
 //! Takes a teacher's text apart into reasoning and answer, by the marks that the families of teachers write.
 
+use task::Reading;
+
 use crate::rules::{Drop, Rule};
 
 /// Marks around the reasoning. The opening one is often part of the prompt, so that the text starts without it.
@@ -31,6 +33,25 @@ pub(super) fn split(text: &str) -> Result<(String, String), Drop> {
         return joined(reasoning, answer);
     }
     joined("", text)
+}
+
+/// Like [`split`], but without marks the last line is the answer if it states one, and the lines before it are the reasoning.
+pub(super) fn split_worked(text: &str) -> Result<(String, String), Drop> {
+    let (reasoning, answer) = split(text)?;
+    if !reasoning.is_empty() {
+        return Ok((reasoning, answer));
+    }
+    let (before, last) = answer.rsplit_once('\n').unwrap_or(("", &answer));
+    // The last number of a line is no statement: it may be any number.
+    let states = |line: &str| matches!(task::read(line), Reading::Number { rule, .. } if rule != task::Rule::LastNumber);
+    if before.trim().is_empty() || !states(last) {
+        return Ok((reasoning, answer));
+    }
+    let before = before.trim_end();
+    let heading = before.rsplit_once('\n').map_or(before, |(_, line)| line);
+    let is_heading = heading.trim_matches(|character: char| "*#: ".contains(character)).eq_ignore_ascii_case("final answer");
+    let split_at = if is_heading { before.len() - heading.len() } else { before.len() };
+    Ok((answer[..split_at].trim().to_owned(), answer[split_at..].trim().to_owned()))
 }
 
 /// Reasoning and answer that stand apart from each other in the source.

@@ -5,29 +5,32 @@ use task::{Trace, Verdict};
 
 use super::{Drop, Rule};
 use crate::config::Verify;
+use crate::layout::Candidate;
 
-/// Marks a trace; none where it has no reference.
-pub(crate) fn verdict(trace: &Trace) -> Option<Verdict> {
-    trace.reference.as_deref().map(|reference| task::mark(&trace.answer, reference))
+/// What a trace's answer is worth. Our own marking goes first; where it cannot tell, the source's word counts, if it gives one.
+pub(crate) fn verdict(candidate: &Candidate) -> Option<Verdict> {
+    let trace = &candidate.trace;
+    let marked = trace.reference.as_deref().map(|reference| task::mark(&trace.answer, reference));
+    match (marked, candidate.is_right) {
+        (Some(Verdict::Right | Verdict::Wrong), _) | (_, None) => marked,
+        (_, Some(true)) => Some(Verdict::Right),
+        (_, Some(false)) => Some(Verdict::Wrong),
+    }
 }
 
 /// Drops what the config does not want.
 pub(crate) fn check(trace: &Trace, verdict: Option<Verdict>, verify: Verify) -> Result<(), Drop> {
-    let reference = trace.reference.as_deref().unwrap_or_default();
-    match (verify, verdict) {
-        (Verify::Off, _) | (_, Some(Verdict::Right)) | (Verify::Wrong, Some(Verdict::Unverifiable) | None) => Ok(()),
-        (_, Some(Verdict::Wrong)) => {
-            Err(Drop::new(Rule::WrongAnswer, format!("the answer is {:?}, the reference {reference:?}", end(&trace.answer))))
-        }
-        (_, Some(Verdict::NoAnswer)) => {
-            Err(Drop::new(Rule::NoAnswer, format!("no answer is found in {:?}, the reference is {reference:?}", end(&trace.answer))))
-        }
-        (Verify::Right, Some(Verdict::Unverifiable)) => Err(Drop::new(
-            Rule::Unverified,
-            format!("the answer {:?} cannot be compared with the reference {reference:?}", end(&trace.answer)),
-        )),
-        (Verify::Right, None) => Err(Drop::new(Rule::Unverified, "there is no reference")),
-    }
+    let rule = match (verify, verdict) {
+        (Verify::Off, _) | (_, Some(Verdict::Right)) | (Verify::Wrong, Some(Verdict::Unverifiable) | None) => return Ok(()),
+        (_, Some(Verdict::Wrong)) => Rule::WrongAnswer,
+        (_, Some(Verdict::NoAnswer)) => Rule::NoAnswer,
+        (Verify::Right, Some(Verdict::Unverifiable) | None) => Rule::Unverified,
+    };
+    let detail = match &trace.reference {
+        Some(reference) => format!("the answer ends in {:?}, the reference is {reference:?}", end(&trace.answer)),
+        None => format!("the answer ends in {:?}, there is no reference", end(&trace.answer)),
+    };
+    Err(Drop::new(rule, detail))
 }
 
 /// The end of a text, where its answer stands.
@@ -40,7 +43,7 @@ fn end(text: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn rule(answer: &str, reference: Option<&str>, verify: Verify) -> Option<Rule> {
+    fn candidate(answer: &str, reference: Option<&str>, is_right: Option<bool>) -> Candidate {
         let trace = Trace {
             id: String::new(),
             system: None,
@@ -49,7 +52,12 @@ mod tests {
             answer: answer.into(),
             reference: reference.map(str::to_owned),
         };
-        check(&trace, verdict(&trace), verify).err().map(|drop| drop.rule)
+        Candidate { trace, stopped_by: None, is_right, teacher: None }
+    }
+
+    fn rule(answer: &str, reference: Option<&str>, verify: Verify) -> Option<Rule> {
+        let candidate = candidate(answer, reference, None);
+        check(&candidate.trace, verdict(&candidate), verify).err().map(|drop| drop.rule)
     }
 
     #[test]
@@ -62,5 +70,15 @@ mod tests {
         assert_eq!(rule("\\boxed{x + 1}", Some("x + 1"), Verify::Right), Some(Rule::Unverified));
         assert_eq!(rule("#### 7", None, Verify::Wrong), None);
         assert_eq!(rule("#### 7", None, Verify::Right), Some(Rule::Unverified));
+    }
+
+    #[test]
+    fn the_word_of_the_source_counts_where_marking_cannot_tell() {
+        let of = |answer, reference, is_right| verdict(&candidate(answer, reference, Some(is_right)));
+        assert_eq!(of("\\boxed{x + 1}", Some("1 + x"), true), Some(Verdict::Right));
+        assert_eq!(of("\\boxed{x + 1}", Some("x + 2"), false), Some(Verdict::Wrong));
+        assert_eq!(of("a proof", None, false), Some(Verdict::Wrong));
+        assert_eq!(of("#### 7", Some("8"), true), Some(Verdict::Wrong));
+        assert_eq!(of("#### 8", Some("8"), false), Some(Verdict::Right));
     }
 }

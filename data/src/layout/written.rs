@@ -1,0 +1,62 @@
+//! A question with a worked chain of thought in one text and the reference answer in another column: ReFT (`answer_cot`,
+//! `answer_value`), LIMO and the like (`solution`, `answer`). Where the last line states the answer, that line is what follows
+//! the reasoning; otherwise the text stays whole.
+
+use task::Trace;
+
+use super::{Candidate, Found, Object, first_of, id, reasoning, text};
+use crate::rules::Drop;
+
+/// Question, chain of thought and reference of each family.
+const FAMILIES: [(&str, &str, &str); 4] = [
+    ("question", "answer_cot", "answer_value"),
+    ("question", "solution", "answer"),
+    ("problem", "solution", "answer"),
+    ("problem", "solution", "expected_answer"),
+];
+
+pub(super) fn fits(row: &Object) -> bool {
+    family(row).is_some()
+}
+
+pub(super) fn read(row: &Object) -> Found {
+    vec![trace(row).map(Candidate::of)]
+}
+
+fn family(row: &Object) -> Option<&'static (&'static str, &'static str, &'static str)> {
+    FAMILIES.iter().find(|(question, written, reference)| [question, written, reference].iter().all(|key| row.contains_key(**key)))
+}
+
+fn trace(row: &Object) -> Result<Trace, Drop> {
+    let (question, written, reference) = family(row).unwrap_or(&FAMILIES[0]);
+    let question = text(row, question)?.trim().to_owned();
+    let (reasoning, answer) = reasoning::split_worked(text(row, written)?)?;
+    Ok(Trace { id: id(row), system: None, question, reasoning, answer, reference: first_of(row, &[reference]) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_one(line: &str) -> (String, String, Option<String>) {
+        let row = serde_json::from_str(line).unwrap();
+        assert!(fits(&row), "{line}");
+        let trace = trace(&row).unwrap();
+        (trace.reasoning, trace.answer, trace.reference)
+    }
+
+    #[test]
+    fn the_last_line_is_the_answer_where_it_states_one() {
+        let reft = read_one(
+            r#"{"item_id": "svamp_0", "question": "How many pairs?", "answer_value": "203.0",
+                "answer_cot": "29 species * 7 pairs = 203 pairs\n\nTherefore, the answer is <203>."}"#,
+        );
+        assert_eq!(reft, ("29 species * 7 pairs = 203 pairs".into(), "Therefore, the answer is <203>.".into(), Some("203.0".into())));
+        let limo = read_one(r#"{"question": "1 + 1?", "solution": "Okay, 1 + 1 is 2.\n\n**Final Answer**\n\\boxed{2}", "answer": "2"}"#);
+        assert_eq!(limo, ("Okay, 1 + 1 is 2.".into(), "**Final Answer**\n\\boxed{2}".into(), Some("2".into())));
+        let whole = read_one(r#"{"problem": "1 + 1?", "solution": "One and one\nmakes a pair.", "answer": 2}"#);
+        assert_eq!(whole, (String::new(), "One and one\nmakes a pair.".into(), Some("2".into())));
+        let thought = read_one(r#"{"question": "1 + 1?", "solution": "<think>a</think>b", "answer": "2"}"#);
+        assert_eq!((thought.0.as_str(), thought.1.as_str()), ("a", "b"));
+    }
+}
