@@ -4,6 +4,7 @@
 //! students afterwards) must agree on it. It knows no tokens and no tensors.
 
 mod answer;
+mod choice;
 mod error;
 mod harness;
 mod mark;
@@ -13,10 +14,11 @@ mod record;
 mod set;
 
 pub use answer::{Answer, Form, MAX_DIGITS, MAX_EXPONENT, Unverifiable};
+pub use choice::Choice;
 pub use error::Error;
 pub use harness::{HarnessReading, HarnessTask, INVALID, read_as_harness};
 pub use mark::{GRADER_VERSION, Verdict, mark, mark_readings};
 pub use prompt::{Prompt, PromptContent, PromptStyle, prompts};
 pub use reading::{Reading, Rule, read};
 pub use record::{Completion, Finish, Problem, Trace};
-pub use set::{BadLine, Fields, MAX_LINE_BYTES, ProblemSet, read_set, strip_calculator_spans};
+pub use set::{BadLine, ChoiceSet, Fields, MAX_LINE_BYTES, ProblemSet, read_choices, read_set, strip_calculator_spans};

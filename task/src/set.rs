@@ -1,8 +1,9 @@
-//! Reads problem sets as their authors publish them: `.jsonl`, `.json`, `.tsv` or `.csv`, each also compressed as `.gz`.
+//! Reads problem sets and sets of multiple choice as their authors publish them: `.jsonl`, `.json`, `.tsv` or `.csv`, each also compressed as `.gz`.
 //!
 //! A line that is no problem is reported with its place and never stops the rest; a file that breaks off is an error, because a score over
 //! half a set is no score.
 
+mod choices;
 mod layout;
 mod lines;
 mod table;
@@ -17,7 +18,7 @@ use flate2::read::MultiGzDecoder;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{Error, Problem};
+use crate::{Choice, Error, Problem};
 use lines::{Line, Lines};
 
 pub use layout::strip_calculator_spans;
@@ -65,11 +66,42 @@ impl fmt::Display for BadLine {
     }
 }
 
+/// The questions of multiple choice of one file, and the lines that are none.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ChoiceSet {
+    /// In the file's order.
+    pub choices: Vec<Choice>,
+    /// In the file's order.
+    pub bad: Vec<BadLine>,
+}
+
 /// Reads a problem set.
 ///
 /// # Errors
 /// If the file cannot be opened or read to its end, if its name does not say what it is, or if it holds no problem at all.
 pub fn read_set(path: &Path, fields: &Fields) -> Result<ProblemSet, Error> {
+    let parse = |record: &Map<String, Value>| layout::problem(record, fields).map(|problem| (problem.id.clone(), problem));
+    let (records, bad) = read_records(path, &parse, &|first| layout::headerless(first, fields))?;
+    let problem = |(id, part): (String, layout::Partial)| Problem { id, question: part.question, answer: part.answer, steps: part.steps };
+    Ok(ProblemSet { problems: records.into_iter().map(problem).collect(), bad })
+}
+
+/// Reads a set of multiple choice: MMLU's tables and records, and AQuA's.
+///
+/// # Errors
+/// As [`read_set`].
+pub fn read_choices(path: &Path) -> Result<ChoiceSet, Error> {
+    let (records, bad) = read_records(path, &choices::choice, &choices::headerless)?;
+    let choices = records.into_iter().map(|(id, choice)| Choice { id, ..choice }).collect();
+    Ok(ChoiceSet { choices, bad })
+}
+
+/// Makes an id, if the record has one, and an item of a record, or says what is wrong with it.
+type Parse<'a, T> = &'a dyn Fn(&Map<String, Value>) -> Result<(Option<String>, T), String>;
+/// The names of a table's columns if its first row is no header.
+type Headerless<'a> = &'a dyn Fn(&[String]) -> Option<Vec<String>>;
+
+fn read_records<T>(path: &Path, parse: Parse<T>, headerless: Headerless) -> Result<(Vec<(String, T)>, Vec<BadLine>), Error> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let plain = name.strip_suffix(".gz").unwrap_or(&name);
     let (stem, kind) = plain.rsplit_once('.').ok_or_else(|| Error::Extension { path: path.to_path_buf() })?;
@@ -80,32 +112,33 @@ pub fn read_set(path: &Path, fields: &Fields) -> Result<ProblemSet, Error> {
     let file = File::open(path).map_err(|source| Error::Open { path: path.to_path_buf(), source })?;
     let source: Box<dyn Read> = if plain.len() < name.len() { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
 
-    let mut set = Collector { path, stem, fields, ids: HashMap::new(), set: ProblemSet::default() };
+    let mut set = Collector { path, stem, parse, headerless, ids: HashMap::new(), items: Vec::new(), bad: Vec::new() };
     match kind.as_str() {
         "json" => set.json(source)?,
         "tsv" => set.table(source, '\t')?,
         "csv" => set.table(source, ',')?,
         _ => set.json_lines(source)?,
     }
-    let set = set.set;
-    if set.problems.is_empty() {
+    if set.items.is_empty() {
         let first = set.bad.first().map_or_else(|| "the file is empty".to_owned(), |bad| format!("line {}: {}", bad.line, bad.what));
         return Err(Error::Empty { path: path.to_path_buf(), bad: set.bad.len(), first });
     }
-    Ok(set)
+    Ok((set.items, set.bad))
 }
 
 /// What every kind of file hands its records to.
-struct Collector<'a> {
+struct Collector<'a, T> {
     path: &'a Path,
     stem: &'a str,
-    fields: &'a Fields,
+    parse: Parse<'a, T>,
+    headerless: Headerless<'a>,
     /// Where each id was seen first.
     ids: HashMap<String, u64>,
-    set: ProblemSet,
+    items: Vec<(String, T)>,
+    bad: Vec<BadLine>,
 }
 
-impl Collector<'_> {
+impl<T> Collector<'_, T> {
     fn json_lines(&mut self, source: Box<dyn Read>) -> Result<(), Error> {
         let mut lines = Lines::new(BufReader::new(source), MAX_LINE_BYTES);
         let mut number = 0;
@@ -150,7 +183,7 @@ impl Collector<'_> {
             match (row.cells, &header) {
                 (Err(what), _) => self.bad(row.line, what),
                 (Ok(cells), Some(names)) => self.row(row.line, names, cells),
-                (Ok(cells), None) => match layout::headerless(&cells, self.fields) {
+                (Ok(cells), None) => match (self.headerless)(&cells) {
                     Some(names) => {
                         self.row(row.line, &names, cells);
                         header = Some(names);
@@ -171,22 +204,22 @@ impl Collector<'_> {
 
     fn record(&mut self, line: u64, value: Value) {
         let Value::Object(record) = value else {
-            return self.bad(line, "found JSON that is no object, needed an object with a question and an answer".to_owned());
+            return self.bad(line, "found JSON that is no object, needed an object with a question and its answer".to_owned());
         };
-        let problem = match layout::problem(&record, self.fields) {
-            Ok(problem) => problem,
+        let (id, item) = match (self.parse)(&record) {
+            Ok(parsed) => parsed,
             Err(what) => return self.bad(line, what),
         };
-        let id = problem.id.unwrap_or_else(|| format!("{}-{line}", self.stem));
+        let id = id.unwrap_or_else(|| format!("{}-{line}", self.stem));
         if let Some(first) = self.ids.get(&id) {
             return self.bad(line, format!("the id {id:?} stands at line {first} already; ids name one problem each"));
         }
         self.ids.insert(id.clone(), line);
-        self.set.problems.push(Problem { id, question: problem.question, answer: problem.answer, steps: problem.steps });
+        self.items.push((id, item));
     }
 
     fn bad(&mut self, line: u64, what: String) {
-        self.set.bad.push(BadLine { path: self.path.to_path_buf(), line, what });
+        self.bad.push(BadLine { path: self.path.to_path_buf(), line, what });
     }
 
     fn broken(&self, line: u64, source: std::io::Error) -> Error {

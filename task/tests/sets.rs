@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use tempfile::TempDir;
-use tristill_task::{Error, Fields, Problem, ProblemSet, read_set, strip_calculator_spans};
+use tristill_task::{Choice, Error, Fields, Problem, ProblemSet, read_choices, read_set, strip_calculator_spans};
 
 fn file(name: &str, bytes: &[u8]) -> (TempDir, PathBuf) {
     let folder = TempDir::new().unwrap();
@@ -162,4 +162,24 @@ fn a_gzip_file_that_breaks_off_is_an_error() {
 #[test]
 fn calculator_spans_are_taken_out() {
     assert_eq!(strip_calculator_spans("48/2 = <<48/2=24>>24 clips << 3"), "48/2 = 24 clips << 3");
+}
+
+#[test]
+fn choices_of_each_layout() {
+    let expected =
+        |id: &str| Choice { id: id.to_owned(), question: "Two and two?".to_owned(), options: vec!["3".into(), "4".into()], right: 1 };
+    let table = [
+        ("a.jsonl", r#"{"question":"Two and two?","options":["A)3","B)4"],"rationale":"r","correct":"B"}"#, "a-1"),
+        ("a.jsonl", r#"{"id":5,"question":"Two and two?","choices":["3","4"],"answer":1,"subject":"s"}"#, "5"),
+        ("a.csv", "question,A,B,answer\nTwo and two?,3,4,B\n", "a-2"),
+    ];
+    for (name, text, id) in table {
+        let (_folder, path) = file(name, text.as_bytes());
+        let set = read_choices(&path).unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!((set.choices, set.bad), (vec![expected(id)], vec![]), "{text}");
+    }
+    let (_folder, path) = file("anatomy_test.csv", b"\"Two, and two?\",1,2,3,4,D\nWho?,1,2,3,4,E\n");
+    let set = read_choices(&path).unwrap();
+    assert_eq!((set.choices[0].right, set.choices[0].options.len()), (3, 4));
+    assert_eq!(set.bad[0].what, "the right option is \"E\", needed one of the 4 letters or an index from 0");
 }

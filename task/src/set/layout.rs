@@ -66,7 +66,7 @@ fn solution_lines(answer: &str) -> Option<u32> {
     u32::try_from(solution.lines().filter(|line| !line.trim().is_empty()).count()).ok()
 }
 
-fn id(record: &Map<String, Value>, fields: &Fields) -> Result<Option<String>, String> {
+pub(super) fn id(record: &Map<String, Value>, fields: &Fields) -> Result<Option<String>, String> {
     let id = match &fields.id {
         Some(name) => record.get(name).ok_or_else(|| missing(record, name))?,
         None => match IDS.iter().find_map(|name| record.get(*name)) {
@@ -83,7 +83,7 @@ fn id(record: &Map<String, Value>, fields: &Fields) -> Result<Option<String>, St
 }
 
 /// The text under the given name, or under the first of the usual names.
-fn text(record: &Map<String, Value>, given: &Option<String>, usual: &[&str], role: &str) -> Result<String, String> {
+pub(super) fn text(record: &Map<String, Value>, given: &Option<String>, usual: &[&str], role: &str) -> Result<String, String> {
     let (name, value) = match given {
         Some(name) => (name.as_str(), record.get(name).ok_or_else(|| missing(record, name))?),
         None => usual.iter().find_map(|name| record.get(*name).map(|value| (*name, value))).ok_or_else(|| {
@@ -97,7 +97,7 @@ fn text(record: &Map<String, Value>, given: &Option<String>, usual: &[&str], rol
     scalar(single).ok_or_else(|| format!("the field {name} is {}, needed a string or a number", kind(single)))
 }
 
-fn scalar(value: &Value) -> Option<String> {
+pub(super) fn scalar(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
@@ -105,7 +105,7 @@ fn scalar(value: &Value) -> Option<String> {
     }
 }
 
-fn kind(value: &Value) -> String {
+pub(super) fn kind(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
         Value::Bool(_) => "true or false".to_owned(),
@@ -119,6 +119,6 @@ fn missing(record: &Map<String, Value>, name: &str) -> String {
     format!("found no field {name} among {}", names(record))
 }
 
-fn names(record: &Map<String, Value>) -> String {
+pub(super) fn names(record: &Map<String, Value>) -> String {
     if record.is_empty() { "no fields at all".to_owned() } else { record.keys().map(String::as_str).collect::<Vec<_>>().join(", ") }
 }
