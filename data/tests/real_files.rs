@@ -41,6 +41,6 @@ fn every_answer_of_gsm8k_is_read() {
 #[test]
 fn real_reasoning_in_messages_goes_through() {
     let Some(folder) = data_folder() else { return };
-    let flow = ingest_file(&folder.join("openr1/openr1_math_short.jsonl.gz"), 8192).card.sources.remove(0);
+    let flow = ingest_file(&folder.join("openr1/openr1_math_short.jsonl.gz"), 16_384).card.sources.remove(0);
     assert_eq!((flow.rows, flow.kept, flow.without_reasoning), (300, 300, 3), "{:?}", flow.dropped);
 }
