@@ -120,7 +120,7 @@ fn a_document_is_the_prompt_then_what_is_learned() {
 fn the_bytes_do_not_depend_on_the_number_of_threads() {
     let place = Place::new();
     let lines: Vec<String> = (0..5000).map(|number| steps(number % 4000, number % 4000 + 3)).collect();
-    let sources = vec![place.file("a.jsonl", &lines), place.file("b.jsonl", &lines[3000..].to_vec())];
+    let sources = vec![place.file("a.jsonl", &lines), place.file("b.jsonl", &lines[3000..])];
     let datasets = [1, 4].map(|threads| {
         let out = place.path(&format!("dataset{threads}"));
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

@@ -97,8 +97,8 @@ fn short_value(written: &str) -> String {
     };
     let ends_object =
         |rest: &str| rest.trim_start_matches(|character: char| character.is_whitespace() || character == ',').starts_with(['}', '`']);
-    let quotes = inner.match_indices('"').map(|(at, _)| at).filter(|&at| !inner[..at].ends_with('\\'));
-    let end = quotes.clone().find(|&at| ends_object(&inner[at + 1..])).or(quotes.last());
+    let mut quotes = inner.match_indices('"').map(|(at, _)| at).filter(|&at| !inner[..at].ends_with('\\'));
+    let end = quotes.clone().find(|&at| ends_object(&inner[at + 1..])).or(quotes.next_back());
     unescaped(&inner[..end.unwrap_or(inner.len())])
 }
 
