@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Distils a teacher's reasoning traces into a small ternary student that runs fast on any CPU.
 #[derive(Parser)]
@@ -21,7 +21,7 @@ pub enum Command {
     /// Write the programmatic teacher's traces and its held-out problems
     Synth(ConfigArguments),
     /// Turn traces into the run's dataset
-    Ingest(IngestArguments),
+    Ingest(ConfigArguments),
     /// Train the run's student on its dataset
     Train(ConfigArguments),
     /// Pack a run's last checkpoint, or any checkpoint folder, into one GGUF file
@@ -30,6 +30,8 @@ pub enum Command {
     Eval(EvalArguments),
     /// Compare two systems that answered the same problems
     Compare(CompareArguments),
+    /// Make a run's page and model card again from its facts
+    Report(ReportArguments),
     /// Talk with a packed student
     Chat(StudentArguments),
     /// Let a packed student answer one prompt
@@ -54,18 +56,6 @@ pub struct Overrides {
     /// The run's folder [default: checkpoints/ and the config's name]
     #[arg(long, value_name = "FOLDER")]
     pub run: Option<PathBuf>,
-}
-
-#[derive(Args)]
-pub struct IngestArguments {
-    /// The run's config, a TOML file
-    #[arg(required_unless_present = "explain")]
-    pub config: Option<PathBuf>,
-    #[command(flatten)]
-    pub overrides: Overrides,
-    /// Only say how a file of traces would be read: its layout, three rows, and what is uncertain
-    #[arg(long, value_name = "FILE", conflicts_with = "config")]
-    pub explain: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -109,6 +99,12 @@ pub struct CompareArguments {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Args)]
+pub struct ReportArguments {
+    /// A run's folder
+    pub folder: PathBuf,
 }
 
 #[derive(Args)]
@@ -159,10 +155,31 @@ pub struct GenerateArguments {
 #[derive(Args)]
 pub struct BenchArguments {
     /// The packed student
-    pub student: PathBuf,
+    #[arg(required_unless_present = "shape")]
+    pub student: Option<PathBuf>,
+    /// Measure random weights of these sizes instead: a Hugging Face config.json
+    #[arg(long, value_name = "CONFIG.json", conflicts_with = "student")]
+    pub shape: Option<PathBuf>,
+    /// How the random weights are stored
+    #[arg(long, value_enum, default_value_t = ShapeType::Tq2_0, requires = "shape")]
+    pub r#type: ShapeType,
+    /// Tokens of the prompt
+    #[arg(long, default_value_t = 128)]
+    pub prompt: usize,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
     pub threads: Threads,
+}
+
+/// How random weights are stored.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum ShapeType {
+    /// Ternary, two bits a weight
+    #[value(name = "tq2_0")]
+    Tq2_0,
+    /// Full precision
+    #[value(name = "f32")]
+    F32,
 }

@@ -9,6 +9,7 @@ mod eval;
 mod export;
 mod generate;
 mod ingest;
+mod report;
 mod synth;
 mod train;
 
@@ -27,6 +28,7 @@ pub fn dispatch(command: Command) -> Result<()> {
         Command::Export(arguments) => export::command(&arguments),
         Command::Eval(arguments) => eval::command(&arguments),
         Command::Compare(arguments) => compare::compare(&arguments),
+        Command::Report(arguments) => report::command(&arguments),
         Command::Chat(arguments) => chat::chat(&arguments),
         Command::Generate(arguments) => generate::generate(&arguments),
         Command::Bench(arguments) => bench::bench(&arguments),

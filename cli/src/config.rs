@@ -51,7 +51,9 @@ fn resolve(text: &str, path: &Path, overrides: &[String]) -> Result<RunConfig> {
     for (key, value) in &mut table {
         expand(value).with_context(|| format!("{}: {key}", path.display()))?;
     }
-    table.try_into().map_err(|error: toml::de::Error| anyhow!("{} with {}: {}", path.display(), overrides.join(" "), with_nearest(error.message())))
+    table
+        .try_into()
+        .map_err(|error: toml::de::Error| anyhow!("{} with {}: {}", path.display(), overrides.join(" "), with_nearest(error.message())))
 }
 
 fn set(table: &mut toml::Table, setting: &str) -> Result<()> {

@@ -108,11 +108,12 @@ pub(crate) fn write(folder: &Path, student: &Student, optimizer: &AdamW, parts: 
     tensor_file::write(&folder.join(WEIGHTS), &weights)?;
 
     let both = [Moment::First, Moment::Second].map(|moment| (moment, optimizer.moments(moment)));
-    let named = |(moment, values): &'_ (Moment, Vec<Vec<f32>>)| {
-        let names = tensors.iter().map(|(spec, _)| (moment_name(spec, *moment), spec));
-        names.zip(values).map(|((name, spec), values)| (name, &spec.shape[..], &values[..])).collect::<Vec<_>>()
-    };
-    tensor_file::write(&folder.join(OPTIMIZER), &both.iter().flat_map(named).collect::<Vec<_>>())
+    let mut moments = Vec::new();
+    for (moment, values) in &both {
+        let named = tensors.iter().zip(values);
+        moments.extend(named.map(|((spec, _), values)| (moment_name(spec, *moment), &spec.shape[..], &values[..])));
+    }
+    tensor_file::write(&folder.join(OPTIMIZER), &moments)
 }
 
 fn moment_name(spec: &TensorSpec, moment: Moment) -> String {

@@ -44,7 +44,8 @@ pub fn check(arguments: &ConfigArguments) -> Result<()> {
     print(&format!("# {} rows of the dataset: {legend}.\n", rows.len()));
     for row in &rows {
         let learned = row.iter().filter(|piece| piece.supervised).count();
-        let shares = format!("{} tokens, {learned} learned, {} documents", row.len(), row.iter().filter(|piece| piece.starts_document).count());
+        let shares =
+            format!("{} tokens, {learned} learned, {} documents", row.len(), row.iter().filter(|piece| piece.starts_document).count());
         print(&format!("\n# {shares}\n{}\n", render(row, colour)));
     }
     Ok(())

@@ -24,7 +24,9 @@ pub fn compare(arguments: &CompareArguments) -> Result<()> {
         (None, true) => compare_runs(one, other)?,
         (Some(set), false) => vec![compare_files(&SetTable::new("set", set.clone()), one, other)?],
         (Some(_), true) => bail!("--set goes with two files of completions; the sets of two runs are taken from their folders"),
-        (None, false) => bail!("{} and {} are not both folders of runs; for files of completions --set FILE is needed", one.display(), other.display()),
+        (None, false) => {
+            bail!("{} and {} are not both folders of runs; for files of completions --set FILE is needed", one.display(), other.display())
+        }
     };
     if arguments.json {
         print(&format!("{}\n", serde_json::to_string_pretty(&compared)?));

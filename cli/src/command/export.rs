@@ -13,7 +13,10 @@ pub fn command(arguments: &ExportArguments) -> Result<()> {
     let checkpoint = match trainer::latest(folder)? {
         Some((_, checkpoint)) => checkpoint,
         None if folder.join("config.json").exists() => folder.clone(),
-        None => bail!("{} is no checkpoint and holds none: a config.json or a folder step-… was needed; `tristill train` makes one", folder.display()),
+        None => bail!(
+            "{} is no checkpoint and holds none: a config.json or a folder step-… was needed; `tristill train` makes one",
+            folder.display()
+        ),
     };
     let to = arguments.to.clone().unwrap_or_else(|| folder.join("student.gguf"));
     let name = folder.canonicalize().ok().and_then(|folder| Some(folder.file_name()?.to_str()?.to_owned()));

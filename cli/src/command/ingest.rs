@@ -5,20 +5,14 @@ use data::{Dataset, Job, Stage};
 use model::ChatTemplate;
 
 use crate::{
-    arguments::{ConfigArguments, IngestArguments},
+    arguments::ConfigArguments,
     command::synth::synth,
-    progress::{Progress, print, say},
+    progress::{Progress, say},
     run::{Run, eval_sets},
 };
 
-pub fn command(arguments: &IngestArguments) -> Result<()> {
-    if let Some(file) = &arguments.explain {
-        let explained = data::explain(file).with_context(|| format!("cannot explain {}", file.display()))?;
-        print(&explained.to_string());
-        return Ok(());
-    }
-    let config = arguments.config.clone().expect("clap asks for one of the two");
-    let run = Run::open(&ConfigArguments { config, overrides: arguments.overrides.clone() })?;
+pub fn command(arguments: &ConfigArguments) -> Result<()> {
+    let run = Run::open(arguments)?;
     run.start()?;
     synth(&run)?;
     ingest(&run).map(|_| ())
@@ -50,7 +44,10 @@ pub fn ingest(run: &Run) -> Result<Dataset> {
         let manifest = ingested.dataset.manifest();
         let (kept, dropped) = (ingested.card.kept(), ingested.card.dropped());
         let there = if ingested.is_new { "" } else { " (is there)" };
-        say(&format!("   dataset {kept} traces in {} rows, {} tokens, {} of them learned{there}", manifest.rows, manifest.tokens, manifest.supervised_tokens));
+        say(&format!(
+            "   dataset {kept} traces in {} rows, {} tokens, {} of them learned{there}",
+            manifest.rows, manifest.tokens, manifest.supervised_tokens
+        ));
         for (rule, count) in dropped {
             say(&format!("   dropped {count} by the rule {rule}; see {}", out.join("dropped.parquet").display()));
         }

@@ -32,8 +32,9 @@ pub fn synth(run: &Run) -> Result<()> {
         let written = data::synth::write(config, &run.traces()).context("cannot write the programmatic teacher's traces")?;
         write_json(&done, config)?;
         for (steps, lengths) in &written.lengths {
-            let shape = format!("questions of {} characters and chains of thought of {} on average", lengths.question_chars, lengths.reasoning_chars);
-            say(&format!("    traces {} with {steps} steps: {shape}", lengths.traces));
+            let mean = |characters: usize| characters / lengths.traces.max(1);
+            let (question, reasoning) = (mean(lengths.question_chars), mean(lengths.reasoning_chars));
+            say(&format!("    traces {} of {steps} steps: questions of {question} characters, chains of thought of {reasoning}", lengths.traces));
         }
         Ok(())
     })

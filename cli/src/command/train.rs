@@ -27,7 +27,8 @@ pub fn train(run: &Run, dataset: &Dataset) -> Result<Trained> {
     let config = &run.config.train;
     let model = run.config.model.resolve(dataset.manifest().vocab)?;
     let job = Job { config, model: &model, dataset, run: &run.folder };
-    say(&format!("   student {} weights, {} steps of {} rows on {:?}", model.parameters(), config.steps, config.rows, config.device).to_lowercase());
+    say(&format!("   student {} weights, {} steps of {} rows on {:?}", model.parameters(), config.steps, config.rows, config.device)
+        .to_lowercase());
 
     let mut bar: Option<Progress> = None;
     let trained = trainer::train(&job, interrupt::flag(), &mut |at| {
@@ -40,7 +41,8 @@ pub fn train(run: &Run, dataset: &Dataset) -> Result<Trained> {
     }
     if !trained.is_finished {
         let place = trained.checkpoint.display();
-        let stopped = format!("stopped at step {} of {} and saved as {place}; the same command goes on from there", trained.step, config.steps);
+        let stopped =
+            format!("stopped at step {} of {} and saved as {place}; the same command goes on from there", trained.step, config.steps);
         return Err(Interrupted(stopped).into());
     }
     say(&format!("checkpoint {}", trained.checkpoint.display()));

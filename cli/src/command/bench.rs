@@ -1,0 +1,61 @@
+//! `tristill bench`: how fast a packed student, or one of random weights and given sizes, reads and writes on this machine.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::{Context, Result, bail};
+use model::{Quant, hugging_face};
+use runtime::{Options, Student, bench};
+use serde_json::json;
+
+pub use bench::measure;
+
+use crate::{
+    arguments::{BenchArguments, ShapeType},
+    progress::print,
+};
+
+pub fn bench(arguments: &BenchArguments) -> Result<()> {
+    let student = match (&arguments.student, &arguments.shape) {
+        (Some(path), None) => Student::open(path).with_context(|| format!("cannot open {}", path.display()))?,
+        (None, Some(path)) => random(path, arguments.r#type)?,
+        _ => bail!("either a packed student or --shape is needed"),
+    };
+    let student = Arc::new(student);
+    let most = arguments.threads.threads.unwrap_or(Options::default().threads);
+    let mut rows = Vec::new();
+    if !arguments.json {
+        print("threads  prefill tokens/s  decode tokens/s  bytes/token  of the bandwidth  kernel\n");
+    }
+    for threads in 1..=most {
+        let speed = bench::measure_prompt(&student, threads, arguments.prompt)?;
+        let (prefill, decode, bytes) = (speed.prefill_tokens_per_s, speed.decode_tokens_per_s, speed.bytes_per_token);
+        if arguments.json {
+            rows.push(json!({
+                "threads": speed.threads,
+                "prefill_tokens_per_s": prefill,
+                "decode_tokens_per_s": decode,
+                "bytes_per_token": bytes,
+                "bandwidth_share": speed.bandwidth_share,
+                "isa": speed.isa.name(),
+            }));
+        } else {
+            let share = 100.0 * speed.bandwidth_share;
+            print(&format!("{threads:7}  {prefill:16.1}  {decode:15.1}  {bytes:11}  {share:14.0} %  {}\n", speed.isa));
+        }
+    }
+    if arguments.json {
+        print(&format!("{}\n", serde_json::to_string_pretty(&rows)?));
+    }
+    Ok(())
+}
+
+/// A student of random weights with the sizes of a Hugging Face `config.json`.
+fn random(path: &Path, kind: ShapeType) -> Result<Student> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut config = hugging_face::read_config(&text, path)?;
+    config.quant = match kind {
+        ShapeType::Tq2_0 => Quant::Ternary,
+        ShapeType::F32 => Quant::None,
+    };
+    Ok(Student::random(&config.validated()?, 1)?)
+}

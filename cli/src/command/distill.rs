@@ -1,0 +1,124 @@
+//! `tristill distill`: the whole run. Each stage is skipped where its files are there already, so that the same command goes on
+//! after any stop.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use data::Dataset;
+use eval::report::{Machine, Report, Stage, pick_samples};
+use trainer::{Exported, Trained};
+
+use crate::{
+    arguments::ConfigArguments,
+    command::{bench, eval::Exam, export::export, ingest::ingest, report, synth::synth, train::train},
+    progress::{print, say},
+    run::Run,
+};
+
+/// Samples of each set that the report shows.
+const SAMPLES: usize = 6;
+
+pub fn distill(arguments: &ConfigArguments) -> Result<()> {
+    let run = Run::open(arguments)?;
+    run.start()?;
+    say(&format!("       run {} in {}", run.name, run.folder.display()));
+    synth(&run)?;
+    let dataset = ingest(&run)?;
+    let trained = train(&run, &dataset)?;
+    let exported = run.timed("export", || export(&trained.checkpoint, &run.student(), &run.name))?;
+    let mut facts = facts(&run, arguments, &dataset, &trained, &exported)?;
+    run.timed("eval", || score(&run, &mut facts))?;
+
+    let mut seconds = run.seconds()?;
+    seconds.insert("train".to_owned(), trained.totals.wall_s);
+    facts.wall_s = seconds.values().sum();
+    facts.stages = seconds.into_iter().map(|(name, wall_s)| Stage { name, wall_s }).collect();
+    facts.write(&run.report())?;
+    report::write(&run.folder)?;
+    print(&summary(&run, &facts));
+    Ok(())
+}
+
+/// What is known before the student is asked anything.
+fn facts(run: &Run, arguments: &ConfigArguments, dataset: &Dataset, trained: &Trained, exported: &Exported) -> Result<Report> {
+    let model = run.config.model.resolve(dataset.manifest().vocab)?;
+    let path = |path: std::path::PathBuf| path.display().to_string();
+    let settings: String = arguments.overrides.set.iter().map(|setting| format!(" --set {setting}")).collect();
+    let folder = arguments.overrides.run.as_ref().map_or(String::new(), |run| format!(" --run {}", run.display()));
+    Ok(Report {
+        run: run.name.clone(),
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        student: format!("{} blocks of width {}, {}", model.layers, model.width, quant(&run.config.model)),
+        parameters: model.parameters() as u64,
+        packed_bytes: exported.packed_bytes,
+        f16_bytes: exported.f16_bytes,
+        train_tokens_per_s: Some(trained.totals.tokens as f64 / trained.totals.wall_s),
+        files: BTreeMap::from([
+            ("packed student".to_owned(), path(run.student())),
+            ("checkpoint".to_owned(), path(trained.checkpoint.clone())),
+            ("dataset".to_owned(), path(run.dataset())),
+            ("report".to_owned(), path(run.report())),
+            ("page".to_owned(), path(run.folder.join(report::PAGE))),
+        ]),
+        commands: vec![format!("tristill distill {}{settings}{folder}", arguments.config.display())],
+        config: serde_json::to_value(&run.config).context("cannot write the config as JSON")?,
+        dataset: serde_json::to_value(dataset.card()?).context("cannot write the dataset's card as JSON")?,
+        ..Report::default()
+    })
+}
+
+fn quant(model: &model::ModelTable) -> &'static str {
+    match model.quant {
+        model::Quant::None => "full precision",
+        model::Quant::Ternary => "ternary",
+    }
+}
+
+/// Ask the packed student every set, and measure how fast it writes.
+fn score(run: &Run, facts: &mut Report) -> Result<()> {
+    let mut exam = Exam::open(&run.student(), &run.config.eval)?;
+    let (mut tokens, mut wall_s) = (0, 0.0);
+    for (set, problems) in run.problems()? {
+        let (asked, score) = exam.sit(&set.name, &problems, &run.folder)?;
+        facts.samples.insert(set.name.clone(), pick_samples(&problems, &asked.completions, SAMPLES));
+        facts.eval.insert(set.name, score);
+        (tokens, wall_s) = (tokens + asked.tokens, wall_s + asked.wall_s);
+    }
+    if tokens > 0 {
+        facts.eval_tokens_per_s = Some(tokens as f64 / wall_s);
+    }
+    let speed = bench::measure(exam.engine.student(), exam.engine.threads())?;
+    facts.prefill_tokens_per_s = Some(speed.prefill_tokens_per_s);
+    facts.decode_tokens_per_s = Some(speed.decode_tokens_per_s);
+    facts.machine = Machine { cpu: cpu(), threads: exam.engine.threads(), kernel: exam.engine.isa().to_string() };
+    Ok(())
+}
+
+/// The processor's name, where the system tells it.
+fn cpu() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    name.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
+}
+
+fn summary(run: &Run, facts: &Report) -> String {
+    let mut text = format!("\n{}: {} weights, {}\n", run.name, facts.parameters, facts.student);
+    for (set, score) in &facts.eval {
+        let interval = format!("95 % interval {:.1} to {:.1}", 100.0 * score.low, 100.0 * score.high);
+        text += &format!("  {set:10} {:.1} % of {} problems right ({interval})\n", 100.0 * score.accuracy, score.n);
+    }
+    text += &format!(
+        "  size       {} bytes, {:.1} times smaller than f16 ({} bytes)\n",
+        facts.packed_bytes,
+        facts.times_smaller(),
+        facts.f16_bytes
+    );
+    let speed = |speed: Option<f64>| speed.map_or("not measured".to_owned(), |speed| format!("{speed:.0} tokens/s"));
+    text +=
+        &format!("  decode     {}, {} threads, kernel {}\n", speed(facts.decode_tokens_per_s), facts.machine.threads, facts.machine.kernel);
+    text += &format!("  training   {}, the whole run {:.0} s\n", speed(facts.train_tokens_per_s), facts.wall_s);
+    for (what, path) in &facts.files {
+        text += &format!("  {what:14} {path}\n");
+    }
+    text + &format!("\nTalk with it: tristill chat {}\n", run.student().display())
+}
