@@ -1,0 +1,118 @@
+//! Bad input is a sentence with the place, what was found and what was needed; never a panic.
+#![allow(missing_docs)]
+
+mod program;
+
+use std::fs;
+
+use program::{Place, TINY, last_checkpoint};
+
+fn says(message: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(message.contains(part), "{part:?} is missing in: {message}");
+    }
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_line_and_the_nearest_right_one() {
+    let place = Place::new(&TINY.replace("save_every = 6", "save_evry = 6"));
+    says(&place.fail(&["check", "tiny.toml"]), &["tiny.toml line 31", "save_evry", "did you mean `save_every`?"]);
+    let place = Place::new(TINY);
+    says(&place.fail(&["check", "tiny.toml", "--set", "train.stpes=5"]), &["stpes", "did you mean `steps`?"]);
+    says(&place.fail(&["check", "tiny.toml", "--set", "trian.steps=5"]), &["trian", "did you mean `train`?"]);
+}
+
+#[test]
+fn a_value_out_of_range_is_named_with_its_limit() {
+    let place = Place::new(TINY);
+    for (setting, parts) in [
+        ("train.steps=0", ["train.steps is 0", "between 1 and"]),
+        ("model.width=250", ["model.width is 250", "multiple of"]),
+        ("model.kv_heads=3", ["model.kv_heads is 3", "does not divide"]),
+        ("model.width=128", ["model.width is 128", "blocks of 256"]),
+        ("data.vocab=10", ["data.vocab is 10", "at least"]),
+        ("eval.max_tokens=0", ["eval.max_tokens", "at least 1"]),
+        ("synth.max_operand=3", ["max_operand is 3", "10 to 1000"]),
+        ("train.schedule=lunar", ["lunar", "two_stage"]),
+    ] {
+        says(&place.fail(&["check", "tiny.toml", "--set", setting]), &parts);
+    }
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let place = Place::new(TINY);
+    says(&place.fail(&["distill", "other.toml"]), &["other.toml", "No such file"]);
+    place.write("missing.toml", &TINY.replace("sources = []", "sources = [{ path = \"nowhere.jsonl\" }]"));
+    says(&place.fail(&["ingest", "missing.toml"]), &["nowhere.jsonl", "No such file"]);
+    says(&place.fail(&["train", "tiny.toml"]), &["no dataset", "tristill ingest"]);
+    says(&place.fail(&["generate", "nowhere.gguf", "--prompt", "x"]), &["nowhere.gguf", "No such file"]);
+    place.write("variable.toml", &TINY.replace("sources = []", "sources = [{ path = \"${NO_SUCH_FOLDER}/x.jsonl\" }]"));
+    says(&place.fail(&["check", "variable.toml"]), &["NO_SUCH_FOLDER", "not set"]);
+}
+
+/// A config whose only traces are those of a file.
+fn from_file(name: &str) -> String {
+    let (_, rest) = TINY.split_once("[data]").unwrap();
+    format!("[data]{}", rest.replace("sources = []", &format!("sources = [{{ path = \"{name}\" }}]")))
+}
+
+#[test]
+fn a_malformed_line_is_kept_with_its_place_and_the_rest_goes_in() {
+    let place = Place::new(&from_file("traces.jsonl"));
+    let good = |a: u32| serde_json::json!({ "question": format!("What is {a} and 2?"), "answer": format!("{a} + 2 = {}\n#### {}", a + 2, a + 2) });
+    place.write("traces.jsonl", &format!("{}\n{{\"question\": \"half a li\n{}\n", good(1), good(2)));
+    place.succeed(&["ingest", "tiny.toml"]);
+    let folder = place.path("checkpoints/tiny/dataset");
+    let card: serde_json::Value = serde_json::from_str(&fs::read_to_string(folder.join("card.json")).unwrap()).unwrap();
+    assert_eq!((&card["sources"][0]["kept"], &card["sources"][0]["traces"]), (&2.into(), &3.into()), "{card}");
+    let dropped = data::Dataset::open(&folder).unwrap().dropped().unwrap();
+    assert_eq!(dropped.len(), 1);
+    assert_eq!((dropped[0].line, dropped[0].source.ends_with("traces.jsonl")), (2, true), "{dropped:?}");
+}
+
+#[test]
+fn nothing_to_learn_from_is_refused_before_training() {
+    let place = Place::new(&from_file("traces.jsonl"));
+    place.write("traces.jsonl", "");
+    says(&place.fail(&["distill", "tiny.toml"]), &["traces.jsonl"]);
+    place.write("traces.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"Why?\"}, {\"role\": \"assistant\", \"content\": \"\"}]}\n");
+    says(&place.fail(&["distill", "tiny.toml"]), &["dropped"]);
+    assert!(!place.path("checkpoints/tiny/metrics.jsonl").exists());
+}
+
+#[test]
+fn damaged_students_and_checkpoints_are_refused() {
+    let place = Place::new(TINY);
+    place.succeed(&["ingest", "tiny.toml"]);
+    place.succeed(&["train", "tiny.toml", "--set", "train.steps=2"]);
+    place.succeed(&["export", "checkpoints/tiny"]);
+    let packed = place.path("checkpoints/tiny/student.gguf");
+    let bytes = fs::read(&packed).unwrap();
+    for length in [0, 3, 20, 200, bytes.len() / 2, bytes.len() - 40] {
+        fs::write(&packed, &bytes[..length]).unwrap();
+        says(&place.fail(&["generate", "checkpoints/tiny/student.gguf", "--prompt", "x"]), &["student.gguf", "cannot"]);
+    }
+    let mut other = bytes.clone();
+    other[..4].copy_from_slice(b"ELF!");
+    fs::write(&packed, &other).unwrap();
+    says(&place.fail(&["generate", "checkpoints/tiny/student.gguf", "--prompt", "x"]), &["a GGUF file starts with"]);
+
+    let weights = last_checkpoint(&place.path("checkpoints/tiny")).join("model.safetensors");
+    let bytes = fs::read(&weights).unwrap();
+    let mut huge = bytes.clone();
+    huge[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+    for damaged in [&bytes[..4], &bytes[..100], &bytes[..bytes.len() - 1], &huge] {
+        fs::write(&weights, damaged).unwrap();
+        says(&place.fail(&["export", "checkpoints/tiny"]), &["model.safetensors"]);
+    }
+}
+
+#[test]
+fn a_checkpoint_of_another_config_is_refused_with_the_difference() {
+    let place = Place::new(TINY);
+    place.succeed(&["ingest", "tiny.toml"]);
+    place.succeed(&["train", "tiny.toml", "--set", "train.steps=2"]);
+    says(&place.fail(&["train", "tiny.toml"]), &["train.steps", "2", "30"]);
+    says(&place.fail(&["train", "tiny.toml", "--set", "train.steps=2", "--set", "model.layers=2"]), &["layers", "1", "2"]);
+}
