@@ -17,7 +17,7 @@ const LOCK: &str = "train.lock";
 
 /// A run's folder, held by this process alone.
 #[derive(Debug)]
-pub struct RunFolder {
+pub(crate) struct RunFolder {
     path: PathBuf,
     /// The system frees the lock when the process ends, however it ends.
     _lock: File,
@@ -46,7 +46,7 @@ pub fn latest(run: &Path) -> Result<Option<(u64, PathBuf)>, Error> {
 
 impl RunFolder {
     /// Make the folder where it is not there, take its lock, and clear away what a killed process left half written.
-    pub fn open(path: &Path) -> Result<RunFolder, Error> {
+    pub(crate) fn open(path: &Path) -> Result<RunFolder, Error> {
         fs::create_dir_all(path).map_err(file("create", path))?;
         let lock_path = path.join(LOCK);
         let lock = File::create(&lock_path).map_err(file("create", &lock_path))?;
@@ -62,11 +62,6 @@ impl RunFolder {
             }
         }
         Ok(RunFolder { path: path.to_owned(), _lock: lock })
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Add a checkpoint, whose files `write` puts into the folder that it is given. Nothing is left of it if that fails.
@@ -126,11 +121,11 @@ mod tests {
         for step in [90, 100, 20, 5] {
             run.add(step, note).unwrap();
         }
-        fs::write(run.path().join("step-notes.txt"), "not a checkpoint").unwrap();
-        assert_eq!(steps(run.path()), [5, 20, 90, 100]);
+        fs::write(run.path.join("step-notes.txt"), "not a checkpoint").unwrap();
+        assert_eq!(steps(&run.path), [5, 20, 90, 100]);
         run.prune(2).unwrap();
-        assert_eq!(steps(run.path()), [90, 100]);
-        assert_eq!(latest(run.path()).unwrap().unwrap().1, run.path().join("step-00000100"));
+        assert_eq!(steps(&run.path), [90, 100]);
+        assert_eq!(latest(&run.path).unwrap().unwrap().1, run.path.join("step-00000100"));
     }
 
     #[test]

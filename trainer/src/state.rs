@@ -41,6 +41,13 @@ pub struct Totals {
     pub wall_s: f64,
 }
 
+impl Totals {
+    /// Tokens per second of the whole run.
+    pub fn tokens_per_s(&self) -> f64 {
+        if self.wall_s > 0.0 { self.tokens as f64 / self.wall_s } else { 0.0 }
+    }
+}
+
 /// Everything that the weights of a run depend on.
 pub(crate) fn identity(train: &TrainTable, model: &ModelConfig, manifest: &Manifest) -> Value {
     let identity = json!({ "train": train.same_training(), "model": model, "dataset": manifest.fingerprint });

@@ -5,30 +5,30 @@ mod example;
 use std::{
     collections::BTreeMap,
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
 };
 
 use example::{Place, six_steps};
 use serde_json::{Value, json};
-use trainer::{Checkpoint, Error, checkpoints, latest, metrics};
+use tristill_trainer::{self as trainer, Checkpoint, Error, checkpoints, latest, metrics};
 
 const TO_THE_END: u64 = u64::MAX;
 
-/// The files of a checkpoint; of its state only what does not depend on the clock.
-fn bytes_of(checkpoint: &Path) -> BTreeMap<String, Vec<u8>> {
+/// The files of a checkpoint.
+fn files_of(checkpoint: &Path) -> BTreeMap<String, Vec<u8>> {
     let files = fs::read_dir(checkpoint).unwrap().map(|entry| entry.unwrap().path());
-    let read = |path: PathBuf| {
-        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        let mut bytes = fs::read(&path).unwrap();
-        if name == "training_state.json" {
-            let mut state: Value = serde_json::from_slice(&bytes).unwrap();
-            state["totals"]["wall_s"] = Value::Null;
-            bytes = state.to_string().into_bytes();
-        }
-        (name, bytes)
-    };
-    files.map(read).collect()
+    files.map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(&path).unwrap())).collect()
+}
+
+/// The files of a checkpoint without what depends on the clock.
+fn bytes_of(checkpoint: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = files_of(checkpoint);
+    let state = files.get_mut("training_state.json").unwrap();
+    let mut parsed: Value = serde_json::from_slice(state).unwrap();
+    parsed["totals"]["wall_s"] = Value::Null;
+    *state = parsed.to_string().into_bytes();
+    files
 }
 
 /// What the metrics say of each step, without the clock.
@@ -46,7 +46,11 @@ fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
         let copied = to.join(path.file_name().unwrap());
-        if path.is_dir() { copy(&path, &copied) } else { drop(fs::copy(&path, copied).unwrap()) }
+        if path.is_dir() {
+            copy(&path, &copied);
+        } else {
+            fs::copy(&path, copied).unwrap();
+        }
     }
 }
 
@@ -150,8 +154,10 @@ fn a_student_that_the_dataset_does_not_fit_is_refused() {
     let message = train(place.model(json!({ "context": 64 })));
     assert!(message.contains("its rows have up to 96 tokens, model.context is 64"), "{message}");
     let mut other = place.model(json!({}));
+    let vocab = other.vocab;
     other.vocab += 1;
-    assert!(train(other).contains("its tokenizer has 300 tokens, the student 301"));
+    let message = train(other);
+    assert!(message.contains(&format!("its tokenizer has {vocab} tokens, the student {}", vocab + 1)), "{message}");
 }
 
 /// Change one number of a checkpoint's tensor file, found by the name of its tensor.
@@ -170,7 +176,7 @@ fn a_loss_that_is_not_a_number_stops_the_run_and_loses_nothing() {
     let run = place.path("run");
     let (config, model) = (six_steps(json!({})), place.model(json!({})));
     let good = place.train(&run, &config, &model, 3).unwrap().checkpoint;
-    let before = bytes_of(&good);
+    let before = files_of(&good);
 
     // A weight that is not a number shows in the loss at once.
     copy(&run, &place.path("bad-weight"));
@@ -201,6 +207,25 @@ fn steps_before_a_bad_one_are_saved() {
     let last = last.expect("what was reached is saved");
     assert_eq!(last, run.join(format!("step-{:08}", step - 1)));
     Checkpoint::open(&last).unwrap();
+    // The rows of the step that was not taken are still to come.
+    let again = place.train(&run, &config, &place.model(json!({})), TO_THE_END).unwrap_err();
+    assert!(matches!(again, Error::NotANumber { step: same, .. } if same == step), "{again}");
+}
+
+#[test]
+fn microbatches_add_up_to_the_same_step() {
+    let place = Place::new(1);
+    let first_line = |rows: usize| {
+        let run = place.path(&format!("by-{rows}"));
+        place.train(&run, &six_steps(json!({ "rows": 4, "microbatch_rows": rows })), &place.model(json!({})), 1).unwrap();
+        lines_of(&run).remove(0)
+    };
+    let whole = first_line(4);
+    for rows in [1, 3] {
+        let line = first_line(rows);
+        assert!((line.loss / whole.loss - 1.0).abs() < 1e-6, "{line:?} {whole:?}");
+        assert!((line.gradient_norm / whole.gradient_norm - 1.0).abs() < 1e-5, "{line:?} {whole:?}");
+    }
 }
 
 #[test]
@@ -209,7 +234,7 @@ fn a_damaged_checkpoint_is_a_sentence() {
     let run = place.path("run");
     let model = place.model(json!({}));
     let good = place.train(&run, &six_steps(json!({})), &model, 1).unwrap().checkpoint;
-    let whole = bytes_of(&good);
+    let whole = files_of(&good);
     let opened = |name: &str, bytes: &[u8]| {
         fs::write(good.join(name), bytes).unwrap();
         let opened = place.train(&run, &six_steps(json!({})), &model, 1).map_err(|error| error.to_string());
@@ -233,8 +258,8 @@ fn a_damaged_checkpoint_is_a_sentence() {
         assert!(message.contains(name), "{name}: {message}");
     }
     let config = String::from_utf8(whole["config.json"].clone()).unwrap();
-    let message = opened("config.json", config.replace("\"vocab_size\": 300", "\"vocab_size\": 301").as_bytes()).unwrap_err();
-    assert!(message.contains("config.json: vocab_size is 301, tokenizer.json has 300 tokens"), "{message}");
+    let message = opened("config.json", config.replace("\"vocab_size\": ", "\"vocab_size\": 1").as_bytes()).unwrap_err();
+    assert!(message.contains(&format!("config.json: vocab_size is 1{0}, tokenizer.json has {0} tokens", model.vocab)), "{message}");
     let message = opened("config.json", config.replace("\"intermediate_size\": 256", "\"intermediate_size\": 512").as_bytes()).unwrap_err();
     assert!(message.contains("model.layers.0.mlp.down_proj.weight has the shape [256, 256], [256, 512] was needed"), "{message}");
     fs::remove_file(good.join("training_state.json")).unwrap();
@@ -252,7 +277,7 @@ fn a_full_disk_is_a_sentence_and_loses_nothing() {
     let config = six_steps(json!({}));
     if let Ok(folder) = std::env::var(FULL_DISK) {
         let dataset = data::Dataset::open(&Path::new(&folder).join("dataset")).unwrap();
-        let model = serde_json::from_value::<model::ModelTable>(example::table()).unwrap().resolve(300).unwrap();
+        let model = serde_json::from_value::<model::ModelTable>(example::table()).unwrap().resolve(dataset.manifest().vocab).unwrap();
         let run = Path::new(&folder).join("run");
         let job = trainer::Job { config: &config, model: &model, dataset: &dataset, run: &run };
         let error = trainer::train(&job, &Default::default(), &mut |_| {}).unwrap_err();

@@ -8,7 +8,7 @@ use std::{
 use data::{DataConfig, Dataset, Job as IngestJob, Source, ingest};
 use model::{ChatTemplate, ModelConfig, ModelTable};
 use serde_json::{Value, json};
-use trainer::{Error, Job, TrainTable, Trained, train};
+use tristill_trainer::{Error, Job, TrainTable, Trained, train};
 
 pub const CONTEXT: usize = 96;
 
