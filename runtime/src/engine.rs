@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Rows of a step at most, so that a long prompt does not keep others waiting.
-const ROWS: usize = 256;
+pub(crate) const ROWS: usize = 256;
 /// Rows of a step whose logits are all wanted.
 const LOGIT_ROWS: usize = 64;
 

@@ -38,6 +38,14 @@ pub enum Error {
         /// What was found.
         found: String,
     },
+    /// A layer that the kernels' sums cannot hold.
+    #[error("a layer of {found} inputs: the kernels' sums hold at most {limit}")]
+    Width {
+        /// Its inputs.
+        found: usize,
+        /// The most there may be.
+        limit: usize,
+    },
     /// A request without a prompt, or with tokens that the student does not know.
     #[error("a request {0}")]
     Request(String),

@@ -14,6 +14,7 @@
 //! ```
 
 mod activations;
+mod bandwidth;
 #[allow(clippy::needless_range_loop, reason = "indices say best which lane of which register")]
 mod bytes;
 #[allow(clippy::needless_range_loop, reason = "as above")]
@@ -37,6 +38,7 @@ pub(crate) use isa::Width;
 pub use matrix::{MAX_COLUMNS, Matrix};
 pub use pool::Pool;
 
+pub(crate) use bandwidth::read_bytes_per_s;
 pub(crate) use bytes::{ByteMatrix, FineActivations, multiply_bytes};
 pub(crate) use float::{FloatMatrix, multiply_floats};
 pub(crate) use vectorise::vectorised;

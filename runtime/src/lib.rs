@@ -14,6 +14,7 @@
 //! # Ok::<(), tristill_runtime::Error>(())
 //! ```
 
+pub mod bench;
 mod cache;
 mod engine;
 mod error;
@@ -22,6 +23,7 @@ mod layer;
 mod linear;
 mod load;
 mod network;
+mod random;
 mod sampler;
 mod student;
 mod text;

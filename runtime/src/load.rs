@@ -33,6 +33,7 @@ struct Rows<'a> {
 
 /// The network of a packed file.
 pub(crate) fn network(packed: &Packed, bytes: &[u8], pool: &Pool) -> Result<Network, Error> {
+    Network::check(&packed.config)?;
     let config = packed.config.clone();
     let source = Source { packed, bytes, pool };
     let embedding = source.table(Role::Embedding)?;

@@ -6,8 +6,9 @@
 use model::{Activation, ModelConfig};
 
 use crate::{
+    Error,
     cache::Cache,
-    kernel::{FineActivations, Isa, Pool},
+    kernel::{FineActivations, Isa, MAX_COLUMNS, Pool},
     layer::{PAGE, Softmax, add, attend, finish, gate, rms_norm, rms_norm_in_place, rotate},
     linear::{Input, Linear, Table},
 };
@@ -100,6 +101,12 @@ impl Work {
 }
 
 impl Network {
+    /// Refuse sizes that the kernels cannot take.
+    pub(crate) fn check(config: &ModelConfig) -> Result<(), Error> {
+        let found = config.width.max(config.query_width()).max(config.feed_forward);
+        if found > MAX_COLUMNS { Err(Error::Width { found, limit: MAX_COLUMNS }) } else { Ok(()) }
+    }
+
     pub(crate) fn new(config: ModelConfig, embedding: Table, layers: Vec<Layer>, final_norm: Vec<f32>, head: Option<Table>) -> Network {
         let frequency = |pair: usize| f64::from(config.rope_base).powf(-2.0 * pair as f64 / config.head_width as f64);
         let frequencies = (0..config.head_width / 2).map(frequency).collect();

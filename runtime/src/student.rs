@@ -10,7 +10,10 @@ use std::{
 use memmap2::Mmap;
 use model::{ChatTemplate, ModelConfig, Packed, Tokenizer};
 
-use crate::{Error, kernel::Pool, load, network::Network};
+use crate::{Error, kernel::Pool, load, network::Network, random};
+
+/// A token for each byte and the special ones, with a margin.
+const BYTE_VOCABULARY: usize = 300;
 
 /// A packed student, ready to run. Any number of [`crate::Engine`]s may share one.
 pub struct Student {
@@ -31,10 +34,19 @@ impl Student {
         Student::read(&bytes, path)
     }
 
+    /// A student of random weights, made in memory: for measuring a shape's speed without a file. Its tokenizer knows bytes only,
+    /// whatever the vocabulary.
+    pub fn random(config: &ModelConfig, seed: u64) -> Result<Student, Error> {
+        Network::check(config)?;
+        let tokenizer = Tokenizer::train(std::iter::empty(), BYTE_VOCABULARY).expect("a tokenizer of bytes can be made of no text");
+        let network = random::network(config, seed, &Pool::new(threads()));
+        Ok(Student { network, tokenizer, chat: ChatTemplate::chatml(), name: "random".into() })
+    }
+
     /// From the bytes of a packed file; `path` is for messages.
     pub(crate) fn read(bytes: &[u8], path: &Path) -> Result<Student, Error> {
         let packed = Packed::parse(bytes).map_err(|source| Error::Format { path: PathBuf::from(path), source })?;
-        let pool = Pool::new(std::thread::available_parallelism().map_or(1, usize::from));
+        let pool = Pool::new(threads());
         let network = load::network(&packed, bytes, &pool)?;
         Ok(Student { network, tokenizer: packed.tokenizer, chat: packed.chat, name: packed.name })
     }
@@ -63,4 +75,9 @@ impl Student {
     pub fn bytes_per_token(&self) -> usize {
         self.network.bytes_per_token()
     }
+}
+
+/// Threads that lay weights out.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }

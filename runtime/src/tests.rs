@@ -12,7 +12,7 @@ use model::{
 
 use crate::{Engine, Error, Finish, Options, Request, Sampling, Student, kernel::Isa};
 
-fn table(architecture: Architecture) -> ModelTable {
+pub(crate) fn table(architecture: Architecture) -> ModelTable {
     ModelTable {
         architecture,
         width: 256,

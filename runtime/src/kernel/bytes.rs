@@ -16,6 +16,7 @@ use super::{
     tile::{Output, Vector},
     vectorise::vectorised,
 };
+use crate::random::Random;
 
 /// Inputs in a line: the four bytes of row r are at 4r.
 const STEP: usize = 4;
@@ -57,6 +58,21 @@ impl ByteMatrix {
                         line.0[4 * lane..4 * lane + 4].copy_from_slice(&four.map(|byte| byte ^ 0x80));
                     }
                 }
+            }
+        });
+        ByteMatrix { rows, columns, lines, scales }
+    }
+
+    /// Random weights, every row's squares summing to about one.
+    pub(crate) fn random(pool: &Pool, rows: usize, columns: usize, seed: u64) -> ByteMatrix {
+        let (blocks, groups) = (rows.div_ceil(ROWS), columns / Q8_BLOCK);
+        let scale = half::f16::from_f32((3.0 / columns as f32).sqrt() / 128.0).to_bits();
+        let mut lines = vec![Line([0; 64]); blocks * groups * GROUP_LINES];
+        let mut scales = vec![scale; blocks * groups * ROWS];
+        pool.for_each_pair((&mut lines, groups * GROUP_LINES), (&mut scales, groups * ROWS), |block, lines, _| {
+            let mut random = Random::new(seed, block);
+            for bytes in lines.iter_mut().flat_map(|line| line.0.as_chunks_mut::<8>().0) {
+                *bytes = random.next().to_le_bytes();
             }
         });
         ByteMatrix { rows, columns, lines, scales }

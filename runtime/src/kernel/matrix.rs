@@ -9,6 +9,7 @@ use half::f16;
 use model::{Scale, Ternary, ternary::GROUP};
 
 use super::Pool;
+use crate::random::Random;
 
 /// Rows that share a line.
 pub(super) const ROWS: usize = 16;
@@ -83,11 +84,8 @@ impl Matrix {
         E: Send,
         Read: Fn(usize, &mut [i8], &mut [f32]) -> Result<(), E> + Sync,
     {
-        assert!(columns <= MAX_COLUMNS, "a matrix of {columns} columns: the kernels' sums hold at most {MAX_COLUMNS}");
-        let mut matrix = Matrix { rows, columns, span: scale.span(columns), lines: Vec::new(), scales: Vec::new() };
-        let (blocks, block_lines, groups) = (matrix.blocks(), matrix.block_lines(), matrix.groups());
-        matrix.lines.resize(blocks * block_lines, Line([0; 64]));
-        matrix.scales.resize(blocks * groups * ROWS, 0.0);
+        let mut matrix = Matrix::zeros(rows, columns, scale);
+        let (block_lines, groups) = (matrix.block_lines(), matrix.groups());
         pool.try_for_each_pair((&mut matrix.lines, block_lines), (&mut matrix.scales, groups * ROWS), |block, lines, scales| {
             let (mut codes, mut row_scales) = (vec![0; columns], vec![0.0; groups]);
             for lane in 0..ROWS.min(rows - block * ROWS) {
@@ -100,6 +98,30 @@ impl Matrix {
             Ok(())
         })?;
         Ok(matrix)
+    }
+
+    /// Random codes, every row's squares summing to about one.
+    pub(crate) fn random(pool: &Pool, (rows, columns): (usize, usize), scale: Scale, seed: u64) -> Matrix {
+        let mut matrix = Matrix::zeros(rows, columns, scale);
+        let (block_lines, groups) = (matrix.block_lines(), matrix.groups());
+        matrix.scales.fill(f16::from_f32((1.5 / columns as f32).sqrt()).to_f32());
+        let four_codes: [u8; 81] = std::array::from_fn(|n| (n % 3 + 4 * (n / 3 % 3) + 16 * (n / 9 % 3) + 64 * (n / 27)) as u8);
+        pool.for_each_pair((&mut matrix.lines, block_lines), (&mut matrix.scales, groups * ROWS), |block, lines, _| {
+            let mut random = Random::new(seed, block);
+            for bytes in lines.iter_mut().flat_map(|line| line.0.as_chunks_mut::<8>().0) {
+                *bytes = random.next().to_le_bytes().map(|byte| four_codes[usize::from(byte) * 81 / 256]);
+            }
+        });
+        matrix
+    }
+
+    /// Room for a matrix.
+    fn zeros(rows: usize, columns: usize, scale: Scale) -> Matrix {
+        assert!(columns <= MAX_COLUMNS, "a matrix of {columns} columns: the kernels' sums hold at most {MAX_COLUMNS}");
+        let mut matrix = Matrix { rows, columns, span: scale.span(columns), lines: Vec::new(), scales: Vec::new() };
+        matrix.lines.resize(matrix.blocks() * matrix.block_lines(), Line([0; 64]));
+        matrix.scales.resize(matrix.blocks() * matrix.groups() * ROWS, 0.0);
+        matrix
     }
 
     /// Output features.

@@ -1,0 +1,130 @@
+//! How fast a student reads and writes on this machine, and how fast the machine could at most.
+//!
+//! The forward pass is driven directly with tokens that are fixed beforehand, so that no answer ends early and nothing but the
+//! student's own work is timed.
+
+use std::{
+    hint::black_box,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    Error, Student,
+    cache::{Cache, Pages},
+    engine::ROWS,
+    kernel::{Isa, Pool, read_bytes_per_s},
+    network::{Row, Work},
+    sampler::likeliest,
+};
+
+/// Tokens of the prompt, unless the context is shorter.
+pub const PROMPT: usize = 128;
+/// Tokens of the answer, unless the context is shorter.
+const ANSWER: usize = 64;
+/// Each figure is the median of so many, or of as many as fit into the budget, after one that does not count.
+const TIMES: usize = 5;
+const BUDGET: Duration = Duration::from_secs(20);
+/// More need not be read to know the bandwidth; less fits in a cache, as the student then does.
+const MOST_BYTES: usize = 1 << 30;
+
+/// How fast a student is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Speed {
+    /// Threads that computed.
+    pub threads: usize,
+    /// Tokens of a prompt a second.
+    pub prefill_tokens_per_s: f64,
+    /// Tokens of one answer a second.
+    pub decode_tokens_per_s: f64,
+    /// Bytes of weights that are read for each token of an answer.
+    pub bytes_per_token: usize,
+    /// Bytes of weights that were read a second while decoding, as a share of what the same threads read when they do nothing
+    /// else: the best of several ways to read as many bytes.
+    pub bandwidth_share: f64,
+    /// The instruction set of the kernels.
+    pub isa: Isa,
+}
+
+/// Measure with a prompt of [`PROMPT`] tokens. The environment variable `TRISTILL_ISA` may name the instruction set.
+pub fn measure(student: &Arc<Student>, threads: usize) -> Result<Speed, Error> {
+    measure_prompt(student, threads, PROMPT)
+}
+
+/// As [`measure`] with a prompt of another length; one that the context cannot hold is shortened.
+pub fn measure_prompt(student: &Arc<Student>, threads: usize, prompt: usize) -> Result<Speed, Error> {
+    let isa = Isa::detect()?;
+    let (config, network) = (student.config(), &student.network);
+    let prompt = prompt.clamp(1, config.context);
+    let answer = ANSWER.min(config.context - prompt);
+    let mut cache = Cache::new(config, prompt + answer);
+    let mut pages = Pages::new();
+    (0..Cache::pages_for(prompt + answer)).for_each(|_| cache.take(&mut pages));
+    let mut work = Work::new(isa, threads);
+    let tokens: Vec<u32> = (0..prompt).map(|at| (at * 7 % config.vocab) as u32).collect();
+
+    let bytes_per_token = network.bytes_per_token();
+    let limit = read_bytes_per_s(isa, &Pool::new(threads), bytes_per_token.min(MOST_BYTES));
+    let (mut prefill, mut decode) = (Vec::new(), Vec::new());
+    let begun = Instant::now();
+    for _ in 0..=TIMES {
+        let started = Instant::now();
+        let mut token = 0;
+        for start in (0..prompt).step_by(ROWS) {
+            let row = |position| Row { token: tokens[position], position, pages: &pages, wants_logits: position + 1 == prompt };
+            let rows: Vec<Row> = (start..prompt.min(start + ROWS)).map(row).collect();
+            token = likeliest(network.forward(&mut cache, &rows, &mut work));
+        }
+        prefill.push(prompt as f64 / started.elapsed().as_secs_f64());
+        let started = Instant::now();
+        for position in prompt..prompt + answer {
+            let row = Row { token, position, pages: &pages, wants_logits: true };
+            token = likeliest(network.forward(&mut cache, &[row], &mut work));
+        }
+        black_box(token);
+        decode.push(answer as f64 / started.elapsed().as_secs_f64());
+        if prefill.len() > 1 && begun.elapsed() > BUDGET {
+            break;
+        }
+    }
+    let decode_tokens_per_s = median(&mut decode[1..]);
+    Ok(Speed {
+        threads: work.threads(),
+        prefill_tokens_per_s: median(&mut prefill[1..]),
+        decode_tokens_per_s,
+        bytes_per_token,
+        bandwidth_share: decode_tokens_per_s * bytes_per_token as f64 / limit,
+        isa,
+    })
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_random_student_has_a_speed() {
+        let table = crate::tests::table(model::Architecture::Bitnet);
+        let config = table.resolve(300).unwrap();
+        let student = Arc::new(Student::random(&config, 1).unwrap());
+        let speed = measure_prompt(&student, 2, 10).unwrap();
+        assert_eq!((speed.threads, speed.isa), (2, Isa::fastest()));
+        // Two bits a weight, a byte for the head's, and scales.
+        let weights = config.parameters() - 300 * config.width;
+        assert!((weights / 4 + 300 * config.width..weights / 3 + 320 * config.width).contains(&speed.bytes_per_token));
+        for figure in [speed.prefill_tokens_per_s, speed.decode_tokens_per_s, speed.bandwidth_share] {
+            assert!(figure.is_finite() && figure > 0.0);
+        }
+    }
+    #[test]
+    fn a_shape_that_the_kernels_cannot_hold_is_refused() {
+        let table = model::ModelTable { feed_forward: 1 << 20, ..crate::tests::table(model::Architecture::Llama) };
+        let error = Student::random(&table.resolve(300).unwrap(), 1).err().unwrap();
+        assert_eq!(error.to_string(), "a layer of 1048576 inputs: the kernels' sums hold at most 524288");
+    }
+}
