@@ -2,12 +2,7 @@
 
 mod example;
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::Path,
-    process::Command,
-};
+use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 use example::{Place, six_steps};
 use serde_json::{Value, json};
