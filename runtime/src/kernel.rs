@@ -14,6 +14,8 @@
 //! ```
 
 mod activations;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod bandwidth;
 #[allow(clippy::needless_range_loop, reason = "indices say best which lane of which register")]
 mod bytes;
@@ -21,6 +23,7 @@ mod bytes;
 mod float;
 mod isa;
 mod matrix;
+mod memory;
 mod pool;
 mod scalar;
 #[allow(clippy::needless_range_loop, reason = "as above")]
@@ -36,6 +39,7 @@ pub use activations::{Activations, quantize_activations, quantize_weights};
 pub use isa::Isa;
 pub(crate) use isa::Width;
 pub use matrix::{MAX_COLUMNS, Matrix};
+pub(crate) use matrix::{STEP, pack_step};
 pub use pool::Pool;
 
 pub(crate) use bandwidth::read_bytes_per_s;
@@ -82,7 +86,9 @@ unsafe fn multiply_blocks(isa: Isa, matrix: &Matrix, activations: &Activations, 
         #[cfg(target_arch = "x86_64")]
         Kind::Avx512 => unsafe { avx512(matrix, activations, blocks, output) },
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx512Vnni => unsafe { avx512vnni(matrix, activations, blocks, output) },
+        Kind::Amx if amx::fits(matrix, activations) => unsafe { amx::multiply_blocks(matrix, activations, blocks, output) },
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx512Vnni | Kind::Amx => unsafe { avx512vnni(matrix, activations, blocks, output) },
     }
 }
 
@@ -152,8 +158,8 @@ mod tests {
 
     #[test]
     fn every_isa_equals_the_reference_at_every_tail() {
-        for columns in (1..=40).chain([255, 256, 257, 300]) {
-            for (rows, tokens) in [(1, 1), (15, 2), (16, 3), (17, 5), (33, 1), (48, 13), (65, 1), (81, 7)] {
+        for columns in (1..=40).chain([64, 192, 255, 256, 257, 300]) {
+            for (rows, tokens) in [(1, 1), (15, 2), (16, 3), (17, 5), (33, 1), (48, 13), (65, 1), (81, 7), (47, 33)] {
                 let (ternary, codes, scales) = sample(rows, columns, tokens, Scale::Row, (rows * columns) as u64);
                 check(&ternary, &codes, &scales, &[1]);
             }
@@ -163,8 +169,10 @@ mod tests {
     #[test]
     fn every_isa_equals_the_reference_for_every_number_of_tokens() {
         for tokens in 1..=40 {
-            let (ternary, codes, scales) = sample(50, 100, tokens, Scale::Tensor, tokens as u64);
-            check(&ternary, &codes, &scales, &[1]);
+            for columns in [100, 128] {
+                let (ternary, codes, scales) = sample(50, columns, tokens, Scale::Tensor, tokens as u64);
+                check(&ternary, &codes, &scales, &[1]);
+            }
         }
     }
 

@@ -1,5 +1,8 @@
 //! From the bytes of a packed file to matrices in the kernels' layout, every number checked.
 
+use std::ops::Range;
+
+use half::f16;
 use model::{
     Kind, ModelConfig, Packed, Quant, Role, Scale,
     block::{self, Format},
@@ -9,7 +12,7 @@ use model::{
 
 use crate::{
     Error,
-    kernel::{ByteMatrix, FloatMatrix, Matrix, Pool},
+    kernel::{ByteMatrix, FloatMatrix, Matrix, Pool, STEP, pack_step},
     linear::{Linear, Table},
     network::{Layer, Network},
 };
@@ -19,6 +22,7 @@ struct Source<'a> {
     packed: &'a Packed,
     bytes: &'a [u8],
     pool: &'a Pool,
+    done: &'a dyn Fn(Range<usize>),
 }
 
 /// A tensor's rows in the model's order.
@@ -31,15 +35,16 @@ struct Rows<'a> {
     stored: Option<Vec<usize>>,
 }
 
-/// The network of a packed file.
-pub(crate) fn network(packed: &Packed, bytes: &[u8], pool: &Pool) -> Result<Network, Error> {
+/// The network of a packed file. `done` is told which bytes will not be read again.
+pub(crate) fn network(packed: &Packed, bytes: &[u8], pool: &Pool, done: &dyn Fn(Range<usize>)) -> Result<Network, Error> {
     Network::check(&packed.config)?;
     let config = packed.config.clone();
-    let source = Source { packed, bytes, pool };
+    let source = Source { packed, bytes, pool, done };
+    // The largest tensors first: while one is laid out, it is in memory twice.
     let embedding = source.table(Role::Embedding)?;
+    let head = if config.tied_head { None } else { Some(source.table(Role::Head)?) };
     let layers = (0..config.layers).map(|layer| source.layer(&config, layer)).collect::<Result<Vec<_>, _>>()?;
     let final_norm = source.vector(Role::FinalNorm, None)?;
-    let head = if config.tied_head { None } else { Some(source.table(Role::Head)?) };
     Ok(Network::new(config, embedding, layers, final_norm, head))
 }
 
@@ -105,26 +110,34 @@ impl<'a> Source<'a> {
             }
             unreachable!("the row count is the sum of the parts'")
         };
-        Ok(match self.packed.config.quant {
-            Quant::Ternary => Linear::Ternary(Matrix::read(self.pool, (rows, columns), self.packed.config.scale, |row, codes, scales| {
+        let linear = match self.packed.config.quant {
+            Quant::Ternary => Linear::Ternary(Matrix::read(self.pool, (rows, columns), self.packed.config.scale, |row, steps, scales| {
                 let (part, row) = of(row);
-                part.codes(row, self.packed.config.scale, codes, scales)
+                part.steps(row, self.packed.config.scale, steps, scales)
             })?),
             Quant::None => Linear::Float(FloatMatrix::new(self.pool, rows, columns, |row, out| {
                 let (part, row) = of(row);
                 part.floats(row, out)
             })?),
-        })
+        };
+        parts.iter().for_each(|part| (self.done)(part.tensor.range.clone()));
+        Ok(linear)
     }
 
     fn table(&self, role: Role) -> Result<Table, Error> {
         let rows = self.tensor(role, None);
         let (count, columns) = (rows.tensor.spec.shape[0], rows.columns);
-        if rows.tensor.format != Format::Q8_0 {
-            return Ok(Table::Float(FloatMatrix::new(self.pool, count, columns, |row, out| rows.floats(row, out))?));
-        }
-        let matrix = ByteMatrix::new(self.pool, rows.bytes, count, columns);
-        if matrix.is_finite() { Ok(Table::Bytes(matrix)) } else { Err(rows.fault("a scale is not a finite number".into())) }
+        let table = if rows.tensor.format == Format::Q8_0 {
+            let matrix = ByteMatrix::new(self.pool, rows.bytes, count, columns);
+            if !matrix.is_finite() {
+                return Err(rows.fault("a scale is not a finite number".into()));
+            }
+            Table::Bytes(matrix)
+        } else {
+            Table::Float(FloatMatrix::new(self.pool, count, columns, |row, out| rows.floats(row, out))?)
+        };
+        (self.done)(rows.tensor.range.clone());
+        Ok(table)
     }
 }
 
@@ -143,12 +156,23 @@ impl Rows<'_> {
         }
     }
 
-    fn codes(&self, row: usize, scale: Scale, codes: &mut [i8], scales: &mut [f32]) -> Result<(), Error> {
+    fn steps(&self, row: usize, scale: Scale, steps: &mut [u32], scales: &mut [f32]) -> Result<(), Error> {
+        let no_code = || self.fault(format!("row {row} holds a code that is not -1, 0 or 1"));
         let blocks = self.stored(row).chunks_exact(self.tensor.format.block().1);
-        for (at, (block, codes)) in blocks.zip(codes.as_chunks_mut::<GROUP>().0).enumerate() {
-            let found = block::decode_ternary(block, self.tensor.format, codes)
-                .ok_or_else(|| self.fault(format!("row {row} holds a code that is not -1, 0 or 1")))?
-                .to_f32();
+        for (at, (block, steps)) in blocks.zip(steps.as_chunks_mut::<{ GROUP / STEP }>().0).enumerate() {
+            let found = match (self.tensor.format, block.split_first_chunk()) {
+                (Format::Tq2_0, Some((codes, scale))) => {
+                    repack_tq2(codes, steps).ok_or_else(no_code)?;
+                    f16::from_le_bytes([scale[0], scale[1]])
+                }
+                _ => {
+                    let mut codes = [0; GROUP];
+                    let scale = block::decode_ternary(block, self.tensor.format, &mut codes).ok_or_else(no_code)?;
+                    steps.iter_mut().zip(codes.chunks_exact(STEP)).for_each(|(step, codes)| *step = pack_step(codes));
+                    scale
+                }
+            };
+            let found = found.to_f32();
             if !found.is_finite() {
                 return Err(self.fault(format!("row {row} has the scale {found}, which is not a finite number")));
             }
@@ -164,4 +188,19 @@ impl Rows<'_> {
     fn fault(&self, found: String) -> Error {
         Error::Tensor { tensor: self.tensor.spec.packed_name.clone(), found }
     }
+}
+
+/// A TQ2_0 block's codes as [`pack_step`] packs them, or `None` if one of them is 3. Byte m of each half of the block holds its
+/// weights m, m + 32, m + 64 and m + 96, as w + 1 like ours.
+fn repack_tq2(codes: &[u8; GROUP / 4], steps: &mut [u32; GROUP / STEP]) -> Option<()> {
+    let (words, mut threes) = (codes.as_chunks::<4>().0, 0);
+    for (half, steps) in words.as_chunks::<8>().0.iter().zip(steps.as_chunks_mut::<8>().0) {
+        let half = half.map(u32::from_le_bytes);
+        threes |= half.iter().fold(0, |threes, word| threes | (word & (word >> 1) & 0x5555_5555));
+        for (plane, pair) in steps.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+            let of = half.map(|word| (word >> (2 * plane)) & 0x0303_0303);
+            *pair = [0, 4].map(|at| of[at] | of[at + 1] << 2 | of[at + 2] << 4 | of[at + 3] << 6);
+        }
+    }
+    (threes == 0).then_some(())
 }

@@ -4,10 +4,13 @@
 
 use std::{
     fs::File,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 use model::{ChatTemplate, ModelConfig, Packed, Tokenizer};
 
 use crate::{Error, kernel::Pool, load, network::Network, random};
@@ -31,7 +34,14 @@ impl Student {
         // SAFETY: a map is only sound while no one shortens the file. Students are written to another name and renamed, so that a
         // file that is being read is never changed; who truncates one by other means stops the program.
         let bytes = unsafe { Mmap::map(&file) }.map_err(failed)?;
-        Student::read(&bytes, path)
+        Student::load(&bytes, path, &|range| {
+            // What was laid out need not stay in memory a second time. Where this fails, it merely stays.
+            // SAFETY: the map is of a file and read-only, so that a page which is looked at again is the file's once more.
+            #[cfg(unix)]
+            let _ = unsafe { bytes.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
+            #[cfg(not(unix))]
+            let _ = range;
+        })
     }
 
     /// A student of random weights, made in memory: for measuring a shape's speed without a file. Its tokenizer knows bytes only,
@@ -44,10 +54,16 @@ impl Student {
     }
 
     /// From the bytes of a packed file; `path` is for messages.
+    #[cfg(test)]
     pub(crate) fn read(bytes: &[u8], path: &Path) -> Result<Student, Error> {
+        Student::load(bytes, path, &|_| ())
+    }
+
+    /// `done` is told which bytes will not be read again.
+    fn load(bytes: &[u8], path: &Path, done: &dyn Fn(Range<usize>)) -> Result<Student, Error> {
         let packed = Packed::parse(bytes).map_err(|source| Error::Format { path: PathBuf::from(path), source })?;
         let pool = Pool::new(threads());
-        let network = load::network(&packed, bytes, &pool)?;
+        let network = load::network(&packed, bytes, &pool, done)?;
         Ok(Student { network, tokenizer: packed.tokenizer, chat: packed.chat, name: packed.name })
     }
 

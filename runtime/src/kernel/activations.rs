@@ -5,6 +5,11 @@ use model::ternary::{ACTIVATION_MAX, GROUP, MIN_ACTIVATION_SCALE};
 
 use super::{Isa, Pool, matrix::STEP, vectorise::vectorised};
 
+/// Tokens of a matrix tile, which reads memory of so many.
+pub(super) const TILE_TOKENS: usize = 16;
+/// With fewer tokens matrix tiles are not used.
+pub(super) const LEAST_TILE_TOKENS: usize = 6;
+
 /// Some tokens' activations, quantised. The same memory serves again and again.
 #[derive(Clone, Debug, Default)]
 pub struct Activations {
@@ -41,11 +46,14 @@ impl Activations {
 
     /// Make room for `tokens` of `width` numbers each.
     fn resize(&mut self, tokens: usize, width: usize) {
-        if self.width != width {
+        let stride = width.next_multiple_of(STEP);
+        if self.width != width && stride != width {
             self.codes.clear(); // The padding has to be zero.
         }
-        (self.tokens, self.width, self.stride) = (tokens, width, width.next_multiple_of(STEP));
-        self.codes.resize(tokens * self.stride, 0);
+        (self.tokens, self.width, self.stride) = (tokens, width, stride);
+        // Tiles of tokens are read whole.
+        let rows = if tokens < LEAST_TILE_TOKENS { tokens } else { tokens.next_multiple_of(TILE_TOKENS) };
+        self.codes.resize(rows * stride, 0);
         self.scales.resize(tokens, 0.0);
         self.sums.resize(tokens * self.groups(), 0);
     }

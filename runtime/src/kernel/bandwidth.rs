@@ -2,7 +2,7 @@
 
 use std::{hint::black_box, time::Instant};
 
-use super::{Isa, Pool, matrix::Line, share, vectorise::vectorised};
+use super::{Isa, Pool, matrix::Line, memory::Lines, share, vectorise::vectorised};
 
 /// How often each way of reading is tried.
 const TIMES: usize = 3;
@@ -11,7 +11,8 @@ const TIMES: usize = 3;
 /// over `len_bytes` of memory.
 pub(crate) fn read_bytes_per_s(isa: Isa, pool: &Pool, len_bytes: usize) -> f64 {
     // Written with ones: pages of zeros that were never written are all the same page.
-    let lines = vec![Line([1; 64]); (len_bytes / size_of::<Line>()).max(64)];
+    let mut lines = Lines::zeroed((len_bytes / size_of::<Line>()).max(64));
+    lines.fill(Line([1; 64]));
     let mut best = f64::INFINITY;
     for streams in [1, 2, 4, 8] {
         for ahead_bytes in [0, 512, 1024, 4096] {

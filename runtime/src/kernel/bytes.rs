@@ -11,7 +11,8 @@ use model::block::{Q8_BLOCK, Q8_BYTES};
 use super::{
     Isa, Pool,
     isa::Kind,
-    matrix::{Line, ROWS},
+    matrix::ROWS,
+    memory::Lines,
     scalar, share,
     tile::{Output, Vector},
     vectorise::vectorised,
@@ -33,7 +34,7 @@ pub(crate) struct ByteMatrix {
     rows: usize,
     columns: usize,
     /// `[blocks, columns / 4]`, each byte as w + 128.
-    lines: Vec<Line>,
+    lines: Lines,
     /// `[blocks, columns / 32, ROWS]`.
     scales: Vec<u16>,
 }
@@ -47,7 +48,7 @@ impl ByteMatrix {
         assert!(columns.is_multiple_of(Q8_BLOCK), "{columns} columns are no whole number of blocks of {Q8_BLOCK}");
         let (blocks, groups) = (rows.div_ceil(ROWS), columns / Q8_BLOCK);
         assert_eq!(bytes.len(), rows * groups * Q8_BYTES, "a {rows} x {columns} matrix has another number of bytes");
-        let mut lines = vec![Line([0; 64]); blocks * groups * GROUP_LINES];
+        let mut lines = Lines::zeroed(blocks * groups * GROUP_LINES);
         let mut scales = vec![0u16; blocks * groups * ROWS];
         pool.for_each_pair((&mut lines, groups * GROUP_LINES), (&mut scales, groups * ROWS), |block, lines, scales| {
             for lane in 0..ROWS.min(rows - block * ROWS) {
@@ -67,7 +68,7 @@ impl ByteMatrix {
     pub(crate) fn random(pool: &Pool, rows: usize, columns: usize, seed: u64) -> ByteMatrix {
         let (blocks, groups) = (rows.div_ceil(ROWS), columns / Q8_BLOCK);
         let scale = half::f16::from_f32((3.0 / columns as f32).sqrt() / 128.0).to_bits();
-        let mut lines = vec![Line([0; 64]); blocks * groups * GROUP_LINES];
+        let mut lines = Lines::zeroed(blocks * groups * GROUP_LINES);
         let mut scales = vec![scale; blocks * groups * ROWS];
         pool.for_each_pair((&mut lines, groups * GROUP_LINES), (&mut scales, groups * ROWS), |block, lines, _| {
             let mut random = Random::new(seed, block);
@@ -183,7 +184,7 @@ pub(crate) fn multiply_bytes(isa: Isa, pool: &Pool, matrix: &ByteMatrix, activat
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => unsafe { avx512(matrix, activations, blocks, output) },
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx512Vnni => unsafe { avx512vnni(matrix, activations, blocks, output) },
+            Kind::Avx512Vnni | Kind::Amx => unsafe { avx512vnni(matrix, activations, blocks, output) },
         }
     });
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+#[cfg(target_arch = "x86_64")]
+use super::amx;
 use crate::Error;
 
 /// An instruction set this CPU has. Only [`Isa::supported`] makes one, so holding an `Isa` is the proof that its code may run.
@@ -19,6 +21,9 @@ pub(super) enum Kind {
     Avx512,
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
+    /// AVX-512-VNNI, and tiles for many tokens.
+    #[cfg(target_arch = "x86_64")]
+    Amx,
 }
 
 /// The vector registers that plain code may be compiled for.
@@ -53,6 +58,9 @@ impl Isa {
             }
             if avx512 && is_x86_feature_detected!("avx512vnni") {
                 found.push(Kind::Avx512Vnni);
+                if amx::is_permitted() {
+                    found.push(Kind::Amx);
+                }
             }
         }
         found.into_iter().map(Isa).collect()
@@ -87,7 +95,7 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 | Kind::AvxVnni => Width::Avx2,
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx512 | Kind::Avx512Vnni => Width::Avx512,
+            Kind::Avx512 | Kind::Avx512Vnni | Kind::Amx => Width::Avx512,
         }
     }
 
@@ -103,6 +111,8 @@ impl Isa {
             Kind::Avx512 => "avx512",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512Vnni => "avx512vnni",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Amx => "amx",
         }
     }
 }

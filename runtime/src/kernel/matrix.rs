@@ -8,13 +8,13 @@
 use half::f16;
 use model::{Scale, Ternary, ternary::GROUP};
 
-use super::Pool;
+use super::{Pool, memory::Lines};
 use crate::random::Random;
 
 /// Rows that share a line.
 pub(super) const ROWS: usize = 16;
 /// Inputs in a line.
-pub(super) const STEP: usize = 16;
+pub(crate) const STEP: usize = 16;
 /// The widest matrix. Kernels that do not shift the fourth weight of a byte down add 128 x 127 for every fourth input.
 pub const MAX_COLUMNS: usize = 1 << 19;
 const _: () = assert!((MAX_COLUMNS / 4) as i64 * 2 * 64 * 127 <= i32::MAX as i64);
@@ -24,6 +24,14 @@ const _: () = assert!((MAX_COLUMNS / 4) as i64 * 2 * 64 * 127 <= i32::MAX as i64
 #[repr(C, align(64))]
 pub(super) struct Line(pub [u8; 64]);
 
+impl Line {
+    /// Set one row's four bytes.
+    #[inline]
+    pub(super) fn put(&mut self, lane: usize, step: u32) {
+        self.0[4 * lane..4 * lane + 4].copy_from_slice(&step.to_le_bytes());
+    }
+}
+
 /// A ternary matrix that a kernel can multiply with.
 #[derive(Clone, Debug)]
 pub struct Matrix {
@@ -32,7 +40,7 @@ pub struct Matrix {
     /// Inputs that share a scale within a row: all of them, or [`GROUP`].
     span: usize,
     /// `[blocks, lines of a block]`.
-    lines: Vec<Line>,
+    lines: Lines,
     /// `[blocks, groups, ROWS]`; a tensor's one scale stands in every row.
     scales: Vec<f32>,
 }
@@ -49,7 +57,7 @@ impl Matrix {
     /// If the lengths do not fit together, a scale by group has columns that do not divide, or there are more than
     /// [`MAX_COLUMNS`] columns.
     pub fn from_codes(codes: &[i8], rows: usize, columns: usize, scale: Scale, scales: &[f16]) -> Matrix {
-        let mut matrix = Matrix { rows: 0, columns: 0, span: 0, lines: Vec::new(), scales: Vec::new() };
+        let mut matrix = Matrix { rows: 0, columns: 0, span: 0, lines: Lines::zeroed(0), scales: Vec::new() };
         matrix.set(codes, rows, columns, scale, scales);
         matrix
     }
@@ -61,11 +69,14 @@ impl Matrix {
         assert!(scale != Scale::Group || columns.is_multiple_of(GROUP), "{columns} columns do not divide into groups of {GROUP}");
         assert_eq!(scales.len(), scale.count(rows, columns), "a {rows} x {columns} matrix has another number of scales");
         (self.rows, self.columns, self.span) = (rows, columns, scale.span(columns));
-        self.lines.resize(self.blocks() * self.block_lines(), Line([0; 64]));
+        if self.lines.len() != self.blocks() * self.block_lines() {
+            self.lines = Lines::zeroed(self.blocks() * self.block_lines());
+        }
         let block_lines = self.block_lines();
         for (row, codes) in codes.chunks_exact(columns.max(1)).enumerate() {
             let lines = &mut self.lines[row / ROWS * block_lines..][..block_lines];
-            pack_row(codes, lines, row % ROWS);
+            let steps = codes.chunks(STEP).map(pack_step);
+            lines.iter_mut().zip(steps).for_each(|(line, step)| line.put(row % ROWS, step));
         }
         let groups = self.groups();
         self.scales.resize(self.blocks() * groups * ROWS, 0.0);
@@ -77,20 +88,20 @@ impl Matrix {
         }
     }
 
-    /// Lay out a matrix of which `read` gives a row's codes and scales: one scale, or one for each [`GROUP`] codes. Spread over
-    /// the pool's threads.
+    /// Lay out a matrix of which `read` gives a row: its codes, each [`STEP`] of them packed by [`pack_step`], and its scales: one, or
+    /// one for each [`GROUP`] codes. Spread over the pool's threads.
     pub(crate) fn read<E, Read>(pool: &Pool, (rows, columns): (usize, usize), scale: Scale, read: Read) -> Result<Matrix, E>
     where
         E: Send,
-        Read: Fn(usize, &mut [i8], &mut [f32]) -> Result<(), E> + Sync,
+        Read: Fn(usize, &mut [u32], &mut [f32]) -> Result<(), E> + Sync,
     {
         let mut matrix = Matrix::zeros(rows, columns, scale);
         let (block_lines, groups) = (matrix.block_lines(), matrix.groups());
         pool.try_for_each_pair((&mut matrix.lines, block_lines), (&mut matrix.scales, groups * ROWS), |block, lines, scales| {
-            let (mut codes, mut row_scales) = (vec![0; columns], vec![0.0; groups]);
+            let (mut steps, mut row_scales) = (vec![0; block_lines], vec![0.0; groups]);
             for lane in 0..ROWS.min(rows - block * ROWS) {
-                read(block * ROWS + lane, &mut codes, &mut row_scales)?;
-                pack_row(&codes, lines, lane);
+                read(block * ROWS + lane, &mut steps, &mut row_scales)?;
+                lines.iter_mut().zip(&steps).for_each(|(line, step)| line.put(lane, *step));
                 for (scales, scale) in scales.chunks_exact_mut(ROWS).zip(&row_scales) {
                     scales[lane] = *scale;
                 }
@@ -118,8 +129,8 @@ impl Matrix {
     /// Room for a matrix.
     fn zeros(rows: usize, columns: usize, scale: Scale) -> Matrix {
         assert!(columns <= MAX_COLUMNS, "a matrix of {columns} columns: the kernels' sums hold at most {MAX_COLUMNS}");
-        let mut matrix = Matrix { rows, columns, span: scale.span(columns), lines: Vec::new(), scales: Vec::new() };
-        matrix.lines.resize(matrix.blocks() * matrix.block_lines(), Line([0; 64]));
+        let mut matrix = Matrix { rows, columns, span: scale.span(columns), lines: Lines::zeroed(0), scales: Vec::new() };
+        matrix.lines = Lines::zeroed(matrix.blocks() * matrix.block_lines());
         matrix.scales.resize(matrix.blocks() * matrix.groups() * ROWS, 0.0);
         matrix
     }
@@ -167,25 +178,13 @@ impl Matrix {
     }
 }
 
-/// Put one row's codes into its lane of a block's lines.
-fn pack_row(codes: &[i8], lines: &mut [Line], lane: usize) {
-    let (whole, rest) = codes.as_chunks::<STEP>();
-    let (full, last) = lines.split_at_mut(whole.len());
-    for (line, codes) in full.iter_mut().zip(whole) {
-        line.0[4 * lane..4 * lane + 4].copy_from_slice(&pack_step(codes).to_le_bytes());
-    }
-    if let Some(line) = last.first_mut() {
-        let mut codes = [0; STEP];
-        codes[..rest.len()].copy_from_slice(rest);
-        line.0[4 * lane..4 * lane + 4].copy_from_slice(&pack_step(&codes).to_le_bytes());
-    }
-}
-
-/// Sixteen codes in 32 bits.
+/// Sixteen codes in 32 bits; where there are fewer, the rest are zero.
 #[inline]
-fn pack_step(codes: &[i8; STEP]) -> u32 {
+pub(crate) fn pack_step(codes: &[i8]) -> u32 {
+    let mut all = [0; STEP];
+    all[..codes.len()].copy_from_slice(codes);
     let plane = |first: usize| {
-        let four = u32::from_le_bytes([0, 1, 2, 3].map(|byte| codes[first + byte] as u8));
+        let four = u32::from_le_bytes([0, 1, 2, 3].map(|byte| all[first + byte] as u8));
         // w + 1 in each byte without a carry into the next: -1 is 3 in two bits, and 3 + 1 is 0 in two bits.
         ((four & 0x0303_0303) + 0x0101_0101) & 0x0303_0303
     };
