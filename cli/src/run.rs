@@ -3,14 +3,13 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::Write,
     path::{Path, PathBuf},
     time::Instant,
 };
 
 use anyhow::{Context, Result, bail};
 use data::{EvalSet, Source};
-use eval::SetTable;
+use eval::{SetTable, report::write_text};
 use serde::Serialize;
 use task::Problem;
 
@@ -56,7 +55,7 @@ impl Run {
     /// Write the resolved config into the run's folder, before anything can fail.
     pub fn start(&self) -> Result<()> {
         let text = toml::to_string_pretty(&self.config).context("cannot write the resolved config as TOML")?;
-        write(&self.folder.join("config.toml"), text.as_bytes())
+        Ok(write_text(&self.folder.join("config.toml"), &text)?)
     }
 
     /// The programmatic teacher's files.
@@ -72,11 +71,6 @@ impl Run {
     /// The packed student.
     pub fn student(&self) -> PathBuf {
         self.folder.join("student.gguf")
-    }
-
-    /// What the student said to a set's problems.
-    pub fn completions(&self, set: &str) -> PathBuf {
-        completions(&self.folder, set)
     }
 
     /// The facts of the run.
@@ -136,23 +130,9 @@ pub fn eval_sets(sets: &[(SetTable, Vec<Problem>)]) -> Vec<EvalSet<'_>> {
     sets.iter().map(|(set, problems)| EvalSet { name: &set.name, problems }).collect()
 }
 
-/// Write a file: to a temporary name, then renamed.
-pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let attempt = || -> Result<()> {
-        fs::create_dir_all(folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    attempt().with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// Write a value as indented JSON.
+/// Write a value as indented JSON, to a temporary name, then renamed.
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let mut text = serde_json::to_string_pretty(value).with_context(|| format!("cannot write {} as JSON", path.display()))?;
     text.push('\n');
-    write(path, text.as_bytes())
+    Ok(write_text(path, &text)?)
 }

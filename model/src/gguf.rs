@@ -363,7 +363,7 @@ pub fn write<E: From<Error>>(
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let failed = |source| E::from(Error::File { doing: "write", path: path.to_owned(), source });
     fs::create_dir_all(folder).map_err(failed)?;
-    let file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    let file = for_all_readers().tempfile_in(folder).map_err(failed)?;
     let mut out = std::io::BufWriter::with_capacity(1 << 20, file);
 
     let head = head(metadata, tensors);
@@ -381,6 +381,15 @@ pub fn write<E: From<Error>>(
     file.as_file().sync_all().map_err(failed)?;
     file.persist(path).map_err(|error| failed(error.error))?;
     Ok(written as u64)
+}
+
+/// A temporary file is its owner's alone unless one asks; the permissions asked for are those of any new file, less the umask.
+fn for_all_readers() -> tempfile::Builder<'static, 'static> {
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "only there are permissions to set"))]
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder
 }
 
 fn tensor_bytes(tensor: &NewTensor) -> usize {

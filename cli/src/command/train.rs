@@ -27,8 +27,7 @@ pub fn train(run: &Run, dataset: &Dataset) -> Result<Trained> {
     let config = &run.config.train;
     let model = run.config.model.resolve(dataset.manifest().vocab)?;
     let job = Job { config, model: &model, dataset, run: &run.folder };
-    say(&format!("   student {} weights, {} steps of {} rows on {:?}", model.parameters(), config.steps, config.rows, config.device)
-        .to_lowercase());
+    say(&format!("   student {} weights, {} steps of {} rows", model.parameters(), config.steps, config.rows));
 
     let mut bar: Option<Progress> = None;
     let trained = trainer::train(&job, interrupt::flag(), &mut |at| {
