@@ -1,15 +1,16 @@
 //! Many requests over one student: continuous batching.
 //!
 //! Each step runs one batch of rows: the next token of every sequence that is decoding, then as much of waiting prompts as
-//! fits. A sequence takes all its pages of the cache when it starts, so that none ever has to be interrupted.
+//! fits. A sequence takes all its pages of the cache when it starts, so that none ever has to be interrupted; what the cache knows of
+//! its beginning is not computed again.
 
 use std::{collections::VecDeque, sync::Arc};
 
 use crate::{
     Error, Sampling, Student,
-    cache::{Cache, Pages},
+    cache::{Cache, Known, Pages},
     kernel::Isa,
-    layer::log_sum_exp,
+    layer::{PAGE, log_sum_exp},
     network::{Row, Work},
     sampler::Sampler,
     text::Text,
@@ -127,6 +128,8 @@ struct Sequence {
     limit: usize,
     max_tokens: usize,
     pages: Pages,
+    /// Pages that the cache knows.
+    known: Known,
     sampler: Sampler,
     text: Text,
     log_probabilities: bool,
@@ -193,6 +196,7 @@ impl Engine {
             limit,
             max_tokens: request.max_tokens,
             pages: Vec::new(),
+            known: Known::default(),
             sampler: Sampler::new(request.sampling, &request.tokens),
             text: Text::new(request.stop),
             log_probabilities: request.log_probabilities,
@@ -240,6 +244,7 @@ impl Engine {
         for (index, end) in ready {
             let sequence = &mut self.running[index];
             sequence.computed = end;
+            self.cache.remember(&sequence.pages, &sequence.tokens[..end], &mut sequence.known);
             if sequence.left() == 0 {
                 let logits = logits.next().expect("a row that wanted logits has them");
                 events.push(sequence.advance(student, logits));
@@ -319,13 +324,19 @@ impl Engine {
     /// Start waiting requests while there are slots and pages, in their order.
     fn admit(&mut self) {
         while self.running.len() < self.slots
-            && let Some(next) = self.waiting.front()
-            && Cache::pages_for(next.limit) <= self.cache.available()
             && let Some(mut sequence) = self.waiting.pop_front()
         {
-            for _ in 0..Cache::pages_for(sequence.limit) {
-                self.cache.take(&mut sequence.pages);
+            let (mut pages, known) = self.cache.find(&sequence.tokens);
+            let missing = Cache::pages_for(sequence.limit) - pages.len();
+            // What another is just computing is worth waiting for.
+            let awaited = self.running.iter().any(|other| other.computes_for(&sequence, known.pages));
+            if awaited || missing > self.cache.available() {
+                self.cache.give_back(pages);
+                self.waiting.push_front(sequence);
+                break;
             }
+            (0..missing).for_each(|_| self.cache.take(&mut pages));
+            (sequence.pages, sequence.known, sequence.computed) = (pages, known, known.pages * PAGE);
             self.running.push(sequence);
         }
     }
@@ -344,6 +355,12 @@ impl Sequence {
     /// Tokens that are not computed yet.
     fn left(&self) -> usize {
         self.tokens.len() - self.computed
+    }
+
+    /// Whether this sequence will compute more full pages of the other one's prompt than the `known` ones.
+    fn computes_for(&self, other: &Sequence, known: usize) -> bool {
+        let same = self.tokens.iter().zip(&other.tokens[..other.prompt - 1]).take_while(|(one, two)| one == two).count();
+        same / PAGE > known && self.computed < same / PAGE * PAGE
     }
 
     /// Choose the next token from its logits.

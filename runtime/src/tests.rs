@@ -262,6 +262,27 @@ fn the_batch_does_not_change_an_answer() {
 }
 
 #[test]
+fn a_prompt_that_begins_like_another_is_computed_once() {
+    let student = student(&table(Architecture::Qwen3));
+    let requests: Vec<Request> = (0..5)
+        .map(|seed| Request::greedy([prompt(130, 9), prompt(4 + seed, seed)].concat(), 6))
+        .chain([Request::greedy(prompt(64, 9), 3), Request::greedy(prompt(65, 9), 3), Request::greedy(prompt(70, 8), 3)])
+        .collect();
+    let alone: Vec<_> = requests.iter().map(|request| engine(&student, Isa::fastest(), 1, 1).generate(request.clone()).unwrap()).collect();
+    let mut engine = engine(&student, Isa::fastest(), 2, 8);
+    for _ in 0..2 {
+        let ids: Vec<_> = requests.iter().map(|request| engine.submit(request.clone()).unwrap()).collect();
+        let mut tokens = vec![Vec::new(); ids.len()];
+        while !engine.is_idle() {
+            for event in engine.step() {
+                tokens[ids.iter().position(|id| *id == event.request).unwrap()].push(event.token);
+            }
+        }
+        assert_eq!(tokens, alone.iter().map(|answer| answer.tokens.clone()).collect::<Vec<_>>());
+    }
+}
+
+#[test]
 fn a_step_at_a_time_equals_the_whole_text() {
     let student = student(&table(Architecture::Qwen3));
     let mut engine = engine(&student, Isa::fastest(), 1, 1);

@@ -126,14 +126,7 @@ fn unpack(lines: &[Line], unpacked: &mut [Line]) {
 /// # Safety
 /// As [`multiply_blocks`]; the tiles are configured, and `unpacked` holds the pair.
 #[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn multiply_tiles(
-    matrix: &Matrix,
-    activations: &Activations,
-    pair: [usize; 2],
-    token: usize,
-    unpacked: &[Line],
-    output: Output,
-) {
+unsafe fn multiply_tiles(matrix: &Matrix, activations: &Activations, pair: [usize; 2], token: usize, unpacked: &[Line], output: Output) {
     let (groups, left) = (matrix.groups(), activations.tokens() - token);
     // As above: without a second sixteen tokens the first are multiplied twice.
     let second = if left > TOKENS { token + TOKENS } else { token };
