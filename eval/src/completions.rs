@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use task::{Completion, Problem, Prompt, PromptContent};
 
 use crate::error::file_error;
+use crate::file::write_file;
 use crate::{Error, Settings};
 
 /// The version of the file.
@@ -144,26 +145,16 @@ impl Journal {
     }
 }
 
-/// A whole file: to a temporary name, then renamed.
 fn write_whole(path: &Path, head: &Head, completions: &[Completion]) -> Result<(), Error> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).map_err(file_error("create", folder))?;
-    let write = || -> std::io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        let mut writer = BufWriter::new(file.as_file_mut());
-        serde_json::to_writer(&mut writer, head)?;
-        writer.write_all(b"\n")?;
+    write_file(path, |out| {
+        serde_json::to_writer(&mut *out, head)?;
+        out.write_all(b"\n")?;
         for completion in completions {
-            serde_json::to_writer(&mut writer, completion)?;
-            writer.write_all(b"\n")?;
+            serde_json::to_writer(&mut *out, completion)?;
+            out.write_all(b"\n")?;
         }
-        writer.flush()?;
-        drop(writer);
-        file.as_file().sync_all()?;
-        file.persist(path)?;
         Ok(())
-    };
-    write().map_err(file_error("write", path))
+    })
 }
 
 /// The file's content, and how many bytes its whole lines have.

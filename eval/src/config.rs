@@ -65,12 +65,26 @@ pub struct SetTable {
     pub name: String,
     /// The file: `.jsonl`, `.json`, `.tsv` or `.csv`, also as `.gz`.
     pub path: PathBuf,
-    /// Which fields hold what. Default: by the names that published sets use.
+    /// What is asked. Default: for a number.
+    #[serde(default)]
+    pub kind: SetKind,
+    /// Which fields hold what, of a set that asks for numbers. Default: by the names that published sets use.
     #[serde(default)]
     pub fields: task::Fields,
     /// Ask only this many problems, from the first on. Default: all.
     #[serde(default)]
     pub limit: Option<usize>,
+}
+
+/// What a set asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SetKind {
+    /// The student writes, and the number in its text is marked.
+    #[default]
+    Number,
+    /// Multiple choice: the student's likelihoods of the options are compared, and it writes nothing.
+    Choice,
 }
 
 /// The part of an [`EvalConfig`] that decides what a student writes.
@@ -135,14 +149,27 @@ impl EvalConfig {
 impl SetTable {
     /// A whole file, whose fields have the usual names.
     pub fn new(name: impl Into<String>, path: PathBuf) -> SetTable {
-        SetTable { name: name.into(), path, fields: task::Fields::default(), limit: None }
+        SetTable { name: name.into(), path, kind: SetKind::Number, fields: task::Fields::default(), limit: None }
     }
 
-    /// Read the set's file, as far as the limit goes. Lines that are no problem are in `bad`.
+    /// Read a set that asks for numbers, as far as the limit goes. Lines that are no problem are in `bad`.
     pub fn read(&self) -> Result<task::ProblemSet, Error> {
+        self.must_be(SetKind::Number, "a set of problems")?;
         let mut set = task::read_set(&self.path, &self.fields)?;
         set.problems.truncate(self.limit.unwrap_or(usize::MAX));
         Ok(set)
+    }
+
+    /// Read a set of multiple choice, as far as the limit goes. Lines that are no question are in `bad`.
+    pub fn read_choices(&self) -> Result<task::ChoiceSet, Error> {
+        self.must_be(SetKind::Choice, "multiple choice")?;
+        let mut set = task::read_choices(&self.path)?;
+        set.choices.truncate(self.limit.unwrap_or(usize::MAX));
+        Ok(set)
+    }
+
+    fn must_be(&self, kind: SetKind, asked: &'static str) -> Result<(), Error> {
+        if self.kind == kind { Ok(()) } else { Err(Error::Kind { path: self.path.clone(), asked, found: self.kind }) }
     }
 }
 
@@ -165,6 +192,15 @@ mod tests {
     fn unknown_keys_are_errors() {
         assert!(table("max_token = 5").unwrap_err().to_string().contains("max_tokens"));
         assert!(table("[[sets]]\nname = 'a'\npath = 'b'\nlimits = 3").is_err());
+    }
+
+    #[test]
+    fn a_set_is_read_as_what_it_is() {
+        let table = table("[[sets]]\nname = 'mmlu'\npath = 'mmlu.csv'\nkind = 'choice'").unwrap();
+        let error = table.sets[0].read().unwrap_err().to_string();
+        assert_eq!(error, "cannot read mmlu.csv as a set of problems: the set's kind is Choice");
+        let error = SetTable::new("a", "a.jsonl".into()).read_choices().unwrap_err().to_string();
+        assert_eq!(error, "cannot read a.jsonl as multiple choice: the set's kind is Number");
     }
 
     #[test]

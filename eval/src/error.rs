@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::SetKind;
+
 /// What can go wrong between a packed student and its score.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -26,6 +28,24 @@ pub enum Error {
         id: String,
         /// What the template or the tokenizer said.
         source: model::Error,
+    },
+    /// An option of multiple choice whose likelihood nobody can tell.
+    #[error("cannot ask question {id:?}: its option {option:?} adds no token to the prompt; needed options with text")]
+    Option {
+        /// The question.
+        id: String,
+        /// The option.
+        option: String,
+    },
+    /// A set that was read as one of another kind.
+    #[error("cannot read {} as {asked}: the set's kind is {found:?}", path.display())]
+    Kind {
+        /// The file.
+        path: PathBuf,
+        /// What was wanted of it.
+        asked: &'static str,
+        /// What the config says it is.
+        found: SetKind,
     },
     /// A student that cannot be run.
     #[error(transparent)]

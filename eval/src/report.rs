@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::file_error;
-use crate::{Comparison, Error, Score};
+use crate::file::write_file;
+use crate::{ChoiceScore, Comparison, Error, Score};
 
 pub use metrics::Metrics;
 pub use model_card::model_card;
@@ -39,6 +40,9 @@ pub struct Report {
     pub program: String,
     /// The score of each set, by its name.
     pub eval: BTreeMap<String, Score>,
+    /// The score of each set of multiple choice, by its name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub choices: BTreeMap<String, ChoiceScore>,
     /// This student against others on the same problems.
     pub comparisons: Vec<Comparison>,
     /// What the student is, in a few words: its architecture, layers and width.
@@ -107,6 +111,7 @@ impl Default for Report {
             run: String::new(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
             eval: BTreeMap::new(),
+            choices: BTreeMap::new(),
             comparisons: Vec::new(),
             student: String::new(),
             parameters: 0,
@@ -156,13 +161,5 @@ impl Report {
 
 /// Write a text file, to a temporary name, then renamed.
 pub fn write_text(path: &Path, text: &str) -> Result<(), Error> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let write = || -> std::io::Result<()> {
-        std::fs::create_dir_all(folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(text.as_bytes())?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().map_err(file_error("write", path))
+    write_file(path, |out| out.write_all(text.as_bytes()))
 }

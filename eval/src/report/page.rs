@@ -2,8 +2,9 @@
 
 use minijinja::{AutoEscape, Environment, Value, context};
 
+use super::metrics::Measured;
 use super::numbers::add_filters;
-use super::plot::curve;
+use super::plot::{self, Smoothing};
 use super::{Metrics, Report};
 
 /// The curves that every run has, in the order in which one looks at them: column, title, what it is.
@@ -13,6 +14,12 @@ const CURVES: [(&str, &str, &str); 5] = [
     ("gradient_norm", "Gradient norm", "before clipping"),
     ("tokens_per_s", "Speed", "tokens per second"),
     ("zeros", "Zeros", "share of the ternary codes"),
+];
+/// What is measured per layer: name, title, what it is.
+const LAYERS: [(&str, &str, &str); 3] = [
+    ("layers.zeros", "Zeros by layer", "share of the codes"),
+    ("layers.flips", "Flips by layer", "share of the codes per step"),
+    ("layers.scale", "Scale by layer", "against the first step"),
 ];
 /// Columns that are no measurement.
 const NOT_DRAWN: [&str; 2] = ["tokens", "weight_decay"];
@@ -27,6 +34,8 @@ pub fn page(report: &Report, metrics: &Metrics) -> String {
     let values = context! {
         report => report,
         curves => curves(metrics),
+        layers => layers(metrics),
+        scores => scores(metrics),
         times_smaller => report.times_smaller(),
         q8_bytes => report.parameters as f64 * 34.0 / 32.0,
         config => if report.config.is_null() { String::new() } else { format!("{:#}", report.config) },
@@ -34,18 +43,43 @@ pub fn page(report: &Report, metrics: &Metrics) -> String {
     template.render(values).expect("the template fits the report")
 }
 
-/// Known curves first, then every other number that the trainer wrote.
+/// The loss is noise and trend, and smoothed; everything else is shown as it was. Known curves first, then every other number that the
+/// trainer wrote.
 fn curves(metrics: &Metrics) -> Vec<Value> {
     let known = CURVES.iter().map(|(name, title, what)| (*name, (*title).to_owned(), *what));
     let is_other = |name: &&str| !NOT_DRAWN.contains(name) && !CURVES.iter().any(|(known, ..)| known == name);
-    let others = metrics.names().filter(is_other).map(|name| (name, name.replace(['_', '.'], " "), ""));
+    let others = metrics.names().filter(is_other).map(|name| (name, words(name), ""));
     let draw = |(name, title, what): (&str, String, &str)| {
         let points = metrics.column(name);
-        let svg = curve(&title, points)?;
+        let smoothing = if name.starts_with("loss") { Smoothing::Centred } else { Smoothing::None };
+        let svg = plot::curve(&title, points, smoothing)?;
         let last = points.last().map(|point| point.1);
         Some(context! { title, what, last, svg => Value::from_safe_string(svg) })
     };
     known.chain(others).filter_map(draw).collect()
+}
+
+fn layers(metrics: &Metrics) -> Vec<Value> {
+    let draw = |(name, steps): (&str, &[(f64, Vec<f64>)])| {
+        let known = LAYERS.iter().find(|(known, ..)| *known == name);
+        let (title, what) = known.map_or_else(|| (words(name), ""), |(_, title, what)| ((*title).to_owned(), *what));
+        let svg = plot::layers(&title, steps)?;
+        Some(context! { title, what, svg => Value::from_safe_string(svg) })
+    };
+    metrics.layers().filter_map(draw).collect()
+}
+
+fn scores(metrics: &Metrics) -> Vec<Value> {
+    let draw = |(set, scores): (&str, &[Measured])| {
+        let svg = plot::scores(set, scores)?;
+        let last = scores.last().map(|score| score.accuracy);
+        Some(context! { set, last, svg => Value::from_safe_string(svg) })
+    };
+    metrics.scores().filter_map(draw).collect()
+}
+
+fn words(name: &str) -> String {
+    name.replace(['_', '.'], " ")
 }
 
 #[cfg(test)]
@@ -57,7 +91,7 @@ pub(super) mod tests {
     use super::*;
     use crate::completions::tests::{problems, said};
     use crate::report::{Machine, Stage, pick_samples};
-    use crate::{System, compare, score};
+    use crate::{ChoiceScore, Share, System, compare, score};
 
     /// A run that has everything.
     pub(in crate::report) fn whole() -> Report {
@@ -73,6 +107,10 @@ pub(super) mod tests {
         Report {
             run: "proof".into(),
             eval: BTreeMap::from([("held_out".into(), score(&problems, &completions, HarnessTask::Gsm8k))]),
+            choices: BTreeMap::from([(
+                "mmlu".into(),
+                ChoiceScore { n: 100, chance: 0.25, letters: Share { accuracy: 0.31, low: 0.23, high: 0.41 }, ..ChoiceScore::default() },
+            )]),
             comparisons: vec![compare(&problems, systems[0], systems[1]).unwrap()],
             student: "bitnet, 4 layers of width 256, ternary with one scale per row".into(),
             parameters: 2_500_000,
@@ -99,13 +137,23 @@ pub(super) mod tests {
     #[test]
     fn the_page_stands_alone() {
         let page = page(&whole(), &Metrics::default());
-        for text in ["75.0 %", "1,234", "avx512-vnni", "tristill distill configs&#x2f;proof.toml", "duplicate", "full precision"] {
+        for text in ["75.0 %", "1,234", "avx512-vnni", "tristill distill configs&#x2f;proof.toml", "duplicate", "full precision", "31.0 %"]
+        {
             assert!(page.contains(text), "{text} is missing");
         }
         assert!(!page.contains("<script") && page.contains("&lt;script&gt;"));
         for outside in ["http://", "https://", "src=", "@import"] {
             assert!(!page.replace("http://www.w3.org", "").contains(outside), "{outside}");
         }
+    }
+
+    #[test]
+    fn what_was_measured_is_drawn() {
+        let page = page(&whole(), &crate::report::metrics::tests::everything());
+        for figure in ["Loss", "Learning rate", "Zeros by layer", "Flips by layer", "Scale by layer", "held_out"] {
+            assert!(page.contains(&format!("aria-label=\"{figure} over training steps\"")), "{figure} is missing");
+        }
+        assert!(!page.contains("aria-label=\"tokens over"));
     }
 
     #[test]
