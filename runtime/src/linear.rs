@@ -11,7 +11,9 @@ pub(crate) enum Linear {
 /// The input of a linear layer, for many tokens.
 #[derive(Default)]
 pub(crate) struct Input {
+    /// At least `length` numbers: it never shrinks, because growing again would fill it with zeros each time.
     floats: Vec<f32>,
+    length: usize,
     quantized: Activations,
 }
 
@@ -25,12 +27,14 @@ impl Input {
         (tokens, width): (usize, usize),
         compute: &(dyn Fn(usize, &mut [f32]) + Sync),
     ) {
-        self.floats.resize(tokens * width, 0.0);
+        self.length = tokens * width;
+        self.floats.resize(self.floats.len().max(self.length), 0.0);
+        let floats = &mut self.floats[..self.length];
         match linear {
             Linear::Float(_) => {
-                pool.for_each_pair((&mut self.floats, width), (&mut vec![(); tokens], 1), |token, x, _| compute(token, x));
+                pool.for_each_pair((floats, width), (&mut vec![(); tokens], 1), |token, x, _| compute(token, x));
             }
-            Linear::Ternary(_) => self.quantized.fill(isa, pool, (&mut self.floats, width), compute),
+            Linear::Ternary(_) => self.quantized.fill(isa, pool, (floats, width), compute),
         }
     }
 }
@@ -49,7 +53,7 @@ impl Linear {
         out.resize(tokens * self.rows(), 0.0);
         match self {
             Linear::Ternary(matrix) => multiply(isa, pool, matrix, &input.quantized, out),
-            Linear::Float(matrix) => multiply_floats(isa, pool, matrix, &input.floats, out),
+            Linear::Float(matrix) => multiply_floats(isa, pool, matrix, &input.floats[..input.length], out),
         }
     }
 

@@ -53,7 +53,8 @@ impl Activations {
         (self.tokens, self.width, self.stride) = (tokens, width, stride);
         // Tiles of tokens are read whole.
         let rows = if tokens < LEAST_TILE_TOKENS { tokens } else { tokens.next_multiple_of(TILE_TOKENS) };
-        self.codes.resize(rows * stride, 0);
+        // It never shrinks, because growing again would fill it with zeros each time.
+        self.codes.resize(self.codes.len().max(rows * stride), 0);
         self.scales.resize(tokens, 0.0);
         self.sums.resize(tokens * self.groups(), 0);
     }
