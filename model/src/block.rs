@@ -1,11 +1,17 @@
-//! How packed weights lie in a file: the block formats that ggml defines, encoded and decoded row by row.
+//! How packed weights lie in a file: the block formats of ggml and its forks, encoded and decoded row by row.
 //!
-//! Sources: ggml's `ggml-common.h` and `ggml-quants.c` for the layouts. A ternary matrix stores its scale in every block, so
-//! that any reader of the format gets it right whatever the scale contract is.
+//! `ternary.rs` holds the ternary formats, `integer.rs` those of more bits. A ternary matrix that is written here stores its scale in
+//! every block, so that any reader of the format gets it right whatever the scale contract is.
+
+mod integer;
+mod ternary;
 
 use half::{bf16, f16};
 
-use crate::{Ternary, ternary::GROUP};
+use crate::ternary::GROUP;
+
+pub use integer::encode_q8;
+pub use ternary::{decode_ternary, encode_ternary};
 
 /// A tensor format of ggml, by its number in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,18 +22,38 @@ pub enum Format {
     F16,
     /// The upper half of a 32-bit float.
     Bf16,
+    /// 4-bit integers, an f16 scale for each 32.
+    Q4_0,
     /// 8-bit integers, an f16 scale for each 32.
     Q8_0,
+    /// 6-bit integers, an 8-bit scale for each 16, an f16 scale for each 256.
+    Q6K,
     /// Ternary, base 3: five codes in a byte, an f16 scale for each 256.
     Tq1_0,
     /// Ternary, two bits a code, an f16 scale for each 256.
     Tq2_0,
+    /// bitnet.cpp's ternary with two bits a code and one f32 scale for the tensor, as written on x86: in runs of 128.
+    I2sX86,
+    /// The same as written on ARM: in runs of 64. Both have one number in the file, and nothing there tells them apart.
+    I2sArm,
+    /// 2-bit integers from -1 to 2, an f16 scale for each 64.
+    Q2_0,
 }
 
 /// Weights in a Q8_0 block.
 pub const Q8_BLOCK: usize = 32;
 /// Bytes of a Q8_0 block: f16 scale, then the codes.
 pub const Q8_BYTES: usize = 2 + Q8_BLOCK;
+/// Weights in a Q4_0 block, which have 16 bytes of codes behind the f16 scale.
+const Q4_BLOCK: usize = 32;
+/// Weights in a Q2_0 block, which have 16 bytes of codes behind the f16 scale.
+const Q2_BLOCK: usize = 64;
+/// Weights in a Q6_K block.
+const Q6_BLOCK: usize = 256;
+/// Bytes of a Q6_K block: 128 of low and 64 of high bits, 16 scales, then the f16 scale.
+const Q6_BYTES: usize = 128 + 64 + 16 + 2;
+/// What stands behind an I2_S tensor's codes: its f32 scale, then nothing of meaning.
+const I2S_TAIL: usize = 32;
 /// Bytes of a TQ2_0 block: 64 bytes of codes, then the f16 scale.
 pub const TQ2_BYTES: usize = 64 + 2;
 /// Bytes of a TQ1_0 block: 48 bytes of five codes, 4 bytes of four, then the f16 scale.
@@ -35,17 +61,33 @@ pub const TQ1_BYTES: usize = 48 + 4 + 2;
 
 impl Format {
     /// Every format, for tables and tests.
-    pub const ALL: [Format; 6] = [Format::F32, Format::F16, Format::Bf16, Format::Q8_0, Format::Tq1_0, Format::Tq2_0];
+    pub const ALL: [Format; 11] = [
+        Format::F32,
+        Format::F16,
+        Format::Bf16,
+        Format::Q4_0,
+        Format::Q8_0,
+        Format::Q6K,
+        Format::Tq1_0,
+        Format::Tq2_0,
+        Format::I2sX86,
+        Format::I2sArm,
+        Format::Q2_0,
+    ];
 
     /// Its number in a GGUF file.
     pub fn id(self) -> u32 {
         match self {
             Format::F32 => 0,
             Format::F16 => 1,
+            Format::Q4_0 => 2,
             Format::Q8_0 => 8,
+            Format::Q6K => 14,
             Format::Bf16 => 30,
             Format::Tq1_0 => 34,
             Format::Tq2_0 => 35,
+            Format::I2sX86 | Format::I2sArm => 36,
+            Format::Q2_0 => 42,
         }
     }
 
@@ -55,13 +97,17 @@ impl Format {
             Format::F32 => "F32",
             Format::F16 => "F16",
             Format::Bf16 => "BF16",
+            Format::Q4_0 => "Q4_0",
             Format::Q8_0 => "Q8_0",
+            Format::Q6K => "Q6_K",
             Format::Tq1_0 => "TQ1_0",
             Format::Tq2_0 => "TQ2_0",
+            Format::I2sX86 | Format::I2sArm => "I2_S",
+            Format::Q2_0 => "Q2_0",
         }
     }
 
-    /// The format with this number.
+    /// The format with this number; for I2_S as written on x86.
     pub fn from_id(id: u32) -> Option<Format> {
         Format::ALL.into_iter().find(|format| format.id() == id)
     }
@@ -71,9 +117,14 @@ impl Format {
         match self {
             Format::F32 => (1, 4),
             Format::F16 | Format::Bf16 => (1, 2),
+            Format::Q4_0 => (Q4_BLOCK, 2 + 16),
             Format::Q8_0 => (Q8_BLOCK, Q8_BYTES),
+            Format::Q6K => (Q6_BLOCK, Q6_BYTES),
             Format::Tq1_0 => (GROUP, TQ1_BYTES),
             Format::Tq2_0 => (GROUP, TQ2_BYTES),
+            // Two runs of 128 or four of 64, so that a block is one of the ternary formats'.
+            Format::I2sX86 | Format::I2sArm => (GROUP, GROUP / 4),
+            Format::Q2_0 => (Q2_BLOCK, 2 + 16),
         }
     }
 
@@ -83,117 +134,36 @@ impl Format {
         if columns.is_multiple_of(weights) { (columns / weights).checked_mul(bytes) } else { None }
     }
 
+    /// Bytes of a whole tensor of `rows` rows, or `None` if that is more than there can be or no whole number of blocks.
+    pub fn tensor_bytes(self, rows: usize, columns: usize) -> Option<usize> {
+        rows.checked_mul(self.row_bytes(columns)?)?.checked_add(if self.is_i2s() { I2S_TAIL } else { 0 })
+    }
+
+    /// The scale of a whole tensor that stands in its bytes beside those of its blocks: 1 but for I2_S.
+    ///
+    /// # Panics
+    /// If `bytes` is shorter than the format says.
+    pub fn scale_of(self, bytes: &[u8]) -> f32 {
+        if !self.is_i2s() {
+            return 1.0;
+        }
+        let tail = &bytes[bytes.len() - I2S_TAIL..];
+        f32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]])
+    }
+
     /// Whether it holds ternary codes.
     pub fn is_ternary(self) -> bool {
-        matches!(self, Format::Tq1_0 | Format::Tq2_0)
+        matches!(self, Format::Tq1_0 | Format::Tq2_0) || self.is_i2s()
+    }
+
+    /// Whether it is I2_S, in either order.
+    pub fn is_i2s(self) -> bool {
+        matches!(self, Format::I2sX86 | Format::I2sArm)
     }
 }
 
-/// The bytes of a ternary matrix in `Tq1_0` or `Tq2_0`, row by row.
-///
-/// # Panics
-/// If the format is not ternary or the columns are not a multiple of [`GROUP`].
-pub fn encode_ternary(matrix: &Ternary, format: Format) -> Vec<u8> {
-    assert!(matrix.columns.is_multiple_of(GROUP), "{} columns are no whole number of blocks", matrix.columns);
-    let mut bytes = Vec::with_capacity(matrix.rows * matrix.columns / GROUP * format.block().1);
-    for (index, block) in matrix.codes.chunks_exact(GROUP).enumerate() {
-        let first = index * GROUP;
-        let scale = matrix.scales[matrix.scale.index(matrix.columns, first / matrix.columns, first % matrix.columns)];
-        match format {
-            Format::Tq2_0 => encode_tq2(block, &mut bytes),
-            Format::Tq1_0 => encode_tq1(block, &mut bytes),
-            other => panic!("{} is not a ternary format", other.name()),
-        }
-        bytes.extend(scale.to_le_bytes());
-    }
-    bytes
-}
-
-/// The codes and the scale of one ternary block, or `None` if a byte stands for no three-valued code.
-///
-/// # Panics
-/// If the format is not ternary or the block has another length.
-pub fn decode_ternary(block: &[u8], format: Format, codes: &mut [i8; GROUP]) -> Option<f16> {
-    let (packed, scale) = block.split_at(block.len() - 2);
-    let valid = match format {
-        Format::Tq2_0 => decode_tq2(packed, codes),
-        Format::Tq1_0 => decode_tq1(packed, codes),
-        other => panic!("{} is not a ternary format", other.name()),
-    };
-    valid.then(|| f16::from_le_bytes([scale[0], scale[1]]))
-}
-
-/// Two halves of 128 codes; in each, byte m holds codes m, m + 32, m + 64 and m + 96 from the low bits up, as code + 1.
-fn encode_tq2(codes: &[i8], bytes: &mut Vec<u8>) {
-    for half in codes.chunks_exact(128) {
-        bytes.extend((0..32).map(|m| (0..4).map(|quarter| ((half[m + 32 * quarter] + 1) as u8) << (2 * quarter)).sum::<u8>()));
-    }
-}
-
-fn decode_tq2(packed: &[u8], codes: &mut [i8; GROUP]) -> bool {
-    let mut valid = true;
-    for (half, packed) in codes.chunks_exact_mut(128).zip(packed.chunks_exact(32)) {
-        for (m, byte) in packed.iter().enumerate() {
-            for quarter in 0..4 {
-                let code = (byte >> (2 * quarter)) & 3;
-                valid &= code < 3;
-                half[m + 32 * quarter] = code as i8 - 1;
-            }
-        }
-    }
-    valid
-}
-
-/// The three runs of a TQ1_0 block: bytes in the run, codes in a byte. Byte m, digit n of a run is its code n * bytes + m.
-const TQ1_RUNS: [(usize, usize); 3] = [(32, 5), (16, 5), (4, 4)];
-
-/// Base 3, first code in the highest of five digits; the byte is the number as a fraction of 243, rounded up, in 256ths, so that
-/// a reader takes a digit with one multiplication.
-fn encode_tq1(codes: &[i8], bytes: &mut Vec<u8>) {
-    let mut first = 0;
-    for (count, digits) in TQ1_RUNS {
-        for m in 0..count {
-            let number = (0..5).fold(0u16, |number, digit| {
-                let code = if digit < digits { (codes[first + digit * count + m] + 1) as u16 } else { 0 };
-                number * 3 + code
-            });
-            bytes.push((number * 256).div_ceil(243) as u8);
-        }
-        first += count * digits;
-    }
-}
-
-fn decode_tq1(packed: &[u8], codes: &mut [i8; GROUP]) -> bool {
-    let mut first = 0;
-    let mut packed = packed.iter();
-    for (count, digits) in TQ1_RUNS {
-        for (m, byte) in packed.by_ref().take(count).enumerate() {
-            let mut fraction = u16::from(*byte);
-            for digit in 0..digits {
-                fraction *= 3;
-                codes[first + digit * count + m] = (fraction >> 8) as i8 - 1;
-                fraction &= 0xff;
-            }
-        }
-        first += count * digits;
-    }
-    // Every byte reads as digits between 0 and 2, so there is none that stands for no code.
-    true
-}
-
-/// One row as Q8_0: for each 32 weights the scale max|x| / 127 in f16, then round(x / scale) with the unrounded scale, halves
-/// away from zero, as ggml's reference does it.
-pub fn encode_q8(row: &[f32], bytes: &mut Vec<u8>) {
-    for block in row.chunks_exact(Q8_BLOCK) {
-        let largest = block.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
-        let scale = largest / 127.0;
-        let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-        bytes.extend(f16::from_f32(scale).to_le_bytes());
-        bytes.extend(block.iter().map(|x| (x * inverse).round() as i8 as u8));
-    }
-}
-
-/// One row of any format as f32, or `None` if a ternary block is malformed.
+/// One row of any format as f32, or `None` if a ternary block is malformed. The scale of the whole tensor, [`Format::scale_of`], is
+/// not in it.
 ///
 /// # Panics
 /// If `bytes` is not as long as the format says for `row.len()` weights.
@@ -203,13 +173,11 @@ pub fn decode_row(format: Format, bytes: &[u8], row: &mut [f32]) -> Option<()> {
         Format::F32 => row.iter_mut().zip(bytes.chunks_exact(4)).for_each(|(x, b)| *x = f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
         Format::F16 => row.iter_mut().zip(bytes.chunks_exact(2)).for_each(|(x, b)| *x = f16::from_le_bytes([b[0], b[1]]).to_f32()),
         Format::Bf16 => row.iter_mut().zip(bytes.chunks_exact(2)).for_each(|(x, b)| *x = bf16::from_le_bytes([b[0], b[1]]).to_f32()),
-        Format::Q8_0 => {
-            for (row, block) in row.chunks_exact_mut(Q8_BLOCK).zip(bytes.chunks_exact(Q8_BYTES)) {
-                let scale = f16::from_le_bytes([block[0], block[1]]).to_f32();
-                row.iter_mut().zip(&block[2..]).for_each(|(x, code)| *x = f32::from(*code as i8) * scale);
-            }
-        }
-        Format::Tq1_0 | Format::Tq2_0 => {
+        Format::Q4_0 => each_block(format, bytes, row, integer::decode_q4),
+        Format::Q8_0 => each_block(format, bytes, row, integer::decode_q8),
+        Format::Q6K => each_block(format, bytes, row, integer::decode_q6),
+        Format::Q2_0 => each_block(format, bytes, row, integer::decode_q2),
+        Format::Tq1_0 | Format::Tq2_0 | Format::I2sX86 | Format::I2sArm => {
             let mut codes = [0; GROUP];
             for (row, block) in row.chunks_exact_mut(GROUP).zip(bytes.chunks_exact(format.block().1)) {
                 let scale = decode_ternary(block, format, &mut codes)?.to_f32();
@@ -218,6 +186,13 @@ pub fn decode_row(format: Format, bytes: &[u8], row: &mut [f32]) -> Option<()> {
         }
     }
     Some(())
+}
+
+fn each_block(format: Format, bytes: &[u8], row: &mut [f32], decode: fn(&[u8], &mut [f32])) {
+    let (weights, block_bytes) = format.block();
+    for (row, block) in row.chunks_exact_mut(weights).zip(bytes.chunks_exact(block_bytes)) {
+        decode(block, row);
+    }
 }
 
 /// Weights as the bytes of a plain float format.
@@ -236,7 +211,7 @@ pub fn encode_float(weights: &[f32], format: Format) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Scale, ternary::quantize};
+    use crate::{Scale, Ternary, ternary::quantize};
 
     fn matrix(scale: Scale) -> Ternary {
         let weights: Vec<f32> = (0..3 * 512).map(|i| ((i * 7919 % 257) as f32 - 128.0) * 0.003 * (1 + i / 256) as f32).collect();
@@ -294,9 +269,40 @@ mod tests {
     }
 
     #[test]
+    fn i2s_weights_are_where_each_machine_puts_them() {
+        // Byte 1 of the first run: weights 1, 1 + lanes, 1 + 2 lanes and 1 + 3 lanes are 1, 0, -1 and 1; all others are -1.
+        let mut block = [0u8; GROUP / 4];
+        block[1] = 0b10_01_00_10;
+        for (format, lanes) in [(Format::I2sX86, 32), (Format::I2sArm, 16)] {
+            let mut expected = [-1i8; GROUP];
+            (expected[1], expected[1 + lanes], expected[1 + 3 * lanes]) = (1, 0, 1);
+            let mut codes = [0; GROUP];
+            assert_eq!(decode_ternary(&block, format, &mut codes), Some(f16::ONE));
+            assert_eq!(codes, expected, "{format:?}");
+            let tensor = [&block[..], &0.75f32.to_le_bytes(), &[0; 28]].concat();
+            assert_eq!(format.tensor_bytes(1, GROUP), Some(tensor.len()));
+            assert_eq!(format.scale_of(&tensor), 0.75);
+        }
+        block[63] = 0b11;
+        assert_eq!(decode_ternary(&block, Format::I2sX86, &mut [0; GROUP]), None);
+    }
+
+    #[test]
+    fn q2_weights_are_four_to_a_byte() {
+        let mut block = vec![0x55; 18];
+        block[..2].copy_from_slice(&f16::from_f32(0.5).to_le_bytes());
+        block[3] = 0b11_10_01_00;
+        let mut row = [9.0; 64];
+        decode_row(Format::Q2_0, &block, &mut row).unwrap();
+        assert_eq!(row[4..8], [-0.5, 0.0, 0.5, 1.0]);
+        assert!(row[..4].iter().chain(&row[8..]).all(|x| *x == 0.0));
+    }
+
+    #[test]
     fn formats_have_distinct_numbers() {
         for format in Format::ALL {
-            assert_eq!(Format::from_id(format.id()), Some(format));
+            let expected = if format.is_i2s() { Format::I2sX86 } else { format };
+            assert_eq!(Format::from_id(format.id()), Some(expected));
         }
     }
 }

@@ -1,0 +1,184 @@
+//! Reading: sizes first, then the tensors that they need, each named that is missing, mis-shaped or of no use; the tokenizer last,
+//! because it costs most.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{I2sOrder, Packed, PackedTensor, VERSION};
+use crate::{
+    Activation, Architecture, ChatTemplate, Error, Kind, ModelConfig, Quant, Scale, Tokenizer,
+    block::Format,
+    gguf::{Gguf, Tensor, Value},
+    inventory,
+};
+
+impl Packed {
+    /// Read a file's head and check that it is a whole student.
+    pub fn parse(bytes: &[u8]) -> Result<Packed, Error> {
+        Packed::parse_with(bytes, None)
+    }
+
+    /// As [`Packed::parse`], for files whose I2_S tensors lie in the given order.
+    pub fn parse_with(bytes: &[u8], order: Option<I2sOrder>) -> Result<Packed, Error> {
+        let gguf = Gguf::parse(bytes)?;
+        let Some(Value::Strings(tokens)) = gguf.get("tokenizer.ggml.tokens") else {
+            return Err(Error::Tokenizer("the packed file has no tokenizer.ggml.tokens".into()));
+        };
+        let config = read_config(&gguf, tokens.len())?;
+        let chat = match gguf.get("tokenizer.chat_template").and_then(Value::as_str) {
+            Some(source) => ChatTemplate::parse(source)?,
+            None => ChatTemplate::chatml(),
+        };
+        let tensors = find_tensors(&gguf, bytes, &config, order)?;
+        let tokenizer = Tokenizer::from_gguf(&gguf)?;
+        if tokenizer.vocab() != config.vocab {
+            return Err(Error::Tokenizer(format!("its largest token is {}, but it lists {}", tokenizer.vocab() - 1, config.vocab)));
+        }
+        let name = gguf.get("general.name").and_then(Value::as_str).unwrap_or("student").to_owned();
+        Ok(Packed { config, tokenizer, chat, tensors, name })
+    }
+}
+
+fn read_config(gguf: &Gguf, vocab: usize) -> Result<ModelConfig, Error> {
+    if let Some(version) = gguf.get("tristill.version")
+        && version.as_usize() != Some(VERSION as usize)
+    {
+        return Err(Error::Packed(format!("tristill.version is {version:?}, version {VERSION} is known; export the student again")));
+    }
+    let text = |key: &str| gguf.get(key).and_then(Value::as_str);
+    let name = text("general.architecture").ok_or_else(|| Error::Packed("it has no general.architecture".into()))?;
+    let (architecture, activation) = match name {
+        "bitnet" => (Architecture::Bitnet, Activation::Silu),
+        "bitnet-b1.58" => (Architecture::Bitnet, Activation::Relu2),
+        "llama" => (Architecture::Llama, Activation::Silu),
+        "qwen2" => (Architecture::Qwen2, Activation::Silu),
+        "qwen3" => (Architecture::Qwen3, Activation::Silu),
+        other => return Err(Error::Packed(format!("its architecture is {other}; bitnet, bitnet-b1.58, llama, qwen2 and qwen3 are known"))),
+    };
+    let size = |key: &str, default: Option<usize>| {
+        let key = format!("{name}.{key}");
+        match gguf.get(&key) {
+            None => default.ok_or_else(|| Error::Packed(format!("it has no {key}"))),
+            Some(value) => value.as_usize().ok_or_else(|| Error::Packed(format!("{key} is {value:?}, a size was needed"))),
+        }
+    };
+    let float = |key: &str, default: Option<f32>| {
+        let key = format!("{name}.{key}");
+        match gguf.get(&key) {
+            None => default.ok_or_else(|| Error::Packed(format!("it has no {key}"))),
+            Some(value) => value.as_f32().ok_or_else(|| Error::Packed(format!("{key} is {value:?}, a number was needed"))),
+        }
+    };
+    let (width, heads) = (size("embedding_length", None)?, size("attention.head_count", None)?);
+    let head_width = size("attention.key_length", width.checked_div(heads))?;
+    for (key, found) in [
+        ("attention.value_length", size("attention.value_length", Some(head_width))?),
+        ("rope.dimension_count", size("rope.dimension_count", Some(head_width))?),
+    ] {
+        if found != head_width {
+            return Err(Error::Packed(format!("{name}.{key} is {found}, only the width of a head, {head_width}, is supported")));
+        }
+    }
+    if let Some(scaling) = text(&format!("{name}.rope.scaling.type"))
+        && scaling != "none"
+        && float("rope.scaling.factor", Some(1.0))? != 1.0
+    {
+        return Err(Error::Packed(format!("its rotary embedding is scaled ({scaling}), which is not supported")));
+    }
+    let layers = size("block_count", None)?;
+    // A number beyond the file would make the inventory as long.
+    if layers > gguf.tensors.len() {
+        return Err(Error::Packed(format!("{name}.block_count is {layers}, but it has only {} tensors", gguf.tensors.len())));
+    }
+    let ternary: Vec<&Tensor> = gguf.tensors.iter().filter(|tensor| tensor.format.is_ternary()).collect();
+    // A file by others may have another scale in every block, which is what a group is; in I2_S there is one for the tensor.
+    let scale = if ternary.iter().all(|tensor| tensor.format.is_i2s()) { Scale::Tensor } else { Scale::Group };
+    ModelConfig {
+        architecture,
+        vocab,
+        width,
+        layers,
+        heads,
+        kv_heads: size("attention.head_count_kv", Some(heads))?,
+        head_width,
+        feed_forward: size("feed_forward_length", None)?,
+        context: size("context_length", None)?,
+        activation: named("tristill.activation", text("tristill.activation"), activation)?,
+        rope_base: float("rope.freq_base", Some(10_000.0))?,
+        norm_epsilon: float("attention.layer_norm_rms_epsilon", None)?,
+        tied_head: architecture == Architecture::Bitnet || gguf.tensor("output.weight").is_none(),
+        quant: if ternary.is_empty() { Quant::None } else { Quant::Ternary },
+        scale: named("tristill.scale", text("tristill.scale"), scale)?,
+    }
+    .validated()
+}
+
+pub(super) fn find_tensors(gguf: &Gguf, bytes: &[u8], config: &ModelConfig, order: Option<I2sOrder>) -> Result<Vec<PackedTensor>, Error> {
+    let found: HashMap<&str, &Tensor> = gguf.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
+    let mut known = HashSet::new();
+    let mut faults = Vec::new();
+    let mut tensors = Vec::new();
+    for spec in inventory(config) {
+        let Some(tensor) = found.get(spec.packed_name.as_str()) else {
+            faults.push(format!("{} is missing", spec.packed_name));
+            continue;
+        };
+        known.insert(tensor.name.as_str());
+        if tensor.shape != spec.shape {
+            faults.push(format!("{} has shape {:?}, {:?} was needed", tensor.name, tensor.shape, spec.shape));
+            continue;
+        }
+        let needed = match spec.kind() {
+            Kind::Vector if tensor.format != Format::F32 => Some("norms and biases are F32"),
+            Kind::Linear if config.quant == Quant::Ternary && !tensor.format.is_ternary() => Some("other linear layers are ternary"),
+            Kind::Embedding if tensor.format.is_ternary() => Some("an embedding or head is not ternary"),
+            Kind::Vector | Kind::Linear | Kind::Embedding => None,
+        };
+        if let Some(needed) = needed {
+            faults.push(format!("{} is stored as {}, but {needed}; make the file again", tensor.name, tensor.format.name()));
+        }
+        let format = match (tensor.format.is_i2s(), order) {
+            (false, _) => tensor.format,
+            (true, Some(I2sOrder::X86)) => Format::I2sX86,
+            (true, Some(I2sOrder::Arm)) => Format::I2sArm,
+            (true, None) => return Err(unknown_order(&tensor.name)),
+        };
+        let mut factor = format.scale_of(&bytes[tensor.range.clone()]);
+        let scale = spec.packed_name.strip_suffix("weight").filter(|_| spec.kind() == Kind::Linear).map(|name| format!("{name}scale"));
+        if let Some(scale) = scale.and_then(|name| found.get(name.as_str())) {
+            known.insert(scale.name.as_str());
+            match bytes[scale.range.clone()].as_chunks::<4>().0 {
+                [number] if scale.format == Format::F32 => factor *= f32::from_le_bytes(*number),
+                _ => {
+                    faults.push(format!("{} is {} of shape {:?}, one F32 was needed", scale.name, scale.format.name(), scale.shape));
+                }
+            }
+        }
+        if !factor.is_finite() {
+            faults.push(format!("{} has the scale {factor}, which is not a finite number", tensor.name));
+        }
+        tensors.push(PackedTensor { spec, format, range: tensor.range.clone(), factor });
+    }
+    let extra = gguf.tensors.iter().filter(|tensor| !known.contains(tensor.name.as_str()));
+    faults.extend(extra.map(|tensor| format!("{} is no tensor of this student", tensor.name)));
+    if faults.is_empty() { Ok(tensors) } else { Err(Error::Packed(summary(&faults))) }
+}
+
+fn unknown_order(tensor: &str) -> Error {
+    let differs = "which lies in another order in files from ARM than in those from x86, and nothing in the file says which it is";
+    let wanted = "set TRISTILL_I2_S=x86, which most published files are, or TRISTILL_I2_S=arm; the wrong one gives nonsense";
+    Error::Packed(format!("{tensor} is stored as I2_S, {differs}; {wanted}"))
+}
+
+/// The first faults of a list, and how many more there are.
+fn summary(faults: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let more = if faults.len() > SHOWN { format!("; and {} more", faults.len() - SHOWN) } else { String::new() };
+    format!("{}{more}", faults[..faults.len().min(SHOWN)].join("; "))
+}
+
+fn named<T: serde::de::DeserializeOwned>(key: &str, found: Option<&str>, default: T) -> Result<T, Error> {
+    match found {
+        None => Ok(default),
+        Some(name) => serde_json::from_value(name.into()).map_err(|error| Error::Packed(format!("{key}: {error}"))),
+    }
+}
