@@ -30,6 +30,12 @@ pub enum Error {
         /// What was found in it.
         source: model::Error,
     },
+    /// A setting of the environment that means nothing.
+    #[error("TRISTILL_I2_S is {found:?}; x86 or arm was needed")]
+    I2s {
+        /// What was asked for.
+        found: String,
+    },
     /// A tensor whose contents make no sense.
     #[error("tensor {tensor}: {found}; the file is damaged, fetch or export it again")]
     Tensor {

@@ -150,6 +150,9 @@ impl Rows<'_> {
     fn floats(&self, row: usize, out: &mut [f32]) -> Result<(), Error> {
         block::decode_row(self.tensor.format, self.stored(row), out)
             .ok_or_else(|| self.fault(format!("row {row} holds a code that is not -1, 0 or 1")))?;
+        if self.tensor.factor != 1.0 {
+            out.iter_mut().for_each(|number| *number *= self.tensor.factor);
+        }
         match out.iter().find(|number| !number.is_finite()) {
             None => Ok(()),
             Some(number) => Err(self.fault(format!("row {row} holds {number}, which is not a finite number"))),
@@ -172,7 +175,7 @@ impl Rows<'_> {
                     scale
                 }
             };
-            let found = found.to_f32();
+            let found = found.to_f32() * self.tensor.factor;
             if !found.is_finite() {
                 return Err(self.fault(format!("row {row} has the scale {found}, which is not a finite number")));
             }

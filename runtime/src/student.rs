@@ -11,7 +11,7 @@ use std::{
 use memmap2::Mmap;
 #[cfg(unix)]
 use memmap2::UncheckedAdvice;
-use model::{ChatTemplate, ModelConfig, Packed, Tokenizer};
+use model::{ChatTemplate, ModelConfig, Packed, Tokenizer, packed::I2sOrder};
 
 use crate::{Error, kernel::Pool, load, network::Network, random};
 
@@ -27,14 +27,26 @@ pub struct Student {
 }
 
 impl Student {
-    /// Open a packed file.
+    /// Open a packed file. Where its tensors are I2_S, which a file by others may have, the environment variable `TRISTILL_I2_S` says
+    /// whether they were written on `x86` or on `arm`.
     pub fn open(path: &Path) -> Result<Student, Error> {
+        let order = match std::env::var_os("TRISTILL_I2_S") {
+            None => None,
+            Some(name) if name == "x86" => Some(I2sOrder::X86),
+            Some(name) if name == "arm" => Some(I2sOrder::Arm),
+            Some(name) => return Err(Error::I2s { found: name.to_string_lossy().into_owned() }),
+        };
+        Student::open_with(path, order)
+    }
+
+    /// As [`Student::open`], with the order of I2_S tensors given here.
+    pub fn open_with(path: &Path, order: Option<I2sOrder>) -> Result<Student, Error> {
         let failed = |source| Error::File { path: path.to_owned(), source };
         let file = File::open(path).map_err(failed)?;
         // SAFETY: a map is only sound while no one shortens the file. Students are written to another name and renamed, so that a
         // file that is being read is never changed; who truncates one by other means stops the program.
         let bytes = unsafe { Mmap::map(&file) }.map_err(failed)?;
-        Student::load(&bytes, path, &|range| {
+        Student::load(&bytes, path, order, &|range| {
             // What was laid out need not stay in memory a second time. Where this fails, it merely stays.
             // SAFETY: the map is of a file and read-only, so that a page which is looked at again is the file's once more.
             #[cfg(unix)]
@@ -56,12 +68,12 @@ impl Student {
     /// From the bytes of a packed file; `path` is for messages.
     #[cfg(test)]
     pub(crate) fn read(bytes: &[u8], path: &Path) -> Result<Student, Error> {
-        Student::load(bytes, path, &|_| ())
+        Student::load(bytes, path, None, &|_| ())
     }
 
     /// `done` is told which bytes will not be read again.
-    fn load(bytes: &[u8], path: &Path, done: &dyn Fn(Range<usize>)) -> Result<Student, Error> {
-        let packed = Packed::parse(bytes).map_err(|source| Error::Format { path: PathBuf::from(path), source })?;
+    fn load(bytes: &[u8], path: &Path, order: Option<I2sOrder>, done: &dyn Fn(Range<usize>)) -> Result<Student, Error> {
+        let packed = Packed::parse_with(bytes, order).map_err(|source| Error::Format { path: PathBuf::from(path), source })?;
         let pool = Pool::new(threads());
         let network = load::network(&packed, bytes, &pool, done)?;
         Ok(Student { network, tokenizer: packed.tokenizer, chat: packed.chat, name: packed.name })
