@@ -33,6 +33,10 @@ test:
 test-light:
     cargo test --release -p tristill-model -p tristill-task -p tristill-runtime
 
+# The kernels for ARM, compiled for it and run under qemu; the script says what it needs
+test-arm:
+    runtime/tests/arm.sh
+
 # Stock llama.cpp on a packed student; needs Python with PyPI's llama-cpp-python, gguf and numpy
 check-llama-cpp student="checkpoints/proof/student.gguf":
     python3 benches/llama_cpp_agreement.py {{student}}

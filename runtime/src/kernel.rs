@@ -24,6 +24,9 @@ mod float;
 mod isa;
 mod matrix;
 mod memory;
+#[cfg(target_arch = "aarch64")]
+#[allow(clippy::needless_range_loop, reason = "as above")]
+mod neon;
 mod pool;
 mod scalar;
 #[allow(clippy::needless_range_loop, reason = "as above")]
@@ -89,12 +92,18 @@ unsafe fn multiply_blocks(isa: Isa, matrix: &Matrix, activations: &Activations, 
         Kind::Amx if amx::fits(matrix, activations) => unsafe { amx::multiply_blocks(matrix, activations, blocks, output) },
         #[cfg(target_arch = "x86_64")]
         Kind::Avx512Vnni | Kind::Amx => unsafe { avx512vnni(matrix, activations, blocks, output) },
+        #[cfg(target_arch = "aarch64")]
+        Kind::Neon => unsafe { neon(matrix, activations, blocks, output) },
+        #[cfg(target_arch = "aarch64")]
+        Kind::Dotprod => unsafe { dotprod(matrix, activations, blocks, output) },
+        #[cfg(target_arch = "aarch64")]
+        Kind::I8mm => unsafe { i8mm(matrix, activations, blocks, output) },
     }
 }
 
 /// The shared way through, compiled for one instruction set. `$wide` row vectors are multiplied with a single token at a time and
 /// `$tall` with several, which is what the registers hold.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! compiled {
     ($name:ident, $features:literal, $vector:ty, $wide:literal, $tall:literal) => {
         #[target_feature(enable = $features)]
@@ -113,6 +122,12 @@ compiled!(avxvnni, "avx2,avxvnni", x86::Vnni<std::arch::x86_64::__m256i>, 2, 1);
 compiled!(avx512, "avx2,avx512f,avx512bw", x86::Maddubs<std::arch::x86_64::__m512i>, 4, 1);
 #[cfg(target_arch = "x86_64")]
 compiled!(avx512vnni, "avx2,avx512f,avx512bw,avx512vnni", x86::Vnni<std::arch::x86_64::__m512i>, 4, 2);
+#[cfg(target_arch = "aarch64")]
+compiled!(neon, "neon", neon::Neon, 4, 1);
+#[cfg(target_arch = "aarch64")]
+compiled!(dotprod, "neon,dotprod", neon::Dotprod, 4, 1);
+#[cfg(target_arch = "aarch64")]
+compiled!(i8mm, "neon,dotprod,i8mm", neon::I8mm, 4, 1);
 
 #[cfg(test)]
 mod tests {

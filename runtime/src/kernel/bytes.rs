@@ -185,11 +185,17 @@ pub(crate) fn multiply_bytes(isa: Isa, pool: &Pool, matrix: &ByteMatrix, activat
             Kind::Avx512 => unsafe { avx512(matrix, activations, blocks, output) },
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512Vnni | Kind::Amx => unsafe { avx512vnni(matrix, activations, blocks, output) },
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => unsafe { neon(matrix, activations, blocks, output) },
+            #[cfg(target_arch = "aarch64")]
+            Kind::Dotprod => unsafe { dotprod(matrix, activations, blocks, output) },
+            #[cfg(target_arch = "aarch64")]
+            Kind::I8mm => unsafe { i8mm(matrix, activations, blocks, output) },
         }
     });
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! compiled {
     ($name:ident, $features:literal, $vector:ty, $wide:literal) => {
         #[target_feature(enable = $features)]
@@ -208,6 +214,12 @@ compiled!(avxvnni, "avx2,avxvnni", super::x86::Vnni<std::arch::x86_64::__m256i>,
 compiled!(avx512, "avx2,avx512f,avx512bw", super::x86::Maddubs<std::arch::x86_64::__m512i>, 4);
 #[cfg(target_arch = "x86_64")]
 compiled!(avx512vnni, "avx2,avx512f,avx512bw,avx512vnni", super::x86::Vnni<std::arch::x86_64::__m512i>, 4);
+#[cfg(target_arch = "aarch64")]
+compiled!(neon, "neon", super::neon::Neon, 4);
+#[cfg(target_arch = "aarch64")]
+compiled!(dotprod, "neon,dotprod", super::neon::Dotprod, 4);
+#[cfg(target_arch = "aarch64")]
+compiled!(i8mm, "neon,dotprod,i8mm", super::neon::I8mm, 4);
 
 /// # Safety
 /// The CPU has `V`'s instruction set, `output` has room for all tokens and rows, and no one else writes these blocks' rows.

@@ -24,6 +24,12 @@ pub(super) enum Kind {
     /// AVX-512-VNNI, and tiles for many tokens.
     #[cfg(target_arch = "x86_64")]
     Amx,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    #[cfg(target_arch = "aarch64")]
+    Dotprod,
+    #[cfg(target_arch = "aarch64")]
+    I8mm,
 }
 
 /// The vector registers that plain code may be compiled for.
@@ -63,6 +69,20 @@ impl Isa {
                 }
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        {
+            use std::arch::is_aarch64_feature_detected;
+            let dotprod = is_aarch64_feature_detected!("neon") && is_aarch64_feature_detected!("dotprod");
+            if is_aarch64_feature_detected!("neon") {
+                found.push(Kind::Neon);
+            }
+            if dotprod {
+                found.push(Kind::Dotprod);
+            }
+            if dotprod && is_aarch64_feature_detected!("i8mm") {
+                found.push(Kind::I8mm);
+            }
+        }
         found.into_iter().map(Isa).collect()
     }
 
@@ -96,6 +116,9 @@ impl Isa {
             Kind::Avx2 | Kind::AvxVnni => Width::Avx2,
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 | Kind::Avx512Vnni | Kind::Amx => Width::Avx512,
+            // The baseline has these registers.
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon | Kind::Dotprod | Kind::I8mm => Width::Baseline,
         }
     }
 
@@ -113,6 +136,12 @@ impl Isa {
             Kind::Avx512Vnni => "avx512vnni",
             #[cfg(target_arch = "x86_64")]
             Kind::Amx => "amx",
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Kind::Dotprod => "dotprod",
+            #[cfg(target_arch = "aarch64")]
+            Kind::I8mm => "i8mm",
         }
     }
 }

@@ -33,6 +33,10 @@ pub(super) trait Vector: Copy {
     /// Add the products of one line's sixteen inputs with those of `N` tokens that lie `stride` apart.
     unsafe fn add_line<const M: usize, const N: usize>(sums: &mut [[Self; N]; M], line: [Self; M], tokens: *const i8, stride: usize);
 
+    /// Bring a tile's sums into the order of rows and tokens, where they were added in another.
+    #[inline(always)]
+    unsafe fn settle<const M: usize, const N: usize>(_sums: &mut [[Self; N]; M]) {}
+
     unsafe fn zero_sums() -> Self::Sums;
     /// As [`Vector::add_line`] for a single token.
     unsafe fn add_single<const M: usize>(sums: &mut [Self::Sums; M], line: [Self; M], token: *const i8);
@@ -151,6 +155,7 @@ unsafe fn tile<V: Vector, const M: usize, const N: usize>(
                 V::add_line(&mut vectors, loaded, codes, stride);
                 codes = codes.add(16);
             }
+            V::settle(&mut vectors);
             for m in 0..M {
                 for n in 0..N {
                     vectors[m][n].store(sums[n].as_mut_ptr().add(m * V::ROWS));
