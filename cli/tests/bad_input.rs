@@ -16,7 +16,7 @@ fn says(message: &str, parts: &[&str]) {
 #[test]
 fn an_unknown_key_is_named_with_its_line_and_the_nearest_right_one() {
     let place = Place::new(&TINY.replace("save_every = 6", "save_evry = 6"));
-    says(&place.fail(&["check", "tiny.toml"]), &["tiny.toml line 31", "save_evry", "did you mean `save_every`?"]);
+    says(&place.fail(&["check", "tiny.toml"]), &["tiny.toml line 28", "save_evry", "did you mean `save_every`?"]);
     let place = Place::new(TINY);
     says(&place.fail(&["check", "tiny.toml", "--set", "train.stpes=5"]), &["stpes", "did you mean `steps`?"]);
     says(&place.fail(&["check", "tiny.toml", "--set", "trian.steps=5"]), &["trian", "did you mean `train`?"]);

@@ -20,7 +20,7 @@ const LAYERS: [(&str, &[&str], &[&str]); 7] = [
     (
         "trainer",
         &["model", "data", "runtime"],
-        &["burn", "gemm", "half", "rand", "rand_chacha", "rayon", "safetensors", "serde", "serde_json", "tempfile", "thiserror"],
+        &["burn", "gemm", "half", "memmap2", "rand", "rand_chacha", "rayon", "safetensors", "serde", "serde_json", "tempfile", "thiserror"],
     ),
     (
         "eval",
