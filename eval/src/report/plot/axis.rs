@@ -9,6 +9,8 @@ use super::super::numbers::count;
 
 /// Values that span more than this ratio have a logarithmic axis.
 const LOGARITHMIC_FROM: f64 = 20.0;
+/// More marks than these do not fit beside a drawing.
+const MOST_MARKS: usize = 9;
 /// The fewest marks that a linear axis is given.
 const MARKS: f64 = 3.0;
 
@@ -109,7 +111,7 @@ fn decade_marks(range: &Range<f64>) -> Vec<f64> {
         all.filter(|mark| range.contains(mark)).collect()
     };
     let all = within(&[1.0, 2.0, 5.0]);
-    if all.len() > 7 { within(&[1.0]) } else { all }
+    if all.len() > MOST_MARKS { within(&[1.0]) } else { all }
 }
 
 #[cfg(test)]
