@@ -2,7 +2,7 @@
 //!
 //! The blocks and the expected weights come from `blocks/make.py`, which says how it is run.
 
-use model::block::{Format, decode_row};
+use tristill_model::block::{Format, decode_row};
 
 const WEIGHTS: usize = 512;
 
