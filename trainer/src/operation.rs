@@ -14,3 +14,4 @@ pub(crate) mod norm;
 pub(crate) mod quantize;
 pub(crate) mod rotary;
 pub(crate) mod simd;
+pub(crate) mod tiles;

@@ -4,6 +4,7 @@
 //! y = residual + concat_k(Q(norm(x)) Qw(W_k)^T); BitNet b1.58, arXiv:2402.17764.
 
 mod fused;
+mod tiled;
 mod weights;
 
 use std::sync::{Arc, OnceLock};
@@ -17,6 +18,7 @@ pub(crate) use weights::Weights;
 use super::{
     fused::{Inputs, Values, run},
     norm, quantize,
+    tiles::Tiles,
 };
 use crate::device::Path;
 use fused::FusedLinear;
@@ -78,7 +80,7 @@ fn fused(group: Group, precision: Precision) -> Tensor<2> {
     let [_, inputs] = x_ni.dims();
     let prepare = || {
         let masters = weights_oi.iter().map(|weights| (Values::of(weights.clone()), weights.dims()[0])).collect();
-        Arc::new(Weights::prepare(masters, inputs, precision))
+        Arc::new(Weights::prepare(masters, inputs, precision, Tiles::detect()))
     };
     let operation = FusedLinear {
         weights: prepared.get_or_init(prepare).clone(),

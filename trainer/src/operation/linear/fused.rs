@@ -8,7 +8,10 @@ use std::sync::{Arc, LazyLock};
 use rayon::prelude::*;
 use runtime::kernel::{Activations, Isa, Pool, multiply};
 
-use super::weights::{Form, Weights};
+use super::{
+    tiled::weight_gradients,
+    weights::{Backward, Form, Weights, dequantise},
+};
 use crate::operation::{
     buffer,
     fused::{Fused, Values},
@@ -74,38 +77,27 @@ impl Fused for FusedLinear {
     }
 
     fn backward(&self, saved: Saved, dy_no: Values) -> Vec<Values> {
-        let (i, o) = (self.weights.inputs, self.weights.width());
-        let Saved { x_ni, gain_i, chunks } = saved;
-        let n = x_ni.len() / i;
-        let (mut dx_ni, mut multiplied_ni) = (buffer::take(n * i), buffer::take(n * i));
-        let (mut start, mut write) = (0, Write::Replace);
-        for weights in self.weights.backward_oi() {
-            let dy = View::strided(&dy_no[start..], n, weights.rows(), o);
-            matmul::multiply(ViewMut::new(&mut dx_ni, n, i), dy, weights, 1.0, write, Workers::Pool);
-            (start, write) = (start + weights.rows(), Write::Add);
-        }
-        let rows = dx_ni.par_chunks_mut(ROWS * i).zip(multiplied_ni.par_chunks_mut(ROWS * i));
-        let rows = rows.zip(x_ni.par_chunks(ROWS * i)).zip(&chunks);
-        let gain_parts: Vec<Vec<f32>> =
-            rows.map(|(((dx, multiplied), x), saved)| self.backward_chunk(x, gain_i.as_deref(), saved, dx, multiplied)).collect();
-
-        let mut gradients = vec![Values::new(dx_ni, [n, i])];
-        if self.normed {
-            gradients.push(Values::new(sum_parts(&gain_parts, i), [i]));
-        }
-        if self.residual {
-            gradients.push(dy_no.clone());
-        }
-        let mut start = 0;
+        let i = self.weights.inputs;
+        let n = saved.x_ni.len() / i;
+        let mut dx_ni = buffer::take(n * i);
+        self.input_gradient(&dy_no, &mut dx_ni);
+        let (mut layers, mut start) = (Vec::new(), 0);
         for outputs in &self.weights.outputs {
-            let mut dw = buffer::take(outputs * i);
-            let dy = View::strided(&dy_no[start..], n, *outputs, o);
-            let multiplied = View::new(&multiplied_ni, n, i);
-            matmul::multiply(ViewMut::new(&mut dw, *outputs, i), dy.transposed(), multiplied, 1.0, Write::Replace, Workers::Pool);
-            gradients.push(Values::new(dw, [*outputs, i]));
+            layers.push((start, buffer::take(outputs * i)));
             start += outputs;
         }
-        buffer::give(multiplied_ni);
+        self.weight_gradients(&saved, &dy_no, &mut layers);
+
+        let mut gradients = Vec::new();
+        let of_gain = saved.gain_i.as_ref().map(|gain| {
+            let rows = dx_ni.par_chunks_mut(ROWS * i).zip(saved.x_ni.par_chunks(ROWS * i)).zip(&saved.chunks);
+            let parts: Vec<_> = rows.map(|((dx, x), saved)| norm_chunk_backward(x, gain, saved, dx)).collect();
+            sum_parts(&parts, i)
+        });
+        gradients.push(Values::new(dx_ni, [n, i]));
+        gradients.extend(of_gain.map(|of_gain| Values::new(of_gain, [i])));
+        gradients.extend(self.residual.then(|| dy_no.clone()));
+        gradients.extend(layers.into_iter().map(|(_, dw)| (dw.len() / i, dw)).map(|(outputs, dw)| Values::new(dw, [outputs, i])));
         gradients
     }
 }
@@ -145,16 +137,44 @@ impl FusedLinear {
         saved
     }
 
-    /// Fills `multiplied` with what the weights were multiplied with, and takes `dx` through the norm; returns the chunk's part of
-    /// the gain's gradient.
-    fn backward_chunk(&self, x: &[f32], gain: Option<&[f32]>, saved: &SavedChunk, dx: &mut [f32], multiplied: &mut [f32]) -> Vec<f32> {
-        let i = self.weights.inputs;
-        let mut of_gain = Vec::new();
-        match (&self.weights.form, gain) {
-            (Form::Ternary { .. }, _) => {
-                for (row, multiplied) in multiplied.chunks_mut(i).enumerate() {
-                    dequantise(saved.activations.codes(row), saved.activations.scales()[row], multiplied);
+    /// The gradient of what was multiplied, dY Wq.
+    fn input_gradient(&self, dy_no: &[f32], dx_ni: &mut [f32]) {
+        let (i, o) = (self.weights.inputs, self.weights.width());
+        let n = dy_no.len() / o;
+        match &self.weights.form {
+            Form::Ternary { backward: Backward::Tiled(weights), .. } => {
+                let rows = dx_ni.par_chunks_mut(ROWS * i).zip(dy_no.par_chunks(ROWS * o));
+                rows.for_each(|(dx, dy)| weights.input_gradient(dy, dx));
+            }
+            Form::Ternary { backward: Backward::Dequantised(weights_oi), .. } => {
+                let (dy, weights) = (View::new(dy_no, n, o), View::new(weights_oi, o, i));
+                matmul::multiply(ViewMut::new(dx_ni, n, i), dy, weights, 1.0, Write::Replace, Workers::Pool);
+            }
+            Form::Full(layers) => {
+                let (mut start, mut write) = (0, Write::Replace);
+                for (weights, outputs) in layers.iter().zip(&self.weights.outputs) {
+                    let (dy, weights) = (View::strided(&dy_no[start..], n, *outputs, o), View::new(weights, *outputs, i));
+                    matmul::multiply(ViewMut::new(dx_ni, n, i), dy, weights, 1.0, write, Workers::Pool);
+                    (start, write) = (start + outputs, Write::Add);
                 }
+            }
+        }
+    }
+
+    /// dW of each layer, dY^T Xq; with each, the first of its columns of dY.
+    fn weight_gradients(&self, saved: &Saved, dy_no: &[f32], layers: &mut [(usize, Vec<f32>)]) {
+        let (i, o) = (self.weights.inputs, self.weights.width());
+        let n = dy_no.len() / o;
+        if let Form::Ternary { backward: Backward::Tiled(weights), .. } = &self.weights.form {
+            let chunks: Vec<_> = saved.chunks.iter().map(|chunk| &chunk.activations).collect();
+            return weight_gradients(weights.tiles(), &chunks, i, dy_no, layers);
+        }
+        let mut multiplied_ni = buffer::take(n * i);
+        let rows = multiplied_ni.par_chunks_mut(ROWS * i).zip(saved.x_ni.par_chunks(ROWS * i)).zip(&saved.chunks);
+        rows.for_each(|((multiplied, x), chunk)| match (&self.weights.form, &saved.gain_i) {
+            (Form::Ternary { .. }, _) => {
+                let tokens = multiplied.chunks_mut(i).zip(chunk.activations.scales());
+                tokens.enumerate().for_each(|(token, (multiplied, scale))| dequantise(chunk.activations.codes(token), *scale, multiplied));
             }
             (Form::Full(_), Some(gain)) => {
                 for (x, multiplied) in x.chunks(i).zip(multiplied.chunks_mut(i)) {
@@ -162,15 +182,24 @@ impl FusedLinear {
                 }
             }
             (Form::Full(_), None) => multiplied.copy_from_slice(x),
+        });
+        for (start, dw) in layers {
+            let outputs = dw.len() / i;
+            let (dy, multiplied) = (View::strided(&dy_no[*start..], n, outputs, o), View::new(&multiplied_ni, n, i));
+            matmul::multiply(ViewMut::new(dw, outputs, i), dy.transposed(), multiplied, 1.0, Write::Replace, Workers::Pool);
         }
-        if let Some(gain) = gain {
-            of_gain.resize(i, 0.0);
-            for ((x, dx), inverse) in x.chunks(i).zip(dx.chunks_mut(i)).zip(&saved.inverses) {
-                norm_row_backward(x, gain, *inverse, dx, &mut of_gain);
-            }
-        }
-        of_gain
+        buffer::give(multiplied_ni);
     }
+}
+
+/// Takes the gradient of some rows' norms, `dx`, to that of the rows; returns their part of the gain's.
+fn norm_chunk_backward(x: &[f32], gain: &[f32], saved: &SavedChunk, dx: &mut [f32]) -> Vec<f32> {
+    let i = gain.len();
+    let mut of_gain = vec![0.0; i];
+    for ((x, dx), inverse) in x.chunks(i).zip(dx.chunks_mut(i)).zip(&saved.inverses) {
+        norm_row_backward(x, gain, *inverse, dx, &mut of_gain);
+    }
+    of_gain
 }
 
 /// The sum of equally long parts, in their order.
@@ -190,10 +219,32 @@ for_each_isa! {
     }
 }
 
-for_each_isa! {
-    fn dequantise(codes: &[i8], scale: f32, values: &mut [f32]) {
-        for (value, code) in values.iter_mut().zip(codes) {
-            *value = f32::from(*code) * scale;
+#[cfg(test)]
+mod tests {
+    use model::{Quant, Scale};
+
+    use super::*;
+    use crate::operation::{check::sample, linear::Precision, tiles::Tiles};
+
+    #[test]
+    fn a_tile_unit_gives_the_gradients_of_the_vectors() {
+        let Some(tiles) = Tiles::detect() else { return };
+        let (n, i, outputs) = (100, 512, [40, 7]);
+        for scale in [Scale::Tensor, Scale::Row, Scale::Group] {
+            let precision = Precision { quant: Quant::Ternary, scale, norm_epsilon: 1e-5 };
+            let gradients = |tiles: Option<Tiles>| {
+                let masters = outputs.iter().map(|o| (Values::new(sample(o * i, *o as u64), [*o, i]), *o)).collect();
+                let weights = Arc::new(Weights::prepare(masters, i, precision, tiles));
+                let operation = FusedLinear { weights, normed: true, residual: false, norm_epsilon: 1e-5 };
+                let inputs = vec![Values::new(sample(n * i, 1), [n, i]), Values::new(sample(i, 2), [i])];
+                let (y, saved) = operation.forward(inputs);
+                operation.backward(saved, Values::new(sample(y.len(), 3), [n, y.len() / n]))
+            };
+            for (tiled, plain) in gradients(Some(tiles)).iter().zip(gradients(None)) {
+                let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+                let apart = norm(&mut tiled.iter().zip(plain.iter()).map(|(a, b)| a - b));
+                assert!(apart < 4e-6 * norm(&mut plain.iter().copied()), "{scale:?}: {apart}");
+            }
         }
     }
 }

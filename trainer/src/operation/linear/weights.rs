@@ -4,8 +4,8 @@ use model::{Quant, Scale, ternary};
 use rayon::prelude::*;
 use runtime::kernel::{Isa, Matrix, quantize_weights};
 
-use super::Precision;
-use crate::operation::{buffer, fused::Values, matmul::View};
+use super::{Precision, tiled::TiledWeights};
+use crate::operation::{buffer, fused::Values, simd::for_each_isa, tiles::Tiles};
 
 /// The layers of a group, one below the other.
 #[derive(Debug)]
@@ -26,9 +26,17 @@ pub(super) enum Form {
     Ternary {
         /// As the runtime's kernels take them, for the forward pass.
         matrix: Matrix,
-        /// Codes times scales, [o, i], for the backward pass.
-        dequantised_oi: Vec<f32>,
+        backward: Backward,
     },
+}
+
+/// Ternary weights as the backward pass takes them.
+#[derive(Debug)]
+pub(super) enum Backward {
+    /// For a tile unit.
+    Tiled(TiledWeights),
+    /// Codes times scales, [o, i].
+    Dequantised(Vec<f32>),
 }
 
 /// Rows of a matrix that one task quantises.
@@ -36,11 +44,11 @@ const ROWS: usize = 32;
 
 impl Weights {
     /// The weights of each layer with its number of outputs.
-    pub(super) fn prepare(masters: Vec<(Values, usize)>, inputs: usize, precision: Precision) -> Weights {
+    pub(super) fn prepare(masters: Vec<(Values, usize)>, inputs: usize, precision: Precision, tiles: Option<Tiles>) -> Weights {
         let outputs = masters.iter().map(|(_, outputs)| *outputs).collect();
         let form = match precision.quant {
             Quant::None => Form::Full(masters.into_iter().map(|(values, _)| values).collect()),
-            Quant::Ternary => ternary(&masters, inputs, precision.scale),
+            Quant::Ternary => ternary(&masters, inputs, precision.scale, tiles),
         };
         Weights { inputs, outputs, form }
     }
@@ -49,56 +57,57 @@ impl Weights {
     pub(super) fn width(&self) -> usize {
         self.outputs.iter().sum()
     }
-
-    /// What the backward pass multiplies a gradient with: matrices that hold so many outputs each, in order.
-    pub(super) fn backward_oi(&self) -> Vec<View<'_>> {
-        match &self.form {
-            Form::Full(layers) => {
-                layers.iter().zip(&self.outputs).map(|(values, outputs)| View::new(values, *outputs, self.inputs)).collect()
-            }
-            Form::Ternary { dequantised_oi, .. } => vec![View::new(dequantised_oi, self.width(), self.inputs)],
-        }
-    }
 }
 
 impl Drop for Weights {
     fn drop(&mut self) {
-        if let Form::Ternary { dequantised_oi, .. } = &mut self.form {
-            buffer::give(std::mem::take(dequantised_oi));
+        if let Form::Ternary { backward: Backward::Dequantised(values_oi), .. } = &mut self.form {
+            buffer::give(std::mem::take(values_oi));
         }
     }
 }
 
-/// Codes, scales and their products of all layers. A tensor's one scale is repeated for each of its rows, which gives the same
-/// bits.
-fn ternary(masters: &[(Values, usize)], inputs: usize, scale: Scale) -> Form {
+/// Codes and scales of all layers. A tensor's one scale is repeated for each of its rows, which gives the same bits.
+fn ternary(masters: &[(Values, usize)], inputs: usize, scale: Scale, tiles: Option<Tiles>) -> Form {
     let isa = Isa::fastest();
-    let total = masters.iter().map(|(values, _)| values.len()).sum();
-    let (mut codes, mut dequantised_oi) = (vec![0i8; total], buffer::take(total));
-    let mut scales = Vec::new();
-    let mut start = 0;
+    let span = scale.span(inputs);
+    let mut codes = vec![0i8; masters.iter().map(|(values, _)| values.len()).sum()];
+    let mut scales = Vec::with_capacity(codes.len() / span);
+    let mut rest = &mut codes[..];
     for (values, outputs) in masters {
-        let range = start..start + values.len();
-        start = range.end;
-        let spans = match scale {
+        let (layer, following) = rest.split_at_mut(values.len());
+        rest = following;
+        let layer_scales = match scale {
             Scale::Tensor => vec![ternary::weight_scales(values, *outputs, inputs, scale)[0]; *outputs],
             Scale::Row | Scale::Group => {
                 let of_rows = |values: &[f32]| ternary::weight_scales(values, values.len() / inputs, inputs, scale);
                 values.par_chunks(ROWS * inputs).flat_map_iter(of_rows).collect()
             }
         };
-        let span = scale.span(inputs);
-        let codes = codes[range.clone()].par_chunks_mut(span);
-        let dequantised = dequantised_oi[range].par_chunks_mut(span);
-        codes.zip(dequantised).zip(values.par_chunks(span)).zip(&spans).for_each(|(((codes, dequantised), values), scale)| {
-            quantize_weights(isa, values, *scale, codes);
-            let scale = scale.to_f32();
-            for (dequantised, code) in dequantised.iter_mut().zip(codes) {
-                *dequantised = f32::from(*code) * scale;
-            }
-        });
-        scales.extend(spans);
+        let spans = layer.par_chunks_mut(span).zip(values.par_chunks(span)).zip(&layer_scales);
+        spans.for_each(|((codes, values), scale)| quantize_weights(isa, values, *scale, codes));
+        scales.extend(layer_scales);
     }
     let kind = if scale == Scale::Group { Scale::Group } else { Scale::Row };
-    Form::Ternary { matrix: Matrix::from_codes(&codes, total / inputs, inputs, kind, &scales), dequantised_oi }
+    let matrix = Matrix::from_codes(&codes, codes.len() / inputs, inputs, kind, &scales);
+    let scales: Vec<f32> = scales.into_iter().map(f32::from).collect();
+    let backward = match tiles {
+        Some(tiles) => Backward::Tiled(TiledWeights::new(tiles, &codes, inputs, span, &scales)),
+        None => {
+            let mut values_oi = buffer::take(codes.len());
+            let spans = values_oi.par_chunks_mut(span).zip(codes.par_chunks(span)).zip(&scales);
+            spans.for_each(|((values, codes), scale)| dequantise(codes, *scale, values));
+            Backward::Dequantised(values_oi)
+        }
+    };
+    Form::Ternary { matrix, backward }
+}
+
+for_each_isa! {
+    /// Codes times their scale.
+    pub(super) fn dequantise(codes: &[i8], scale: f32, values: &mut [f32]) {
+        for (value, code) in values.iter_mut().zip(codes) {
+            *value = f32::from(*code) * scale;
+        }
+    }
 }
