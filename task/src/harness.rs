@@ -3,7 +3,6 @@
 //! These compare strings, not numbers: `18.00` is not `18` here. The definitions are those of lm-eval 0.4.13, task version 3.0
 //! (`tasks/gsm8k/*.yaml`, `filters/extraction.py`, `api/metrics.py`), with Python's `re` semantics where they differ from ours.
 
-use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -74,16 +73,17 @@ fn target(task: HarnessTask, answer: &str) -> &str {
 /// What `exact_match` compares: without commas, dollar signs, all up to the last `#### `, and one point at the end, in this order;
 /// in lower case.
 fn normalise(text: &str) -> String {
-    let text: String = text.chars().filter(|character| !matches!(character, ',' | '$')).collect();
+    // After each step lm-eval keeps the texts in NumPy arrays, which drop zero characters at the end.
+    let kept = |text: &str| text.trim_end_matches('\0').to_owned();
+    let text = kept(&kept(&text.replace(',', "")).replace('$', ""));
     let text = text.rsplit("#### ").next().unwrap_or(&text);
     // Python's `$` also stands before a line end that closes the text.
     let text = match (text.strip_suffix('.'), text.strip_suffix(".\n")) {
-        (Some(rest), _) => Cow::Borrowed(rest),
-        (None, Some(rest)) => Cow::Owned(format!("{rest}\n")),
-        (None, None) => Cow::Borrowed(text),
+        (Some(rest), _) => rest.to_owned(),
+        (None, Some(rest)) => format!("{rest}\n"),
+        (None, None) => text.to_owned(),
     };
-    // NumPy's string arrays, in which lm-eval compares, drop zero characters at the end.
-    text.trim_end_matches('\0').to_lowercase()
+    kept(&text).to_lowercase()
 }
 
 #[cfg(test)]

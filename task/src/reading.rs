@@ -80,6 +80,14 @@ fn slot(text: &str, rule: Rule, span: Range<usize>, strictness: Strictness) -> F
     (rule, found.map(|(answer, at)| (answer, at.start + span.start..at.end + span.start)).map_err(|why| (why, span)))
 }
 
+/// What a place holds that was made for an answer: its first sentence, or all of it if that has no number (`Rs. 500`).
+fn field(text: &str) -> Result<(Answer, Range<usize>), Unverifiable> {
+    match slot_in(text, Strictness::Prose) {
+        Err(Unverifiable::NoNumber) => slot_in(text, Strictness::Mathematics),
+        found => found,
+    }
+}
+
 /// Four hashes, anywhere in a line. A line of words after them is a Markdown heading, unless nothing follows it.
 fn hashes(text: &str) -> Option<Found> {
     let mut end = text.len();
@@ -141,7 +149,7 @@ fn json(text: &str) -> Option<Found> {
         match strings.next() {
             Some(Ok(value)) => {
                 let span = start + 1..start + strings.byte_offset() - 1;
-                let found = slot_in(&value, Strictness::Prose);
+                let found = field(&value);
                 (Rule::Json, found.map(|(answer, _)| (answer, span.clone())).map_err(|why| (why, span)))
             }
             // Not closed, or with line ends inside: up to the quote or the line's end.

@@ -101,7 +101,10 @@ type Parse<'a, T> = &'a dyn Fn(&Map<String, Value>) -> Result<(Option<String>, T
 /// The names of a table's columns if its first row is no header.
 type Headerless<'a> = &'a dyn Fn(&[String]) -> Option<Vec<String>>;
 
-fn read_records<T>(path: &Path, parse: Parse<T>, headerless: Headerless) -> Result<(Vec<(String, T)>, Vec<BadLine>), Error> {
+/// Items with their ids, and the lines that are none.
+type Records<T> = (Vec<(String, T)>, Vec<BadLine>);
+
+fn read_records<T>(path: &Path, parse: Parse<T>, headerless: Headerless) -> Result<Records<T>, Error> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let plain = name.strip_suffix(".gz").unwrap_or(&name);
     let (stem, kind) = plain.rsplit_once('.').ok_or_else(|| Error::Extension { path: path.to_path_buf() })?;

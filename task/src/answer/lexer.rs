@@ -102,7 +102,7 @@ impl Lexer<'_> {
             '_' => self.skip(1),
             '^' => self.caret(),
             '²' | '³' if self.after_unit() => self.skip_glued(next.len_utf8()),
-            '/' if rest[1..].starts_with(|c: char| c.is_alphabetic() || c == '\\') || !self.after_operand() => self.push(Kind::Other, 1),
+            '/' if !self.after_operand() || per_unit(&rest[1..]) => self.push(Kind::Other, 1),
             '/' | '÷' | '×' | '·' | '±' | '∓' | '∗' => self.push(Kind::Operator, next.len_utf8()),
             '=' | '≈' | '≅' | '→' | '⇒' | '∴' => self.push(Kind::Relation, next.len_utf8()),
             '≤' | '≥' | '≠' => self.push(Kind::Inequality, next.len_utf8()),
@@ -328,6 +328,13 @@ impl Lexer<'_> {
             token.kind == Kind::Word && (token.upright || !variable(word) || unit_letter(word))
         })
     }
+}
+
+/// Whether a slash with this behind it says per what: a unit, or text within a formula.
+fn per_unit(text: &str) -> bool {
+    let rest = text.trim_start_matches(' ');
+    let word = &rest[..rest.find(|c: char| !c.is_alphabetic()).unwrap_or(rest.len())];
+    rest.starts_with("\\text") || rest.starts_with("\\mathrm") || (!word.is_empty() && (!variable(word) || unit_letter(word)))
 }
 
 /// The distance to a number behind currency signs, braces and spaces, and whether there were spaces.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::lexer::{Kind, Token, tokens};
-use super::vocabulary::{EQUALS, PAIRED_UNITS, PARTS, REASONS, glued_unit, unit_letter, variable};
+use super::vocabulary::{CHANGES, EQUALS, PAIRED_UNITS, PARTS, REASONS, glued_unit, unit_letter, variable};
 use super::{Answer, Unverifiable};
 
 /// How the place where an answer stands was written.
@@ -37,7 +37,7 @@ pub(crate) fn slot_in(text: &str, strictness: Strictness) -> Found {
     {
         return Err(Unverifiable::SeveralNumbers);
     }
-    let tokens = after_relation(text, tokens);
+    let tokens = after_relation(text, tokens, strictness);
     let numbers: Vec<usize> = numbers(tokens).take(2).collect();
     match numbers[..] {
         [] if tokens.iter().any(|token| matches!(token.kind, Kind::Symbol | Kind::Operator)) => Err(Unverifiable::Expression),
@@ -128,12 +128,14 @@ fn first_with_reasons(text: &str, tokens: &[Token]) -> Option<usize> {
     reasons.then_some(first)
 }
 
-/// The tokens after the last equals sign that has a number behind it.
-fn after_relation<'a>(text: &str, tokens: &'a [Token]) -> &'a [Token] {
+/// The tokens after the last equals sign, or in prose its word, that has a number behind it.
+fn after_relation<'a>(text: &str, tokens: &'a [Token], strictness: Strictness) -> &'a [Token] {
     let last_number = numbers(tokens).last().unwrap_or(0);
     let relation = tokens[..last_number].iter().rposition(|token| {
         token.kind == Kind::Relation
-            || (token.kind == Kind::Word && EQUALS.contains(&text[token.span.clone()].to_ascii_lowercase().as_str()))
+            || (strictness == Strictness::Prose
+                && token.kind == Kind::Word
+                && EQUALS.contains(&text[token.span.clone()].to_ascii_lowercase().as_str()))
     });
     relation.map_or(tokens, |relation| &tokens[relation + 1..])
 }
@@ -141,6 +143,9 @@ fn after_relation<'a>(text: &str, tokens: &'a [Token]) -> &'a [Token] {
 /// Whether the number at `index` is no part of an expression that is left unworked.
 fn stands_alone(text: &str, tokens: &[Token], index: usize) -> Result<(), Unverifiable> {
     let number = &tokens[index];
+    if is_changed(text, &tokens[..index]) {
+        return Err(Unverifiable::Expression);
+    }
     if let Some(before) = index.checked_sub(1).map(|index| &tokens[index]) {
         match before.kind {
             Kind::Operator | Kind::Symbol | Kind::Inequality => return Err(Unverifiable::Expression),
@@ -173,6 +178,12 @@ fn stands_alone(text: &str, tokens: &[Token], index: usize) -> Result<(), Unveri
         _ => {}
     }
     if adds_a_part(text, after) { Err(Unverifiable::Ambiguous) } else { Ok(()) }
+}
+
+/// `minus 5`, `twice 5`, `half of 5`.
+fn is_changed(text: &str, before: &[Token]) -> bool {
+    let mut words = before.iter().rev().take(2).map(|token| text[token.span.clone()].to_ascii_lowercase());
+    words.find(|word| word != "of").is_some_and(|word| CHANGES.contains(&word.as_str()))
 }
 
 /// `5 and a half`, `2 thirds`.

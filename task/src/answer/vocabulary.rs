@@ -10,7 +10,9 @@ const SCALES: [(&str, u64); 5] =
     [("hundred", 100), ("thousand", 1_000), ("million", 1_000_000), ("billion", 1_000_000_000), ("trillion", 1_000_000_000_000)];
 
 /// LaTeX commands that only dress what they hold, or stand for a space.
-pub(super) const DRESS: [&str; 26] = [
+pub(super) const DRESS: [&str; 28] = [
+    "begin",
+    "end",
     "boxed",
     "fbox",
     "displaystyle",
@@ -51,7 +53,25 @@ pub(super) const REASONS: [&str; 14] =
 /// Words that say what an equals sign says.
 pub(super) const EQUALS: [&str; 4] = ["is", "are", "equals", "equal"];
 /// Parts that a number may be followed by, as in `2 thirds`.
-pub(super) const PARTS: [&str; 8] = ["halves", "thirds", "fourths", "fifths", "sixths", "sevenths", "eighths", "tenths"];
+pub(super) const PARTS: [&str; 11] =
+    ["halves", "thirds", "fourths", "fifths", "sixths", "sevenths", "eighths", "tenths", "hundredths", "thousandths", "millionths"];
+/// Words that change the number behind them, with or without `of` between.
+pub(super) const CHANGES: [&str; 14] = [
+    "minus",
+    "negative",
+    "plus",
+    "times",
+    "twice",
+    "thrice",
+    "double",
+    "triple",
+    "half",
+    "third",
+    "thirds",
+    "quarter",
+    "quarters",
+    "quadruple",
+];
 /// Units that come in pairs, as in `2 hours 30 minutes`.
 pub(super) const PAIRED_UNITS: [&str; 36] = [
     "h", "hr", "hrs", "hour", "hours", "min", "mins", "minute", "minutes", "s", "sec", "secs", "second", "seconds", "day", "days", "week",
