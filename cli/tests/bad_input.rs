@@ -60,7 +60,8 @@ fn from_file(name: &str) -> String {
 #[test]
 fn a_malformed_line_is_kept_with_its_place_and_the_rest_goes_in() {
     let place = Place::new(&from_file("traces.jsonl"));
-    let good = |a: u32| serde_json::json!({ "question": format!("What is {a} and 2?"), "answer": format!("{a} + 2 = {}\n#### {}", a + 2, a + 2) });
+    let good =
+        |a: u32| serde_json::json!({ "question": format!("What is {a} and 2?"), "answer": format!("{a} + 2 = {}\n#### {}", a + 2, a + 2) });
     place.write("traces.jsonl", &format!("{}\n{{\"question\": \"half a li\n{}\n", good(1), good(2)));
     place.succeed(&["ingest", "tiny.toml"]);
     let folder = place.path("checkpoints/tiny/dataset");
@@ -76,7 +77,10 @@ fn nothing_to_learn_from_is_refused_before_training() {
     let place = Place::new(&from_file("traces.jsonl"));
     place.write("traces.jsonl", "");
     says(&place.fail(&["distill", "tiny.toml"]), &["traces.jsonl"]);
-    place.write("traces.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"Why?\"}, {\"role\": \"assistant\", \"content\": \"\"}]}\n");
+    place.write(
+        "traces.jsonl",
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"Why?\"}, {\"role\": \"assistant\", \"content\": \"\"}]}\n",
+    );
     says(&place.fail(&["distill", "tiny.toml"]), &["dropped"]);
     assert!(!place.path("checkpoints/tiny/metrics.jsonl").exists());
 }

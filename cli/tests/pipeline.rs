@@ -55,11 +55,24 @@ fn each_stage_stands_alone() {
     place.succeed(&["ingest", "tiny.toml"]);
     place.succeed(&["train", "tiny.toml"]);
     place.succeed(&["export", "checkpoints/tiny"]);
-    let scored = place.succeed(&["eval", "checkpoints/tiny/student.gguf", "--set", "checkpoints/tiny/traces/held_out.jsonl", "--limit", "5"]);
+    let scored =
+        place.succeed(&["eval", "checkpoints/tiny/student.gguf", "--set", "checkpoints/tiny/traces/held_out.jsonl", "--limit", "5"]);
     let scored: Value = serde_json::from_str(&scored).unwrap();
     assert_eq!(scored["n"], 5);
     let said = place.succeed(&["generate", "checkpoints/tiny/student.gguf", "--prompt", "Mia has 3 apples.", "--max-tokens", "8"]);
-    assert_eq!(said, place.succeed(&["generate", "checkpoints/tiny/student.gguf", "--prompt", "Mia has 3 apples.", "--max-tokens", "8", "--threads", "1"]));
+    assert_eq!(
+        said,
+        place.succeed(&[
+            "generate",
+            "checkpoints/tiny/student.gguf",
+            "--prompt",
+            "Mia has 3 apples.",
+            "--max-tokens",
+            "8",
+            "--threads",
+            "1"
+        ])
+    );
     let speeds = place.succeed(&["bench", "checkpoints/tiny/student.gguf", "--json"]);
     assert!(serde_json::from_str::<Value>(&speeds).unwrap()[0]["decode_tokens_per_s"].as_f64().unwrap() > 0.0, "{speeds}");
 }
@@ -71,7 +84,9 @@ fn held_out_questions_are_in_no_training_row() {
     let questions = |name: &str| {
         let text = fs::read_to_string(place.path(&format!("checkpoints/tiny/traces/{name}.jsonl"))).unwrap();
         let rows = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect::<Vec<_>>();
-        rows.into_iter().map(|row| row["question"].as_str().or(row["messages"][0]["content"].as_str()).unwrap().to_owned()).collect::<Vec<_>>()
+        rows.into_iter()
+            .map(|row| row["question"].as_str().or(row["messages"][0]["content"].as_str()).unwrap().to_owned())
+            .collect::<Vec<_>>()
     };
     let train: std::collections::HashSet<String> = questions("train").into_iter().collect();
     assert!(train.len() > 200);

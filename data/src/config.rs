@@ -188,7 +188,8 @@ mod tests {
 
     #[test]
     fn each_limit_names_its_key() {
-        let cases: [(&str, fn(&mut DataConfig)); 7] = [
+        type Spoil = fn(&mut DataConfig);
+        let cases: [(&str, Spoil); 7] = [
             ("data.sources[0].layout is messages, but", |config| {
                 config.sources[0].layout = Layout::Messages;
                 config.sources[0].fields = Some(serde_json::from_str(r#"{"question": "q", "answer": "a"}"#).unwrap());

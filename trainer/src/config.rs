@@ -199,7 +199,8 @@ pub(crate) mod tests {
 
     #[test]
     fn each_limit_names_its_key() {
-        let cases: [(&str, fn(&mut TrainTable)); 11] = [
+        type Spoil = fn(&mut TrainTable);
+        let cases: [(&str, Spoil); 11] = [
             ("train.steps is 0", |t| t.steps = 0),
             ("train.steps is 100000000", |t| t.steps = 100_000_000),
             ("train.rows is 0", |t| t.rows = 0),

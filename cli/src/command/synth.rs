@@ -34,7 +34,10 @@ pub fn synth(run: &Run) -> Result<()> {
         for (steps, lengths) in &written.lengths {
             let mean = |characters: usize| characters / lengths.traces.max(1);
             let (question, reasoning) = (mean(lengths.question_chars), mean(lengths.reasoning_chars));
-            say(&format!("    traces {} of {steps} steps: questions of {question} characters, chains of thought of {reasoning}", lengths.traces));
+            say(&format!(
+                "    traces {} of {steps} steps: questions of {question} characters, chains of thought of {reasoning}",
+                lengths.traces
+            ));
         }
         Ok(())
     })

@@ -99,7 +99,7 @@ pub(super) fn sum_of_squares(path: Path, gradient: &Tensor<1>) -> f64 {
         Path::Composed => f64::from(gradient.clone().square().sum().into_scalar::<f32>()),
         Path::Fused => {
             let gradient = Values::of(gradient.clone());
-            let sums: Vec<f32> = gradient.par_chunks(CHUNK).map(|chunk| chunk_squares(chunk)).collect();
+            let sums: Vec<f32> = gradient.par_chunks(CHUNK).map(chunk_squares).collect();
             sums.into_iter().map(f64::from).sum()
         }
     }
