@@ -151,7 +151,7 @@ vectorised! {
         let scale = (largest / f32::from(ACTIVATION_MAX)).max(MIN_ACTIVATION_SCALE);
         let limit = f32::from(ACTIVATION_MAX);
         for (code, activation) in codes.iter_mut().zip(activations) {
-            *code = (activation / scale).round_ties_even().clamp(-limit, limit) as i8;
+            *code = to_code(activation / scale, limit);
         }
         scale
     }
@@ -162,9 +162,18 @@ vectorised! {
     pub fn quantize_weights(weights: &[f32], scale: half::f16, codes: &mut [i8]) {
         let scale = scale.to_f32();
         for (code, weight) in codes.iter_mut().zip(weights) {
-            *code = (weight / scale).round_ties_even().clamp(-1.0, 1.0) as i8;
+            *code = to_code(weight / scale, 1.0);
         }
     }
+}
+
+/// round_half_even(x) within a whole `limit`, and 0 for what is not a number. Adding 1.5 * 2^23 rounds and leaves the whole number
+/// in the low bits; `as i8` on a float saturates, for which compilers take one number at a time.
+#[inline(always)]
+fn to_code(x: f32, limit: f32) -> i8 {
+    const ROUNDER: f32 = 12_582_912.0;
+    let x = if x.is_nan() { 0.0 } else { x.clamp(-limit, limit) };
+    (x + ROUNDER).to_bits() as i8
 }
 
 vectorised! {
