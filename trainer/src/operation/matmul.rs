@@ -50,10 +50,6 @@ impl<'a> View<'a> {
         View { values, rows, columns, row_stride: stride, column_stride: 1 }
     }
 
-    pub(crate) fn rows(&self) -> usize {
-        self.rows
-    }
-
     pub(crate) fn transposed(self) -> View<'a> {
         View { rows: self.columns, columns: self.rows, row_stride: self.column_stride, column_stride: self.row_stride, ..self }
     }
