@@ -39,17 +39,11 @@ pub(crate) use for_each_isa;
 
 /// What the loops are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg(target_arch = "x86_64")]
 pub(crate) enum Isa {
-    /// AVX-512 F, BW, DQ and VL.
     Avx512,
     Avx2,
     Any,
-}
-
-/// The best that this CPU has.
-#[cfg(not(target_arch = "x86_64"))]
-pub(crate) fn isa() -> Isa {
-    Isa::Any
 }
 
 /// The best that this CPU has. The detection is cached by the standard library.

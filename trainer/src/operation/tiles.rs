@@ -7,8 +7,6 @@
 
 use std::{cell::RefCell, sync::LazyLock};
 
-use super::simd::{Isa, isa};
-
 /// The proof that this CPU has a tile unit and that the system lets this process use it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tiles(());
@@ -20,15 +18,14 @@ pub(crate) const DEPTH: usize = 32;
 /// Rows and columns of the product that [`Tiles`] computes at once: two tiles each way.
 pub(crate) const BLOCK: usize = 2 * SIDE;
 
-/// 16-bit floats as the unit takes them, two neighbouring terms of a sum in each number, the first in the low half. For a first
-/// factor: `SIDE` rows of `DEPTH` terms. For a second one: `DEPTH` / 2 pairs of terms, each for `SIDE` columns. So one is the
-/// other transposed.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// 16-bit floats as the unit takes them. For a first factor: `SIDE` rows of `DEPTH` terms. For a second one: `DEPTH` / 2 pairs of
+/// terms, each with its two numbers for each of `SIDE` columns.
+#[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
-pub(crate) struct Tile(pub(crate) [[u32; SIDE]; SIDE]);
+pub(crate) struct Tile(pub(crate) [u16; SIDE * DEPTH]);
 
 impl Tile {
-    pub(crate) const ZERO: Tile = Tile([[0; SIDE]; SIDE]);
+    pub(crate) const ZERO: Tile = Tile([0; SIDE * DEPTH]);
 }
 
 /// A block of a product.
@@ -54,14 +51,8 @@ pub(crate) enum Split {
 impl Tiles {
     /// The tile unit, if there is one to use.
     pub(crate) fn detect() -> Option<Tiles> {
-        static FOUND: LazyLock<bool> = LazyLock::new(|| isa() == Isa::Avx512 && unit::usable());
+        static FOUND: LazyLock<bool> = LazyLock::new(unit::usable);
         FOUND.then_some(Tiles(()))
-    }
-
-    /// Exchange rows and columns.
-    pub(crate) fn transpose(self, numbers: &mut [[u32; SIDE]; SIDE]) {
-        // SAFETY: a `Tiles` exists, so the CPU has AVX-512.
-        unsafe { unit::transpose(numbers) }
     }
 
     /// Run `work` with the unit set up on this thread.
@@ -124,35 +115,33 @@ pub(crate) fn with_scratch<T>(count: usize, work: impl FnOnce(&mut [Tile]) -> T)
     result
 }
 
-/// Two neighbouring terms, each as two 16-bit floats whose sum is it to 16 bits: the high parts and the low parts. Not a number
-/// stays so.
+/// The bits of x as two 16-bit floats whose sum is x to 16 bits; not a number stays so.
 #[inline(always)]
-pub(crate) fn split(first: f32, second: f32) -> (u32, u32) {
-    let high = [nearest_half(first), nearest_half(second)];
-    let low = [nearest_half(first - f32::from_bits(high[0])), nearest_half(second - f32::from_bits(high[1]))];
-    (high[0] >> 16 | high[1], low[0] >> 16 | low[1])
+pub(crate) fn split(x: f32) -> (u16, u16) {
+    let high = to_half(x);
+    (high, to_half(x - f32::from_bits(u32::from(high) << 16)))
 }
 
-/// Two neighbouring terms that are whole numbers of at most 8 bits.
+/// The nearest 16-bit float, half to even.
 #[inline(always)]
-pub(crate) fn whole(first: i8, second: i8) -> u32 {
-    f32::from(first).to_bits() >> 16 | f32::from(second).to_bits()
-}
-
-/// The nearest 16-bit float, half to even, in the high half.
-#[inline(always)]
-fn nearest_half(x: f32) -> u32 {
+fn to_half(x: f32) -> u16 {
     let bits = x.to_bits();
-    let rounded = bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) & 0xFFFF_0000;
+    let rounded = bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) >> 16;
     // Rounding could carry a not-a-number over into a number.
-    if x.is_nan() { 0x7FC0_0000 } else { rounded }
+    (if x.is_nan() { 0x7FC0 } else { rounded }) as u16
+}
+
+/// The bits of a whole number of at most 8 bits as a 16-bit float.
+#[inline(always)]
+pub(crate) fn whole(code: i8) -> u16 {
+    (f32::from(code).to_bits() >> 16) as u16
 }
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod unit {
-    use std::arch::{asm, x86_64::*};
+    use std::arch::{asm, x86_64::__cpuid_count};
 
-    use super::{Block, SIDE, Tile};
+    use super::{Block, Tile};
 
     /// `arch_prctl`, and what it is asked for: leave to use the tiles' state (Documentation/arch/x86/xstate.rst of Linux).
     const ARCH_PRCTL: isize = 158;
@@ -210,39 +199,6 @@ mod unit {
     pub(super) unsafe fn release() {
         // SAFETY: passed on from the caller.
         unsafe { asm!("tilerelease", options(nostack, nomem)) }
-    }
-
-    /// Rows of four numbers are brought together in two steps of interleaving, then their quarters in two steps of choosing.
-    #[target_feature(enable = "avx512f")]
-    pub(super) fn transpose(numbers: &mut [[u32; SIDE]; SIDE]) {
-        // SAFETY: a row is as long as a vector; so below.
-        let rows = numbers.each_ref().map(|row| unsafe { _mm512_loadu_si512(row.as_ptr().cast()) });
-        let mut fours = [_mm512_setzero_si512(); SIDE];
-        for (fours, rows) in fours.as_chunks_mut::<4>().0.iter_mut().zip(rows.as_chunks::<4>().0) {
-            let low = [_mm512_unpacklo_epi32(rows[0], rows[1]), _mm512_unpacklo_epi32(rows[2], rows[3])];
-            let high = [_mm512_unpackhi_epi32(rows[0], rows[1]), _mm512_unpackhi_epi32(rows[2], rows[3])];
-            *fours = [
-                _mm512_unpacklo_epi64(low[0], low[1]),
-                _mm512_unpackhi_epi64(low[0], low[1]),
-                _mm512_unpacklo_epi64(high[0], high[1]),
-                _mm512_unpackhi_epi64(high[0], high[1]),
-            ];
-        }
-        for column in 0..4 {
-            let [a, b, c, d] = [0, 4, 8, 12].map(|row| fours[row + column]);
-            let even = [_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0x88>(c, d)];
-            let odd = [_mm512_shuffle_i32x4::<0xDD>(a, b), _mm512_shuffle_i32x4::<0xDD>(c, d)];
-            let columns = [
-                _mm512_shuffle_i32x4::<0x88>(even[0], even[1]),
-                _mm512_shuffle_i32x4::<0x88>(odd[0], odd[1]),
-                _mm512_shuffle_i32x4::<0xDD>(even[0], even[1]),
-                _mm512_shuffle_i32x4::<0xDD>(odd[0], odd[1]),
-            ];
-            for (quarter, values) in columns.into_iter().enumerate() {
-                // SAFETY: as above.
-                unsafe { _mm512_storeu_si512(numbers[4 * quarter + column].as_mut_ptr().cast(), values) }
-            }
-        }
     }
 
     /// The product of a block: tiles 0 to 3 are the sums, 4 and 5 hold the exact factor, 6 and 7 a part of the split one.
@@ -331,13 +287,11 @@ mod unit {
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 mod unit {
-    use super::{Block, SIDE, Tile};
+    use super::{Block, Tile};
 
     pub(super) fn usable() -> bool {
         false
     }
-
-    pub(super) unsafe fn transpose(_: &mut [[u32; SIDE]; SIDE]) {}
 
     pub(super) unsafe fn set_up() {}
 
@@ -356,40 +310,4 @@ mod unit {
     }
 
     pub(super) use split_first as split_second;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_become_columns() {
-        let Some(tiles) = Tiles::detect() else { return };
-        let mut numbers = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15].map(|row| [row * 100; SIDE]);
-        numbers.iter_mut().for_each(|row| row.iter_mut().enumerate().for_each(|(column, number)| *number += column as u32));
-        tiles.transpose(&mut numbers);
-        for (row, numbers) in numbers.iter().enumerate() {
-            for (column, number) in numbers.iter().enumerate() {
-                assert_eq!(*number, (column * 100 + row) as u32);
-            }
-        }
-    }
-
-    #[test]
-    fn a_split_number_is_whole_to_sixteen_bits() {
-        let half = |bits: u32| f32::from_bits(bits << 16);
-        for x in [0.0, -0.0, 1.0, 3.999_999, -1e-20, 1.234_567_8e30, f32::MAX / 2.0] {
-            let (high, low) = split(x, 1.0);
-            let sum = f64::from(half(high)) + f64::from(half(low));
-            assert!((sum - f64::from(x)).abs() <= f64::from(x.abs()) * 2f64.powi(-17), "{x}: {sum}");
-            assert_eq!((high >> 16, low >> 16), (1f32.to_bits() >> 16, 0));
-        }
-        for code in i8::MIN..=i8::MAX {
-            assert_eq!(half(whole(code, 3)), f32::from(code));
-            assert_eq!(f32::from_bits(whole(3, code) & 0xFFFF_0000), f32::from(code));
-        }
-        for bits in [0x7FC0_0000, 0x7FFF_FFFF, 0xFF80_0001] {
-            assert!(half(split(f32::from_bits(bits), 0.0).0).is_nan());
-        }
-    }
 }

@@ -8,7 +8,10 @@ use std::sync::{Arc, LazyLock};
 use rayon::prelude::*;
 use runtime::kernel::{Activations, Isa, Pool, multiply};
 
-use super::weights::{Backward, Form, Weights, dequantise};
+use super::{
+    tiled::weight_gradients,
+    weights::{Backward, Form, Weights, dequantise},
+};
 use crate::operation::{
     buffer,
     fused::{Fused, Values},
@@ -77,14 +80,13 @@ impl Fused for FusedLinear {
         let i = self.weights.inputs;
         let n = saved.x_ni.len() / i;
         let mut dx_ni = buffer::take(n * i);
-        let mut dw_oi: Vec<_> = self.weights.outputs.iter().map(|outputs| buffer::take(outputs * i)).collect();
-        if let Form::Ternary { backward: Backward::Tiled(weights), .. } = &self.weights.form {
-            let chunks: Vec<_> = saved.chunks.iter().map(|chunk| &chunk.activations).collect();
-            weights.backward(&dy_no, &chunks, &mut dx_ni, &mut dw_oi);
-        } else {
-            self.input_gradient(&dy_no, &mut dx_ni);
-            self.weight_gradients(&saved, &dy_no, &mut dw_oi);
+        self.input_gradient(&dy_no, &mut dx_ni);
+        let (mut layers, mut start) = (Vec::new(), 0);
+        for outputs in &self.weights.outputs {
+            layers.push((start, buffer::take(outputs * i)));
+            start += outputs;
         }
+        self.weight_gradients(&saved, &dy_no, &mut layers);
 
         let mut gradients = Vec::new();
         let of_gain = saved.gain_i.as_ref().map(|gain| {
@@ -95,7 +97,7 @@ impl Fused for FusedLinear {
         gradients.push(Values::new(dx_ni, [n, i]));
         gradients.extend(of_gain.map(|of_gain| Values::new(of_gain, [i])));
         gradients.extend(self.residual.then(|| dy_no.clone()));
-        gradients.extend(dw_oi.into_iter().zip(&self.weights.outputs).map(|(dw_oi, outputs)| Values::new(dw_oi, [*outputs, i])));
+        gradients.extend(layers.into_iter().map(|(_, dw)| (dw.len() / i, dw)).map(|(outputs, dw)| Values::new(dw, [outputs, i])));
         gradients
     }
 }
@@ -139,18 +141,34 @@ impl FusedLinear {
     fn input_gradient(&self, dy_no: &[f32], dx_ni: &mut [f32]) {
         let (i, o) = (self.weights.inputs, self.weights.width());
         let n = dy_no.len() / o;
-        let (mut start, mut write) = (0, Write::Replace);
-        for (weights, outputs) in self.weights.plain() {
-            let (dy, weights) = (View::strided(&dy_no[start..], n, outputs, o), View::new(weights, outputs, i));
-            matmul::multiply(ViewMut::new(dx_ni, n, i), dy, weights, 1.0, write, Workers::Pool);
-            (start, write) = (start + outputs, Write::Add);
+        match &self.weights.form {
+            Form::Ternary { backward: Backward::Tiled(weights), .. } => {
+                let rows = dx_ni.par_chunks_mut(ROWS * i).zip(dy_no.par_chunks(ROWS * o));
+                rows.for_each(|(dx, dy)| weights.input_gradient(dy, dx));
+            }
+            Form::Ternary { backward: Backward::Dequantised(weights_oi), .. } => {
+                let (dy, weights) = (View::new(dy_no, n, o), View::new(weights_oi, o, i));
+                matmul::multiply(ViewMut::new(dx_ni, n, i), dy, weights, 1.0, Write::Replace, Workers::Pool);
+            }
+            Form::Full(layers) => {
+                let (mut start, mut write) = (0, Write::Replace);
+                for (weights, outputs) in layers.iter().zip(&self.weights.outputs) {
+                    let (dy, weights) = (View::strided(&dy_no[start..], n, *outputs, o), View::new(weights, *outputs, i));
+                    matmul::multiply(ViewMut::new(dx_ni, n, i), dy, weights, 1.0, write, Workers::Pool);
+                    (start, write) = (start + outputs, Write::Add);
+                }
+            }
         }
     }
 
-    /// dW of each layer, dY^T Xq.
-    fn weight_gradients(&self, saved: &Saved, dy_no: &[f32], dw_oi: &mut [Vec<f32>]) {
+    /// dW of each layer, dY^T Xq; with each, the first of its columns of dY.
+    fn weight_gradients(&self, saved: &Saved, dy_no: &[f32], layers: &mut [(usize, Vec<f32>)]) {
         let (i, o) = (self.weights.inputs, self.weights.width());
         let n = dy_no.len() / o;
+        if let Form::Ternary { backward: Backward::Tiled(weights), .. } = &self.weights.form {
+            let chunks: Vec<_> = saved.chunks.iter().map(|chunk| &chunk.activations).collect();
+            return weight_gradients(weights.tiles(), &chunks, i, dy_no, layers);
+        }
         let mut multiplied_ni = buffer::take(n * i);
         let rows = multiplied_ni.par_chunks_mut(ROWS * i).zip(saved.x_ni.par_chunks(ROWS * i)).zip(&saved.chunks);
         rows.for_each(|((multiplied, x), chunk)| match (&self.weights.form, &saved.gain_i) {
@@ -165,11 +183,10 @@ impl FusedLinear {
             }
             (Form::Full(_), None) => multiplied.copy_from_slice(x),
         });
-        let mut start = 0;
-        for (dw, &outputs) in dw_oi.iter_mut().zip(&self.weights.outputs) {
-            let (dy, multiplied) = (View::strided(&dy_no[start..], n, outputs, o), View::new(&multiplied_ni, n, i));
+        for (start, dw) in layers {
+            let outputs = dw.len() / i;
+            let (dy, multiplied) = (View::strided(&dy_no[*start..], n, outputs, o), View::new(&multiplied_ni, n, i));
             matmul::multiply(ViewMut::new(dw, outputs, i), dy.transposed(), multiplied, 1.0, Write::Replace, Workers::Pool);
-            start += outputs;
         }
         buffer::give(multiplied_ni);
     }

@@ -53,16 +53,6 @@ impl Weights {
         Weights { inputs, outputs, form }
     }
 
-    /// What a gradient is multiplied with, layer by layer or all at once, with the number of outputs; nothing where a tile unit has
-    /// a layout of its own.
-    pub(super) fn plain(&self) -> Vec<(&[f32], usize)> {
-        match &self.form {
-            Form::Full(layers) => layers.iter().zip(&self.outputs).map(|(values, outputs)| (&values[..], *outputs)).collect(),
-            Form::Ternary { backward: Backward::Dequantised(values_oi), .. } => vec![(values_oi, self.width())],
-            Form::Ternary { backward: Backward::Tiled(_), .. } => Vec::new(),
-        }
-    }
-
     /// o, all layers together.
     pub(super) fn width(&self) -> usize {
         self.outputs.iter().sum()
@@ -101,9 +91,8 @@ fn ternary(masters: &[(Values, usize)], inputs: usize, scale: Scale, tiles: Opti
     let kind = if scale == Scale::Group { Scale::Group } else { Scale::Row };
     let matrix = Matrix::from_codes(&codes, codes.len() / inputs, inputs, kind, &scales);
     let scales: Vec<f32> = scales.into_iter().map(f32::from).collect();
-    let outputs = masters.iter().map(|(_, outputs)| *outputs).collect();
     let backward = match tiles {
-        Some(tiles) => Backward::Tiled(TiledWeights::new(tiles, &codes, outputs, inputs, span, &scales)),
+        Some(tiles) => Backward::Tiled(TiledWeights::new(tiles, &codes, inputs, span, &scales)),
         None => {
             let mut values_oi = buffer::take(codes.len());
             let spans = values_oi.par_chunks_mut(span).zip(codes.par_chunks(span)).zip(&scales);
