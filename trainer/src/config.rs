@@ -14,7 +14,8 @@ pub struct TrainTable {
     pub steps: u64,
     /// Rows per step.
     pub rows: usize,
-    /// Rows per forward pass, to save memory; their gradients are added up. Default: all of a step's rows at once.
+    /// Rows per forward pass. A step's passes run side by side as far as there are threads, and their gradients are added up in
+    /// order. Default: a quarter of `rows`; fewer save memory.
     #[serde(default)]
     pub microbatch_rows: Option<usize>,
     /// The peak learning rate.
@@ -80,6 +81,18 @@ pub enum DeviceName {
     Cuda,
 }
 
+impl DeviceName {
+    /// The cargo feature that brings it.
+    pub(crate) fn feature(self) -> &'static str {
+        match self {
+            DeviceName::Cpu => "default",
+            DeviceName::Wgpu => "wgpu",
+            DeviceName::Ndarray => "ndarray",
+            DeviceName::Cuda => "cuda",
+        }
+    }
+}
+
 fn two_stage() -> Schedule {
     Schedule::TwoStage
 }
@@ -141,7 +154,7 @@ impl TrainTable {
 
     /// Rows per forward pass.
     pub fn microbatch_rows(&self) -> usize {
-        self.microbatch_rows.unwrap_or(self.rows)
+        self.microbatch_rows.unwrap_or(self.rows.div_ceil(4))
     }
 
     /// The second stage's peak.

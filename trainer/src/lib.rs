@@ -19,6 +19,7 @@ mod state;
 pub mod student;
 mod tensor_file;
 mod train;
+mod workers;
 
 pub use checkpoint::Checkpoint;
 pub use config::{DeviceName, Schedule, TrainTable};

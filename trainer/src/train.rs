@@ -15,10 +15,11 @@ use crate::{
     checkpoint::{self, Checkpoint},
     device,
     metrics::{self, Metrics},
-    optimizer::{AdamW, BETAS, Gradients},
+    optimizer::{AdamW, BETAS},
     run_folder::{self, RunFolder},
     state::{self, TrainingState},
     student::{Batch, Student},
+    workers::{Sum, Workers},
 };
 
 /// What is to be trained.
@@ -74,6 +75,7 @@ struct Run<'a> {
     identity: Value,
     student: Student,
     optimizer: AdamW,
+    workers: Workers,
     rows: RowStream,
     step: u64,
     /// The first row of the next step.
@@ -96,22 +98,17 @@ pub fn train(job: &Job, should_stop: &AtomicBool, report: &mut dyn FnMut(&Progre
     while run.step < config.steps && !should_stop.load(Ordering::Relaxed) {
         let (rate, weight_decay) = (config.rate_at(run.step), config.weight_decay_at(run.step));
         let (step_started, tokens_before) = (Instant::now(), run.totals.tokens);
-        let mut gradients = Gradients::new();
-        let mut loss_sum = 0.0;
 
         let step_rows = run.next_rows()?;
-        for rows in step_rows.chunks(config.microbatch_rows()) {
-            let batch = Batch::from_rows(rows, job.model)?;
-            let (loss, supervised) = run.student.loss(&batch);
-            loss_sum += f64::from(loss.clone().into_scalar::<f32>());
-            gradients.add(&run.student, &loss, supervised);
-        }
+        let microbatches = step_rows.chunks(config.microbatch_rows());
+        let batches: Vec<_> = microbatches.map(|rows| Batch::from_rows(rows, job.model)).collect::<Result<_, _>>()?;
+        let Sum { loss, gradients } = run.workers.run(&run.student, &batches);
 
         let supervised = gradients.tokens();
         if supervised == 0 {
             return Err(Error::Rows(format!("the {} rows of step {} have no supervised token", config.rows, run.step + 1)));
         }
-        let loss = loss_sum / supervised as f64;
+        let loss = loss / supervised as f64;
         if !loss.is_finite() {
             return Err(run.stop_at("the loss", loss));
         }
@@ -176,6 +173,7 @@ impl<'a> Run<'a> {
             identity,
             student,
             optimizer,
+            workers: Workers::new(job.config.rows.div_ceil(job.config.microbatch_rows()))?,
             rows: job.dataset.rows(job.config.seed, state.cursor),
             step: state.step,
             cursor: state.cursor,
