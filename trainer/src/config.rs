@@ -48,6 +48,9 @@ pub struct TrainTable {
     /// How many checkpoints to keep. Default 2.
     #[serde(default = "keep_last")]
     pub keep_last: usize,
+    /// Steps between evaluations of the packed student in mid-run; the best checkpoint is kept. Default: none in mid-run.
+    #[serde(default)]
+    pub evaluate_every: Option<u64>,
     /// Steps between lines of `metrics.jsonl`. Default 10.
     #[serde(default = "log_every")]
     pub log_every: u64,
@@ -149,6 +152,7 @@ impl TrainTable {
         require(self.clip.is_finite() && self.clip > 0.0, "clip", self.clip, "which is not a positive number".into())?;
         require(self.save_every >= 1, "save_every", self.save_every, "which is not at least 1".into())?;
         require(self.keep_last >= 1, "keep_last", self.keep_last, "which is not at least 1".into())?;
+        require(self.evaluate_every != Some(0), "evaluate_every", 0, "which is not at least 1; leave it out for none".into())?;
         require(self.log_every >= 1, "log_every", self.log_every, "which is not at least 1".into())
     }
 
@@ -177,6 +181,7 @@ impl TrainTable {
             device: DeviceName::Cpu,
             save_every: save_every(),
             keep_last: keep_last(),
+            evaluate_every: None,
             log_every: log_every(),
             ..self.clone()
         }
