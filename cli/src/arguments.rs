@@ -16,6 +16,8 @@ pub struct Arguments {
 pub enum Command {
     /// Do a whole run: traces, dataset, training, packed file, score. Run again, it goes on where it stopped
     Distill(ConfigArguments),
+    /// Do the run with every combination of some settings, one table at the end
+    Sweep(SweepArguments),
     /// Show the resolved config and a few rows with their tokens and loss mask; trains nothing
     Check(ConfigArguments),
     /// Write the programmatic teacher's traces and its held-out problems
@@ -44,6 +46,17 @@ pub enum Command {
 pub struct ConfigArguments {
     /// The run's config, a TOML file; the run is named after it
     pub config: PathBuf,
+    #[command(flatten)]
+    pub overrides: Overrides,
+}
+
+#[derive(Args)]
+pub struct SweepArguments {
+    /// The config that the runs have in common
+    pub config: PathBuf,
+    /// A setting and its values, e.g. --over train.rate=1e-3,2e-3; may be given several times
+    #[arg(long, value_name = "KEY=VALUE,VALUE", required = true)]
+    pub over: Vec<String>,
     #[command(flatten)]
     pub overrides: Overrides,
 }
