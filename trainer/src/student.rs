@@ -169,7 +169,7 @@ impl Student {
             return (Tensor::zeros([1], &self.plan.device), 0);
         }
         let kept = places.len();
-        let targets = Targets { places: places.into(), tokens: targets.into() };
+        let targets = Targets { places: places.into(), tokens: targets.into(), likely: None };
         let gain_d = self.vector(None, Role::FinalNorm);
         let (path, epsilon) = (self.plan.path, self.plan.config.norm_epsilon);
         (cross_entropy(path, self.hidden(batch), gain_d, self.head(), targets, epsilon), kept)
