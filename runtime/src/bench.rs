@@ -71,15 +71,15 @@ pub fn measure_prompt(student: &Arc<Student>, threads: usize, prompt: usize) -> 
         let started = Instant::now();
         let mut token = 0;
         for start in (0..prompt).step_by(ROWS) {
-            let row = |position| Row { token: tokens[position], position, pages: &pages, wants_logits: position + 1 == prompt };
+            let row = |position| Row { token: tokens[position], position, sequence: 0, wants_logits: position + 1 == prompt };
             let rows: Vec<Row> = (start..prompt.min(start + ROWS)).map(row).collect();
-            token = likeliest(network.forward(&mut cache, &rows, &mut work));
+            token = likeliest(network.forward(&mut cache, &rows, &|_| &pages, &mut work));
         }
         prefill.push(prompt as f64 / started.elapsed().as_secs_f64());
         let started = Instant::now();
         for position in prompt..prompt + answer {
-            let row = Row { token, position, pages: &pages, wants_logits: true };
-            token = likeliest(network.forward(&mut cache, &[row], &mut work));
+            let row = Row { token, position, sequence: 0, wants_logits: true };
+            token = likeliest(network.forward(&mut cache, &[row], &|_| &pages, &mut work));
         }
         black_box(token);
         decode.push(answer as f64 / started.elapsed().as_secs_f64());

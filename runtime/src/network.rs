@@ -43,13 +43,16 @@ pub(crate) struct Layer {
 
 /// One token of one sequence.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Row<'a> {
+pub(crate) struct Row {
     pub(crate) token: u32,
     pub(crate) position: usize,
-    /// The sequence's pages, which reach this position.
-    pub(crate) pages: &'a [usize],
+    /// Whose it is, a number that leads to the sequence's pages.
+    pub(crate) sequence: usize,
     pub(crate) wants_logits: bool,
 }
+
+/// The pages of each sequence of a batch, which reach its last position.
+pub(crate) type PagesOf<'a, 'p> = &'a (dyn Fn(usize) -> &'p [usize] + Sync + 'a);
 
 /// Who computes, and the memory that serves from one forward pass to the next.
 pub(crate) struct Work {
@@ -123,7 +126,7 @@ impl Network {
 
     /// Run the rows through the student; keys and values go to the cache. Returns the logits of the rows that want them. Rows of
     /// one sequence come in the order of their positions.
-    pub(crate) fn forward<'w>(&self, cache: &mut Cache, rows: &[Row], work: &'w mut Work) -> &'w mut [f32] {
+    pub(crate) fn forward<'w>(&self, cache: &mut Cache, rows: &[Row], pages: PagesOf, work: &'w mut Work) -> &'w mut [f32] {
         let width = self.config.width;
         work.none.resize(rows.len(), ());
         work.hidden.resize(rows.len() * width, 0.0);
@@ -132,7 +135,7 @@ impl Network {
         }
         self.angles(rows, work);
         for (index, layer) in self.layers.iter().enumerate() {
-            self.attention(index, layer, cache, rows, work);
+            self.attention(index, layer, cache, (rows, pages), work);
             self.feed_forward(layer, rows.len(), work);
         }
         let wanted: Vec<usize> = rows.iter().enumerate().filter(|(_, row)| row.wants_logits).map(|(at, _)| at).collect();
@@ -154,7 +157,7 @@ impl Network {
         work.sines.extend(angles().map(|angle| angle.sin() as f32));
     }
 
-    fn attention(&self, index: usize, layer: &Layer, cache: &mut Cache, rows: &[Row], work: &mut Work) {
+    fn attention(&self, index: usize, layer: &Layer, cache: &mut Cache, (rows, pages): (&[Row], PagesOf), work: &mut Work) {
         let config = &self.config;
         let (isa, pool, count) = (work.isa, &work.pool, rows.len());
         let (width, query_width, kv_width, head_width) = (config.width, config.query_width(), config.kv_width(), config.head_width);
@@ -186,7 +189,7 @@ impl Network {
         });
         for (row, all) in rows.iter().zip(work.query_key_value.chunks_exact(all_width)) {
             let (keys, values) = all[query_width..].split_at(kv_width);
-            cache.store(row.pages, index, row.position, keys, values);
+            cache.store(pages(row.sequence), index, row.position, keys, values);
         }
 
         work.attended.resize(count * query_width, 0.0);
@@ -200,7 +203,7 @@ impl Network {
                 let mut softmax = Softmax::new();
                 out.fill(0.0);
                 let seen = rows[row].position + 1;
-                for (page, start) in rows[row].pages.iter().zip((0..seen).step_by(PAGE)) {
+                for (page, start) in pages(rows[row].sequence).iter().zip((0..seen).step_by(PAGE)) {
                     let (keys, values) = cache.head(*page, index, kv_head);
                     attend(isa, query, keys, values, PAGE.min(seen - start), &mut softmax, out);
                 }
