@@ -10,8 +10,8 @@ use crate::{
     Error, Sampling, Student,
     cache::{Cache, Known, Pages},
     draft::Drafter,
-    kernel::Isa,
-    layer::{PAGE, log_sum_exp},
+    kernel::{Isa, PAGE},
+    layer::log_sum_exp,
     network::{Row, Work},
     sampler::Sampler,
     text::Text,
@@ -30,7 +30,7 @@ pub struct Options {
     /// Sequences that run side by side. Changes the speed, never the tokens.
     pub slots: usize,
     /// Tokens of all sequences together whose keys and values are kept; `None` is `slots` times the context. Memory is taken when
-    /// it is needed: 8 x layers x key width bytes a token.
+    /// it is needed: 4 x layers x key width bytes a token.
     pub cache_tokens: Option<usize>,
     /// Whether tokens are guessed ahead. Changes the speed, never the tokens.
     pub draft: Draft,
@@ -379,7 +379,7 @@ impl Engine {
         }
         let needed = Cache::pages_for(tokens.len());
         if needed > self.cache.available() {
-            return Err(Error::Cache { needed: tokens.len(), limit: self.cache.available() * crate::layer::PAGE });
+            return Err(Error::Cache { needed: tokens.len(), limit: self.cache.available() * PAGE });
         }
         let mut pages = Pages::new();
         (0..needed).for_each(|_| self.cache.take(&mut pages));

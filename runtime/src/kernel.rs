@@ -16,12 +16,16 @@
 mod activations;
 #[cfg(target_arch = "x86_64")]
 mod amx;
+#[allow(clippy::needless_range_loop, reason = "indices say best which query and which vector")]
+mod attention;
 mod bandwidth;
 #[allow(clippy::needless_range_loop, reason = "indices say best which lane of which register")]
 mod bytes;
+mod elementary;
 #[allow(clippy::needless_range_loop, reason = "as above")]
 mod float;
 mod isa;
+mod key_values;
 mod matrix;
 mod memory;
 #[cfg(target_arch = "aarch64")]
@@ -45,9 +49,12 @@ pub use matrix::{MAX_COLUMNS, Matrix};
 pub(crate) use matrix::{STEP, pack_step};
 pub use pool::Pool;
 
+pub(crate) use attention::{Block, Queries, attend, block_rows};
 pub(crate) use bandwidth::read_bytes_per_s;
 pub(crate) use bytes::{ByteMatrix, FineActivations, multiply_bytes};
+pub(crate) use elementary::exp;
 pub(crate) use float::{FloatMatrix, multiply_floats};
+pub(crate) use key_values::{KeyValues, NewKeyValues, PAGE};
 pub(crate) use vectorise::vectorised;
 
 use isa::Kind;

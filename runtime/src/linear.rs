@@ -18,23 +18,21 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    /// `tokens` of `width` numbers each, which `compute` writes.
+    /// One token of `width` numbers for each of the `source`'s, as `compute` makes it from there. It may change the source.
     pub(crate) fn prepare(
         &mut self,
-        isa: Isa,
-        pool: &Pool,
+        (isa, pool): (Isa, &Pool),
         linear: &Linear,
-        (tokens, width): (usize, usize),
-        compute: &(dyn Fn(usize, &mut [f32]) + Sync),
+        source: (&mut [f32], usize),
+        width: usize,
+        compute: &(dyn Fn(usize, &mut [f32], &mut [f32]) + Sync),
     ) {
-        self.length = tokens * width;
+        self.length = source.0.len() / source.1 * width;
         self.floats.resize(self.floats.len().max(self.length), 0.0);
-        let floats = &mut self.floats[..self.length];
+        let floats = (&mut self.floats[..self.length], width);
         match linear {
-            Linear::Float(_) => {
-                pool.for_each_pair((floats, width), (&mut vec![(); tokens], 1), |token, x, _| compute(token, x));
-            }
-            Linear::Ternary(_) => self.quantized.fill(isa, pool, (floats, width), compute),
+            Linear::Float(_) => pool.for_each_pair(source, floats, compute),
+            Linear::Ternary(_) => self.quantized.fill((isa, pool), source, floats, compute),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
+use half::f16;
 use model::{
     Activation, Architecture, ChatTemplate, Error as ModelError, ModelConfig, ModelTable, Packed, Quant, Role, Scale, TensorSpec,
     Tokenizer,
@@ -147,9 +148,12 @@ impl Reference {
                 let mut attended = Vec::new();
                 for (head, query) in projected[position][0].chunks(config.head_width).enumerate() {
                     let kv = head / (config.heads / config.kv_heads) * config.head_width;
-                    let part = |which: usize, at: usize| &projected[at][which][kv..kv + config.head_width];
+                    // The cache keeps keys and values in f16.
+                    let part = |which: usize, at: usize| -> Vec<f64> {
+                        projected[at][which][kv..kv + config.head_width].iter().map(|x| f16::from_f64(*x).to_f64()).collect()
+                    };
                     let scores: Vec<f64> =
-                        (0..=position).map(|at| (dot(query, part(1, at)) / (config.head_width as f64).sqrt()).exp()).collect();
+                        (0..=position).map(|at| (dot(query, &part(1, at)) / (config.head_width as f64).sqrt()).exp()).collect();
                     let total: f64 = scores.iter().sum();
                     attended.extend(
                         (0..config.head_width)

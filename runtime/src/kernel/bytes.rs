@@ -10,6 +10,7 @@ use model::block::{Q8_BLOCK, Q8_BYTES};
 
 use super::{
     Isa, Pool,
+    elementary::widen,
     isa::Kind,
     matrix::ROWS,
     memory::Lines,
@@ -334,29 +335,11 @@ unsafe fn tile<V: Vector, const M: usize, const N: usize>(
 /// How far ahead weights are asked for.
 const PREFETCH_BYTES: usize = 1024;
 
-/// An f16 as f32: exact, in operations that become vectors. Exponent and fraction move to their places in an f32, and the
-/// multiplication corrects the exponent's bias, also of subnormal numbers; infinities are refused at load.
-#[inline(always)]
-fn widen(bits: u16) -> f32 {
-    let size = f32::from_bits((u32::from(bits) & 0x7fff) << 13) * f32::from_bits((127 + 112) << 23);
-    f32::from_bits(size.to_bits() | (u32::from(bits) & 0x8000) << 16)
-}
-
 #[cfg(test)]
 mod tests {
     use half::f16;
 
     use super::*;
-
-    #[test]
-    fn every_finite_f16_widens_exactly() {
-        for bits in 0..=u16::MAX {
-            let number = f16::from_bits(bits);
-            if number.is_finite() {
-                assert_eq!(widen(bits).to_bits(), number.to_f32().to_bits());
-            }
-        }
-    }
 
     /// The order that the kernels keep, in plain loops.
     fn reference(weights: &[(f16, [i8; 32])], activations: &[f32]) -> f32 {
