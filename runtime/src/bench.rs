@@ -106,12 +106,13 @@ fn median(values: &mut [f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::Bits;
 
     #[test]
     fn a_random_student_has_a_speed() {
         let table = crate::tests::table(model::Architecture::Bitnet);
         let config = table.resolve(300).unwrap();
-        let student = Arc::new(Student::random(&config, 1).unwrap());
+        let student = Arc::new(Student::random(&config, Bits::Eight, 1).unwrap());
         let speed = measure_prompt(&student, 2, 10).unwrap();
         assert_eq!((speed.threads, speed.isa), (2, Isa::fastest()));
         // Two bits a weight, a byte for the head's, and scales.
@@ -124,7 +125,7 @@ mod tests {
     #[test]
     fn a_shape_that_the_kernels_cannot_hold_is_refused() {
         let table = model::ModelTable { feed_forward: 1 << 20, ..crate::tests::table(model::Architecture::Llama) };
-        let error = Student::random(&table.resolve(300).unwrap(), 1).err().unwrap();
+        let error = Student::random(&table.resolve(300).unwrap(), Bits::Eight, 1).err().unwrap();
         assert_eq!(error.to_string(), "a layer of 1048576 inputs: the kernels' sums hold at most 524288");
     }
 }

@@ -3,7 +3,7 @@
 
 use model::ternary::{ACTIVATION_MAX, GROUP, MIN_ACTIVATION_SCALE};
 
-use super::{Isa, Pool, matrix::STEP, pool::Chunks, vectorise::vectorised};
+use super::{Isa, Pool, elementary::to_whole, matrix::STEP, pool::Chunks, vectorise::vectorised};
 
 /// Tokens of a matrix tile, which reads memory of so many.
 pub(super) const TILE_TOKENS: usize = 16;
@@ -154,7 +154,7 @@ vectorised! {
         let scale = (largest / f32::from(ACTIVATION_MAX)).max(MIN_ACTIVATION_SCALE);
         let limit = f32::from(ACTIVATION_MAX);
         for (code, activation) in codes.iter_mut().zip(activations) {
-            *code = to_code(activation / scale, limit);
+            *code = to_whole(activation / scale, limit) as i8;
         }
         scale
     }
@@ -165,18 +165,9 @@ vectorised! {
     pub fn quantize_weights(weights: &[f32], scale: half::f16, codes: &mut [i8]) {
         let scale = scale.to_f32();
         for (code, weight) in codes.iter_mut().zip(weights) {
-            *code = to_code(weight / scale, 1.0);
+            *code = to_whole(weight / scale, 1.0) as i8;
         }
     }
-}
-
-/// round_half_even(x) within a whole `limit`, and 0 for what is not a number. Adding 1.5 * 2^23 rounds and leaves the whole number
-/// in the low bits; `as i8` on a float saturates, for which compilers take one number at a time.
-#[inline(always)]
-fn to_code(x: f32, limit: f32) -> i8 {
-    const ROUNDER: f32 = 12_582_912.0;
-    let x = if x.is_nan() { 0.0 } else { x.clamp(-limit, limit) };
-    (x + ROUNDER).to_bits() as i8
 }
 
 vectorised! {

@@ -25,6 +25,14 @@ pub(crate) fn exp(x: f32) -> f32 {
     power * two_to(half) * two_to(n - half)
 }
 
+/// round_half_even(x) within a whole `limit` below 2^22, and 0 for what is not a number. [`ROUNDER`] leaves the whole number in the low
+/// bits; `as` on a float saturates, for which compilers take one number at a time.
+#[inline(always)]
+pub(super) fn to_whole(x: f32, limit: f32) -> i32 {
+    let x = if x.is_nan() { 0.0 } else { x.clamp(-limit, limit) };
+    (x + ROUNDER).to_bits().wrapping_sub(ROUNDER.to_bits()) as i32
+}
+
 /// An f16 as f32: exact, in operations that become vectors. Exponent and fraction move to their places in an f32, and the
 /// multiplication corrects the exponent's bias, also of subnormal numbers; infinities are refused at load.
 #[inline(always)]
