@@ -176,6 +176,9 @@ pub struct BenchArguments {
     /// How the random weights are stored
     #[arg(long, value_enum, default_value_t = ShapeType::Tq2_0, requires = "shape")]
     pub r#type: ShapeType,
+    /// How their embedding and head are stored
+    #[arg(long, value_enum, default_value_t = HeadType::Q8_0, requires = "shape")]
+    pub head: HeadType,
     /// Tokens of the prompt
     #[arg(long, default_value_t = 128)]
     pub prompt: usize,
@@ -195,4 +198,18 @@ pub enum ShapeType {
     /// Full precision
     #[value(name = "f32")]
     F32,
+}
+
+/// How a random embedding and head are stored.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum HeadType {
+    /// 8 bits a weight
+    #[value(name = "q8_0")]
+    Q8_0,
+    /// 6 bits a weight
+    #[value(name = "q6_k")]
+    Q6K,
+    /// 4 bits a weight
+    #[value(name = "q4_0")]
+    Q4_0,
 }
