@@ -274,7 +274,7 @@ fn a_full_disk_is_a_sentence_and_loses_nothing() {
         let dataset = data::Dataset::open(&Path::new(&folder).join("dataset")).unwrap();
         let model = serde_json::from_value::<model::ModelTable>(example::table()).unwrap().resolve(dataset.manifest().vocab).unwrap();
         let run = Path::new(&folder).join("run");
-        let job = trainer::Job { config: &config, model: &model, dataset: &dataset, run: &run };
+        let job = trainer::Job { config: &config, model: &model, from: None, dataset: &dataset, run: &run };
         let error = trainer::train(&job, &Default::default(), &mut |_| {}).unwrap_err();
         fs::write(Path::new(&folder).join("message"), error.to_string()).unwrap();
         return;

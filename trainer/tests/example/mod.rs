@@ -53,7 +53,7 @@ impl Place {
     /// Train in the folder `run` and stop after `last_step`, if that comes before the end.
     pub fn train(&self, run: &Path, config: &TrainTable, model: &ModelConfig, last_step: u64) -> Result<Trained, Error> {
         let should_stop = AtomicBool::new(false);
-        let job = Job { config, model, dataset: &self.dataset, run };
+        let job = Job { config, model, from: None, dataset: &self.dataset, run };
         train(&job, &should_stop, &mut |progress| should_stop.store(progress.step >= last_step, Ordering::Relaxed))
     }
 }
