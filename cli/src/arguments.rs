@@ -26,8 +26,10 @@ pub enum Command {
     Ingest(ConfigArguments),
     /// Train the run's student on its dataset
     Train(ConfigArguments),
-    /// Pack a run's last checkpoint, or any checkpoint folder, into one GGUF file
+    /// Pack a run's last checkpoint, or any checkpoint or Hugging Face folder, into one GGUF file
     Export(ExportArguments),
+    /// Write a checkpoint or Hugging Face folder as a Hugging Face folder, in another float type or with packed ternary codes
+    Convert(ConvertArguments),
     /// Ask a packed student every problem of a set and score it
     Eval(EvalArguments),
     /// Compare two systems that answered the same problems
@@ -73,11 +75,37 @@ pub struct Overrides {
 
 #[derive(Args)]
 pub struct ExportArguments {
-    /// A run's folder (its last checkpoint is taken) or a checkpoint's folder
+    /// A run's folder (its last checkpoint is taken), a checkpoint's folder or any Hugging Face folder
     pub folder: PathBuf,
     /// Where to write [default: student.gguf in the run's folder, or beside the checkpoint]
     #[arg(long, value_name = "FILE")]
     pub to: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct ConvertArguments {
+    /// A run's folder (its last checkpoint is taken), a checkpoint's folder or any Hugging Face folder
+    pub folder: PathBuf,
+    /// The folder to write, which must not be there yet
+    #[arg(long, value_name = "FOLDER")]
+    pub to: PathBuf,
+    /// How weights are written
+    #[arg(long, value_enum, default_value_t = FloatType::F32)]
+    pub r#type: FloatType,
+    /// Write ternary matrices as BitNet checkpoints have them, four codes to a byte
+    #[arg(long)]
+    pub packed: bool,
+}
+
+/// A float type.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum FloatType {
+    /// 32 bits
+    F32,
+    /// 16 bits
+    F16,
+    /// The upper half of 32 bits
+    Bf16,
 }
 
 #[derive(Args)]

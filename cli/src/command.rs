@@ -4,6 +4,7 @@ mod bench;
 mod chat;
 mod check;
 mod compare;
+mod convert;
 mod distill;
 mod eval;
 mod export;
@@ -28,6 +29,7 @@ pub fn dispatch(command: Command) -> Result<()> {
         Command::Ingest(arguments) => ingest::command(&arguments),
         Command::Train(arguments) => train::command(&arguments),
         Command::Export(arguments) => export::command(&arguments),
+        Command::Convert(arguments) => convert::command(&arguments),
         Command::Eval(arguments) => eval::command(&arguments),
         Command::Compare(arguments) => compare::compare(&arguments),
         Command::Report(arguments) => report::command(&arguments),

@@ -17,8 +17,8 @@ pub struct RunConfig {
     pub synth: Option<data::synth::SynthConfig>,
     /// Where the traces come from and what is kept of them.
     pub data: data::DataConfig,
-    /// What the student is.
-    pub model: model::ModelTable,
+    /// What the student is, or which folder it starts from.
+    pub model: model::StudentTable,
     /// How it is trained.
     pub train: trainer::TrainTable,
     /// What it is asked in the end.

@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use data::{EvalSet, Source};
 use eval::{SetTable, report::write_text};
+use model::{ChatTemplate, Tokenizer, hugging_face};
 use serde::Serialize;
 use task::Problem;
 
@@ -48,6 +49,13 @@ impl Run {
                 }
             }
         }
+        if let Some(from) = config.model.from() {
+            let tokenizer = from.join("tokenizer.json");
+            if config.data.vocab.is_some() || config.data.tokenizer.as_ref().is_some_and(|given| *given != tokenizer) {
+                bail!("{}: data.tokenizer or data.vocab is given, but model.from brings a tokenizer; leave them out", path.display());
+            }
+            config.data.tokenizer = Some(tokenizer);
+        }
         config::check(&config).with_context(|| path.display().to_string())?;
         Ok(Run { name, folder, config })
     }
@@ -61,6 +69,12 @@ impl Run {
     /// The programmatic teacher's files.
     pub fn traces(&self) -> PathBuf {
         self.folder.join("traces")
+    }
+
+    /// The chat template that traces are written with: that of the folder that the student starts from, or ChatML.
+    pub fn chat(&self) -> Result<ChatTemplate> {
+        let Some(from) = self.config.model.from() else { return Ok(ChatTemplate::chatml()) };
+        Ok(hugging_face::chat_template(from, &Tokenizer::open(&from.join("tokenizer.json"))?)?)
     }
 
     /// The token rows.

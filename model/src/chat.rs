@@ -53,6 +53,24 @@ impl ChatTemplate {
         ChatTemplate::parse(CHATML).expect("the default template parses")
     }
 
+    /// For a tokenizer without a template and without ChatML's marks: each turn is `role:\ncontent\n`, the assistant's with `end` in it.
+    pub fn plain(end: &str) -> ChatTemplate {
+        let source = "{% for message in messages %}{{ message.role + ':\\n' + message.content }}\
+            {% if message.role == 'assistant' %}{{ END }}{% endif %}{{ '\\n' }}{% endfor %}\
+            {% if add_generation_prompt %}{{ 'assistant:\\n' }}{% endif %}";
+        ChatTemplate::parse(&source.replace("END", &text(end))).expect("the plain template parses")
+    }
+
+    /// A template that is given tokens by name, as a tokenizer's configuration keeps them beside it. They are set at its beginning, so
+    /// that it means the same wherever it is read.
+    pub fn with_tokens(source: &str, tokens: &[(&str, &str)]) -> Result<ChatTemplate, Error> {
+        let needed = tokens.iter().filter(|(name, _)| source.contains(name) && !source.contains(&format!("set {name}")));
+        let set: String = needed.map(|(name, token)| format!("{{% set {name} = {} %}}", text(token))).collect();
+        // A line's end after a statement is not written, so that the template's own first one would be lost.
+        let line = if !set.is_empty() && source.starts_with('\n') { "\n" } else { "" };
+        ChatTemplate::parse(&format!("{set}{line}{source}"))
+    }
+
     /// A template from a tokenizer's configuration or a packed file.
     pub fn parse(source: &str) -> Result<ChatTemplate, Error> {
         let mut environment = Environment::new();
@@ -79,6 +97,11 @@ impl ChatTemplate {
     }
 }
 
+/// A text as a template writes it.
+fn text(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'").replace('\n', "\\n"))
+}
+
 impl PartialEq for ChatTemplate {
     fn eq(&self, other: &ChatTemplate) -> bool {
         self.source == other.source
@@ -103,6 +126,31 @@ mod tests {
     fn pythons_string_methods_work_as_published_templates_use_them() {
         let chat = ChatTemplate::parse("{% for m in messages[::-1] %}{{ m.content.strip().split('</think>')[-1] }}{% endfor %}").unwrap();
         assert_eq!(chat.render(&[Message::user(" <think>a</think>b ")], false).unwrap(), "b");
+    }
+
+    #[test]
+    fn tokens_by_name_go_with_the_template() {
+        let tokens = [("bos_token", "<|begin|>"), ("eos_token", "it's\\")];
+        let messages = [Message::user("x")];
+        for (source, expected) in [
+            ("{{ bos_token }}{{ messages[0].content }}{{ eos_token }}", "<|begin|>xit's\\"),
+            ("\n{{ bos_token }}", "\n<|begin|>"),
+            ("{{ messages[0].content }}", "x"),
+        ] {
+            let chat = ChatTemplate::with_tokens(source, &tokens).unwrap();
+            assert_eq!(chat.render(&messages, false).unwrap(), expected);
+            // Read again with the configuration beside it, nothing is added.
+            assert_eq!(ChatTemplate::with_tokens(chat.source(), &tokens).unwrap(), chat);
+        }
+        assert_eq!(ChatTemplate::with_tokens("x", &tokens).unwrap().source(), "x");
+    }
+
+    #[test]
+    fn the_plain_template_ends_a_turn_with_the_token() {
+        let chat = ChatTemplate::plain("<|eot_id|>");
+        let messages = [Message::user("2 + 2?"), Message::assistant("4")];
+        assert_eq!(chat.render(&messages[..1], true).unwrap(), "user:\n2 + 2?\nassistant:\n");
+        assert_eq!(chat.render(&messages, false).unwrap(), "user:\n2 + 2?\nassistant:\n4<|eot_id|>\n");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Scale, ternary::GROUP};
+use crate::{Error, Scale, rotary, rotary::RopeScaling, ternary::GROUP};
 
 /// Which published architecture a student follows. It decides which norms and biases there are and how stock tools name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +123,9 @@ pub struct ModelConfig {
     pub activation: Activation,
     /// Base of the rotary embedding.
     pub rope_base: f32,
+    /// How its frequencies are stretched, if they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rope_scaling: Option<RopeScaling>,
     /// Added to the mean square in every RMSNorm.
     pub norm_epsilon: f32,
     /// Whether the output head is the embedding.
@@ -153,12 +156,14 @@ impl ModelTable {
             context: self.context,
             activation: self.activation,
             rope_base: self.rope_base,
+            rope_scaling: None,
             norm_epsilon: self.norm_epsilon,
             tied_head: true,
             quant: self.quant,
             scale: self.scale,
         }
         .validated()
+        .and_then(|config| config.require_whole_heads().map(|()| config))
     }
 }
 
@@ -178,13 +183,8 @@ impl ModelConfig {
             require((1..=limit).contains(&size), key, size, format!("which is not between 1 and {limit}"))?;
         }
         let heads = self.heads;
-        if self.architecture != Architecture::Qwen3 {
-            require(
-                self.width == heads * self.head_width,
-                "width",
-                self.width,
-                format!("which is not a multiple of model.heads = {heads}"),
-            )?;
+        if self.architecture == Architecture::Bitnet {
+            self.require_whole_heads()?;
         }
         require(heads.is_multiple_of(self.kv_heads), "kv_heads", self.kv_heads, format!("which does not divide model.heads = {heads}"))?;
         let head_width = self.head_width;
@@ -196,6 +196,9 @@ impl ModelConfig {
         )?;
         for (key, value) in [("rope_base", self.rope_base), ("norm_epsilon", self.norm_epsilon)] {
             require(value.is_finite() && value > 0.0, key, value, "which is not a positive number".into())?;
+        }
+        if let Some((found, needed)) = self.rope_scaling.as_ref().and_then(|scaling| scaling.fault(head_width)) {
+            require(false, "rope_scaling", found, needed)?;
         }
         if self.quant == Quant::Ternary {
             let inputs = [("width", self.width), ("width", self.heads * head_width), ("feed_forward", self.feed_forward)];
@@ -209,6 +212,11 @@ impl ModelConfig {
             require(self.tied_head, "architecture", "bitnet", "which has a tied head; this student has a head of its own".into())?;
         }
         Ok(self)
+    }
+
+    fn require_whole_heads(&self) -> Result<(), Error> {
+        let needed = format!("which is not a multiple of model.heads = {}", self.heads);
+        require(self.width == self.heads * self.head_width, "width", self.width, needed)
     }
 
     /// Width of all query heads together.
@@ -234,6 +242,11 @@ impl ModelConfig {
     /// Whether each head's query and key are normed.
     pub fn has_head_norms(&self) -> bool {
         self.architecture == Architecture::Qwen3
+    }
+
+    /// The angle of each pair of a head at position 1, [head width / 2].
+    pub fn rotary_frequencies(&self) -> Vec<f64> {
+        rotary::frequencies(self.rope_base, self.head_width, self.rope_scaling.as_ref())
     }
 
     /// Number of trained numbers.

@@ -12,6 +12,8 @@ pub mod hugging_face;
 mod inventory;
 pub mod packed;
 mod pre_tokenizer;
+mod rotary;
+mod start;
 pub mod ternary;
 mod tokenizer;
 
@@ -20,5 +22,7 @@ pub use config::{Activation, Architecture, ModelConfig, ModelTable, Quant};
 pub use error::Error;
 pub use inventory::{Kind, Role, TensorSpec, inventory};
 pub use packed::Packed;
+pub use rotary::RopeScaling;
+pub use start::{FromTable, StudentTable};
 pub use ternary::{Scale, Ternary};
 pub use tokenizer::Tokenizer;

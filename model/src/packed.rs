@@ -8,12 +8,14 @@ mod write;
 
 use std::ops::Range;
 
-use crate::{Activation, Architecture, ChatTemplate, ModelConfig, Role, TensorSpec, Tokenizer, block::Format};
+use crate::{Activation, Architecture, ChatTemplate, ModelConfig, Role, RopeScaling, TensorSpec, Tokenizer, block::Format};
 
 pub use write::write;
 
 /// The version of the `tristill.*` values.
 const VERSION: u32 = 1;
+/// The tensor of what each rotary frequency is divided by, where they are not all divided by the same.
+const ROPE_DIVISORS: &str = "rope_freqs.weight";
 
 /// What may be chosen when a student is packed.
 #[derive(Clone, Debug)]
@@ -72,8 +74,12 @@ impl Packed {
 
 /// Why stock llama.cpp cannot run a student, or `None` if it can.
 pub fn stock_refusal(config: &ModelConfig) -> Option<&'static str> {
+    let has_divisors = matches!(config.rope_scaling, Some(RopeScaling::Llama3 { .. } | RopeScaling::Factors { .. }));
     match (config.architecture, config.activation) {
         (_, Activation::Relu2) => Some("its gate is a squared ReLU; stock llama.cpp computes SwiGLU"),
+        (Architecture::Bitnet | Architecture::Qwen2 | Architecture::Qwen3, Activation::Silu) if has_divisors => {
+            Some("its rotary frequencies are scaled as Llama 3.1's are; stock llama.cpp does that for llama alone")
+        }
         (Architecture::Bitnet | Architecture::Llama | Architecture::Qwen2 | Architecture::Qwen3, Activation::Silu) => None,
     }
 }
@@ -105,10 +111,17 @@ mod tests {
     }
 
     fn packed(change: impl Fn(&mut crate::ModelTable), options: &Options) -> (ModelConfig, Vec<u8>) {
-        let tokenizer = Tokenizer::train(vec!["one two three".to_owned(); 4].into_iter(), 270).unwrap();
         let mut table = table();
         change(&mut table);
-        let config = table.resolve(tokenizer.vocab()).unwrap();
+        pack(table.resolve(tokenizer().vocab()).unwrap(), options)
+    }
+
+    fn tokenizer() -> Tokenizer {
+        Tokenizer::train(vec!["one two three".to_owned(); 4].into_iter(), 270).unwrap()
+    }
+
+    fn pack(config: ModelConfig, options: &Options) -> (ModelConfig, Vec<u8>) {
+        let tokenizer = tokenizer();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("student.gguf");
         write::<Error>(&path, &config, &tokenizer, &ChatTemplate::chatml(), options, weights).unwrap();
@@ -141,6 +154,31 @@ mod tests {
         assert!(stock_refusal(&config).is_some());
         assert_eq!(Gguf::parse(&bytes).unwrap().get("general.architecture").and_then(Value::as_str), Some("bitnet-b1.58"));
         assert_eq!(Packed::parse(&bytes).unwrap().config, config);
+    }
+
+    #[test]
+    fn scaled_frequencies_are_read_as_they_are_turned_by() {
+        let llama3 = RopeScaling::Llama3 { factor: 8.0, low_frequency_factor: 1.0, high_frequency_factor: 4.0, original_context: 64 };
+        for (scaling, is_named) in [(RopeScaling::Linear { factor: 4.0 }, true), (llama3, false)] {
+            for architecture in [Architecture::Llama, Architecture::Qwen2] {
+                let table = crate::ModelTable { architecture, ..table() };
+                let config = ModelConfig { rope_scaling: Some(scaling.clone()), ..table.resolve(tokenizer().vocab()).unwrap() };
+                let (config, bytes) = pack(config, &options(Format::Tq2_0));
+                let read = Packed::parse(&bytes).unwrap().config;
+                assert_eq!(read.rotary_frequencies(), config.rotary_frequencies());
+                assert_ne!(read.rotary_frequencies(), ModelConfig { rope_scaling: None, ..config.clone() }.rotary_frequencies());
+                assert_eq!(read == config, is_named);
+                assert_eq!(stock_refusal(&config).is_some(), !is_named && architecture == Architecture::Qwen2);
+            }
+        }
+    }
+
+    #[test]
+    fn rows_beyond_the_tokens_are_kept() {
+        let table = crate::ModelTable { architecture: Architecture::Qwen2, ..table() };
+        let (config, bytes) = pack(table.resolve(tokenizer().vocab() + 5).unwrap(), &options(Format::Tq2_0));
+        let read = Packed::parse(&bytes).unwrap();
+        assert_eq!((read.config, read.tokenizer.vocab()), (config, tokenizer().vocab()));
     }
 
     #[test]

@@ -16,14 +16,28 @@ pub const GPT2: &str = "gpt-2";
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// Every name that is known.
-const NAMES: [&str; 4] = [DIGITS_APART, GPT2, "llama-bpe", "smollm"];
+/// Llama 3's.
+const LLAMA_BPE: &str = "llama-bpe";
+/// Every name that is written.
+const NAMES: [&str; 4] = [DIGITS_APART, GPT2, LLAMA_BPE, "smollm"];
+/// Other names under which stock llama.cpp does the same, in files by others.
+const ALIASES: [(&str, &str); 5] =
+    [("llama3", LLAMA_BPE), ("llama-v3", LLAMA_BPE), ("falcon3", LLAMA_BPE), ("deepseek-r1-qwen", DIGITS_APART), ("phi-2", GPT2)];
+
+/// Whether stock readers take a word that is a token as it is, without asking the merges.
+pub fn ignores_merges(name: &str) -> bool {
+    written(name) == LLAMA_BPE
+}
+
+fn written(name: &str) -> &str {
+    ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, name)| name)
+}
 
 /// The rule of a name.
 pub fn json(name: &str) -> Result<Json, Error> {
-    match name {
+    match written(name) {
         DIGITS_APART => Ok(sequence(split(QWEN2), false)),
-        "llama-bpe" => Ok(sequence(split(LLAMA3), false)),
+        LLAMA_BPE => Ok(sequence(split(LLAMA3), false)),
         "smollm" => Ok(sequence(json!({"type": "Digits", "individual_digits": true}), true)),
         GPT2 => Ok(byte_level(true)),
         other => Err(Error::Tokenizer(format!("the pre-tokenizer {other} is not known; these are: {}", NAMES.join(", ")))),
@@ -77,6 +91,9 @@ mod tests {
     fn names_and_rules_are_one_to_one() {
         for known in NAMES {
             assert_eq!(name(&json(known).unwrap()).unwrap(), known);
+        }
+        for (alias, known) in ALIASES {
+            assert_eq!(name(&json(alias).unwrap()).unwrap(), known);
         }
         assert!(json("bert").unwrap_err().to_string().contains("qwen2, gpt-2"));
         assert!(name(&json!({"type": "Whitespace"})).is_err());

@@ -105,6 +105,30 @@ pub fn weight_scales(weights: &[f32], rows: usize, columns: usize, scale: Scale)
     }
 }
 
+/// Weights that [`quantize`] turns into these codes with this scale in every span that has a code other than 0, so that a student
+/// can start from codes alone. In a span they are all 0 or of one size, whose mean is the scale.
+///
+/// # Panics
+/// As [`quantize`].
+pub fn weights_of(codes: &[i8], value: f16, rows: usize, columns: usize, scale: Scale) -> Vec<f32> {
+    assert_eq!(codes.len(), rows * columns, "a {rows} x {columns} matrix has another number of codes");
+    let (span_rows, span) = if scale == Scale::Tensor { (rows, columns) } else { (1, scale.span(columns)) };
+    let mut weights = vec![0.0; codes.len()];
+    for (weights, codes) in weights.chunks_mut(span_rows * span).zip(codes.chunks(span_rows * span)) {
+        let nonzero = codes.iter().filter(|code| **code != 0).count();
+        let mut size = value.to_f32() * (codes.len() as f64 / nonzero.max(1) as f64) as f32;
+        // Sums of very many weights are rounded, and their mean must come out as exactly this scale: a few turns are enough.
+        for _ in 0..8 {
+            weights.iter_mut().zip(codes).for_each(|(weight, code)| *weight = f32::from(*code) * size);
+            match weight_scales(weights, span_rows, span, Scale::Tensor)[0] {
+                found if found == value || nonzero == 0 => break,
+                found => size *= value.to_f32() / found.to_f32(),
+            }
+        }
+    }
+    weights
+}
+
 /// The codes of weights that share `scale`: clamp(round_half_even(w / s), -1, 1).
 pub fn quantize_span(weights: &[f32], scale: f16, codes: &mut [i8]) {
     let scale = scale.to_f32();
@@ -204,6 +228,36 @@ mod tests {
         let scale = quantize_activations(&[-254.0, 254.0, 1.0, 3.0], &mut codes);
         assert_eq!(scale, 2.0);
         assert_eq!(codes, [-127, 127, 0, 2]);
+    }
+
+    #[test]
+    fn weights_made_of_codes_quantise_to_them() {
+        let (rows, columns) = (48, 2 * GROUP);
+        let mut codes: Vec<i8> = (0..rows * columns).map(|i| (i * i / 7 % 3) as i8 - 1).collect();
+        // A row and a group without a code, and a row with a single one.
+        codes[..columns + GROUP].fill(0);
+        codes[2 * columns..3 * columns].fill(0);
+        codes[2 * columns + 5] = -1;
+        for scale in [Scale::Tensor, Scale::Row, Scale::Group] {
+            for value in [0.0123, 1e-5, 3.5].map(f16::from_f32) {
+                let made = quantize(&weights_of(&codes, value, rows, columns, scale), rows, columns, scale);
+                assert_eq!(made.codes, codes, "{scale:?}");
+                let is_empty = |index: usize| codes[index * scale.span(columns)..][..scale.span(columns)].iter().all(|code| *code == 0);
+                for (index, found) in made.scales.iter().enumerate().filter(|(index, _)| scale == Scale::Tensor || !is_empty(*index)) {
+                    assert_eq!(*found, value, "{scale:?} {index}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_scale_of_a_large_matrix_comes_out_exactly() {
+        let (rows, columns) = (2560, 6912);
+        let codes: Vec<i8> = (0..rows * columns).map(|i| ((i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as i8 % 2).collect();
+        for value in [1.2168, 0.000_731].map(f16::from_f32) {
+            let made = quantize(&weights_of(&codes, value, rows, columns, Scale::Tensor), rows, columns, Scale::Tensor);
+            assert!(made.scales == [value] && made.codes == codes, "{value} {:?}", made.scales);
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use std::{collections::HashMap, fs, path::Path, sync::Arc};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 use tokenizers::{
@@ -106,13 +107,12 @@ impl Tokenizer {
             None => vec![NORMAL; tokens.len()],
             Some(_) => return Err(Error::Tokenizer(format!("tokenizer.ggml.token_type is not a list of {} integers", tokens.len()))),
         };
-        let vocab: serde_json::Map<String, Json> = tokens.iter().enumerate().map(|(id, token)| (token.clone(), json!(id))).collect();
-        if vocab.len() != tokens.len() {
-            return Err(Error::Tokenizer(format!(
-                "{} of the packed file's {} tokens are repeated",
-                tokens.len() - vocab.len(),
-                tokens.len()
-            )));
+        // Unused tokens stand for rows of the embedding that no text becomes.
+        let used = || tokens.iter().zip(&types).enumerate().filter(|(_, (_, kind))| **kind != UNUSED);
+        let vocab: serde_json::Map<String, Json> = used().map(|(id, (token, _))| (token.clone(), json!(id))).collect();
+        let (distinct, used) = (vocab.len(), used().count());
+        if distinct != used {
+            return Err(Error::Tokenizer(format!("{} of the packed file's {used} tokens are repeated", used - distinct)));
         }
         let merges: Vec<[&str; 2]> = merges
             .iter()
@@ -123,24 +123,39 @@ impl Tokenizer {
         let added = types.iter().zip(tokens).enumerate().filter(|(_, (kind, _))| matches!(**kind, CONTROL | USER_DEFINED));
         let added = added.map(|(id, (kind, token))| (id as u32, token.clone(), *kind == CONTROL));
         pre_tokenizer::json(name)?;
-        Tokenizer::from_value(document(name, &Json::Object(vocab), &json!(merges), added))
+        let mut json = document(name, &Json::Object(vocab), &json!(merges), added);
+        match gguf.get(OWN_KEY).and_then(gguf::Value::as_str).map(serde_json::from_str::<Own>) {
+            None => {}
+            Some(Ok(own)) => own.put(&mut json),
+            Some(Err(error)) => return Err(Error::Tokenizer(format!("{OWN_KEY} in the packed file: {error}"))),
+        }
+        Tokenizer::from_value(json)
     }
 
-    /// The `tokenizer.ggml.*` values of a packed file, without the chat template.
-    pub fn to_gguf(&self) -> Result<Vec<(String, gguf::Value)>, Error> {
+    /// The `tokenizer.ggml.*` values of a packed file whose embedding has `rows` rows, without the chat template.
+    ///
+    /// # Panics
+    /// If there are more tokens than rows.
+    pub fn to_gguf(&self, rows: usize) -> Result<Vec<(String, gguf::Value)>, Error> {
+        assert!(rows >= self.vocab, "{rows} rows are too few for {} tokens", self.vocab);
         let model = &self.json["model"];
         let name = pre_tokenizer::name(&self.json["pre_tokenizer"])?;
         let merges = model["merges"].as_array().map(Vec::as_slice).unwrap_or_default().iter().map(merge_text).collect::<Option<Vec<_>>>();
         let merges = merges.ok_or_else(|| Error::Tokenizer("its merges are no list of pairs".into()))?;
-        let mut tokens: Vec<String> = (0..self.vocab).map(|id| format!("[unused{id}]")).collect();
-        let mut types = vec![UNUSED; self.vocab];
+        let mut tokens: Vec<String> = (0..rows).map(|id| format!("[unused{id}]")).collect();
+        let mut types = vec![UNUSED; rows];
         for (token, id) in self.inner.get_vocab(true) {
             tokens[id as usize] = token;
             types[id as usize] = NORMAL;
         }
         for (id, token) in self.inner.get_added_tokens_decoder() {
+            if token.single_word || token.lstrip || token.rstrip {
+                let spaces = "takes only whole words or the spaces beside it (single_word, lstrip, rstrip)";
+                return Err(Error::Tokenizer(format!("its token {:?} {spaces}, which a packed file cannot say", token.content)));
+            }
             types[id as usize] = if token.special { CONTROL } else { USER_DEFINED };
         }
+        let first = self.first_token();
         let key = |name: &str| format!("tokenizer.ggml.{name}");
         let mut values = vec![
             (key("model"), gguf::Value::String("gpt2".into())),
@@ -148,10 +163,16 @@ impl Tokenizer {
             (key("tokens"), gguf::Value::Strings(tokens)),
             (key("token_type"), gguf::Value::Integers(types)),
             (key("merges"), gguf::Value::Strings(merges)),
-            (key("add_bos_token"), gguf::Value::Bool(false)),
+            (key("add_bos_token"), gguf::Value::Bool(first.is_some())),
             (key("add_eos_token"), gguf::Value::Bool(false)),
             (key("add_space_prefix"), gguf::Value::Bool(false)),
         ];
+        values.extend(first.map(|id| (key("bos_token_id"), gguf::Value::U32(id))));
+        let own = Own::of(&self.json);
+        if own != Own::implied(name) {
+            let text = serde_json::to_string(&own).expect("what was read as JSON can be written");
+            values.push((OWN_KEY.into(), gguf::Value::String(text)));
+        }
         if let Some(end) = self.ends.first() {
             values.push((key("eos_token_id"), gguf::Value::U32(*end)));
             values.push((key("eot_token_id"), gguf::Value::U32(*end)));
@@ -216,7 +237,20 @@ impl Tokenizer {
         pretty(&self.json)
     }
 
-    fn from_value(json: Json) -> Result<Tokenizer, Error> {
+    /// The token that the tokenizer's own post-processor puts before every text. It is not put there by [`Tokenizer::encode`]: chat
+    /// templates write it themselves.
+    fn first_token(&self) -> Option<u32> {
+        let steps = &self.json["post_processor"];
+        let steps = steps["processors"].as_array().map_or(std::slice::from_ref(steps), Vec::as_slice);
+        let template = steps.iter().find(|step| step["type"] == "TemplateProcessing")?;
+        self.inner.token_to_id(template["single"][0]["SpecialToken"]["id"].as_str()?)
+    }
+
+    fn from_value(mut json: Json) -> Result<Tokenizer, Error> {
+        // They would cut texts off or fill them up in silence.
+        for key in ["truncation", "padding"] {
+            json.as_object_mut().and_then(|json| json.insert(key.into(), Json::Null));
+        }
         let kind = json["model"]["type"].as_str().unwrap_or("without a type");
         let byte_level = json["decoder"]["type"] == "ByteLevel";
         if kind != "BPE" || !byte_level {
@@ -239,6 +273,35 @@ impl Tokenizer {
         let bytes_of = bytes_of_tokens(&inner, ids, vocab);
         let fingerprint = Sha256::digest(pretty(&json)).iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(Tokenizer { inner: Arc::new(inner), bytes_of: Arc::new(bytes_of), vocab, ends, fingerprint, json: Arc::new(json) })
+    }
+}
+
+/// Where a packed file keeps what stock readers conclude from the pre-tokenizer's name, if this tokenizer has it otherwise.
+const OWN_KEY: &str = "tristill.tokenizer";
+
+/// What a packed file has no key for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Own {
+    /// What is done to a text first. Stock readers do nothing.
+    normalizer: Json,
+    /// Whether a word that is a token is taken whole, whatever the merges say.
+    ignore_merges: bool,
+}
+
+impl Own {
+    fn of(json: &Json) -> Own {
+        Own { normalizer: json["normalizer"].clone(), ignore_merges: json["model"]["ignore_merges"] == true }
+    }
+
+    /// What stock readers do under this name of a pre-tokenizer.
+    fn implied(name: &str) -> Own {
+        Own { normalizer: Json::Null, ignore_merges: pre_tokenizer::ignores_merges(name) }
+    }
+
+    fn put(self, json: &mut Json) {
+        json["normalizer"] = self.normalizer;
+        json["model"]["ignore_merges"] = json!(self.ignore_merges);
     }
 }
 
@@ -266,7 +329,8 @@ fn document(pre: &str, vocab: &Json, merges: &Json, added: impl Iterator<Item = 
         "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false},
         "model": {
             "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null,
-            "fuse_unk": false, "byte_fallback": false, "ignore_merges": false, "vocab": vocab, "merges": merges,
+            "fuse_unk": false, "byte_fallback": false, "ignore_merges": pre_tokenizer::ignores_merges(pre), "vocab": vocab,
+            "merges": merges,
         },
     })
 }
@@ -348,13 +412,96 @@ mod tests {
     #[test]
     fn a_packed_file_holds_the_same_tokenizer() {
         let tokenizer = trained();
-        let gguf = gguf::Gguf { metadata: tokenizer.to_gguf().unwrap(), tensors: Vec::new() };
-        let back = Tokenizer::from_gguf(&gguf).unwrap();
+        let back = packed(&tokenizer, tokenizer.vocab());
         assert_eq!(back.vocab(), tokenizer.vocab());
         for text in ["Mia has 12 apples.<|im_end|>\n", "  two  spaces\n\nZoë's 😀", "<think>x</think>"] {
             assert_eq!(back.encode(text).unwrap(), tokenizer.encode(text).unwrap());
         }
         assert_eq!(back.end_ids(), tokenizer.end_ids());
+    }
+
+    fn packed(tokenizer: &Tokenizer, rows: usize) -> Tokenizer {
+        let metadata = tokenizer.to_gguf(rows).unwrap();
+        Tokenizer::from_gguf(&gguf::Gguf { metadata, tensors: Vec::new() }).unwrap()
+    }
+
+    /// The trained tokenizer with something changed in its `tokenizer.json`.
+    fn changed(change: impl FnOnce(&mut Json)) -> Result<Tokenizer, Error> {
+        let mut json = (*trained().json).clone();
+        change(&mut json);
+        Tokenizer::from_json(&json.to_string())
+    }
+
+    #[test]
+    fn rows_without_a_token_are_unused() {
+        let tokenizer = trained();
+        let metadata = tokenizer.to_gguf(tokenizer.vocab() + 3).unwrap();
+        let Some((_, gguf::Value::Strings(tokens))) = metadata.iter().find(|(key, _)| key == "tokenizer.ggml.tokens") else {
+            panic!("tokens are written")
+        };
+        assert_eq!((tokens.len(), tokens.last()), (tokenizer.vocab() + 3, Some(&format!("[unused{}]", tokenizer.vocab() + 2))));
+        let back = packed(&tokenizer, tokenizer.vocab() + 3);
+        assert_eq!(back.vocab(), tokenizer.vocab());
+        assert_eq!(back.token_bytes(tokenizer.vocab() as u32 + 1), b"");
+    }
+
+    #[test]
+    fn a_word_that_is_a_token_is_whole_where_merges_are_ignored() {
+        // A token that no merge makes: " Q" and "Z" never meet.
+        let unreachable = |ignores: bool| {
+            changed(|json| {
+                let id = json["model"]["vocab"].as_object().unwrap().len();
+                json["model"]["vocab"]["\u{120}QZ"] = json!(id);
+                json["model"]["ignore_merges"] = json!(ignores);
+                json["pre_tokenizer"] = pre_tokenizer::json("llama-bpe").unwrap();
+            })
+            .unwrap()
+        };
+        for ignores in [true, false] {
+            let tokenizer = unreachable(ignores);
+            let tokens = tokenizer.encode(" QZ").unwrap();
+            assert_eq!(tokens.len() == 1, ignores);
+            assert_eq!(packed(&tokenizer, tokenizer.vocab()).encode(" QZ").unwrap(), tokens);
+        }
+        // Under this name stock readers ignore them, so that a file by others needs to say nothing.
+        let metadata = unreachable(true).to_gguf(400).unwrap();
+        assert!(metadata.iter().all(|(key, _)| key != OWN_KEY));
+    }
+
+    #[test]
+    fn what_is_done_to_a_text_first_is_kept() {
+        let tokenizer = changed(|json| json["normalizer"] = json!({ "type": "NFC" })).unwrap();
+        let apart = "Zoe\u{308}";
+        assert_eq!(tokenizer.encode(apart).unwrap(), tokenizer.encode("Zoë").unwrap());
+        assert_eq!(packed(&tokenizer, tokenizer.vocab()).encode(apart).unwrap(), tokenizer.encode(apart).unwrap());
+    }
+
+    #[test]
+    fn the_token_before_every_text_is_told_to_others_and_not_added_here() {
+        let first = json!({
+            "type": "TemplateProcessing",
+            "single": [{ "SpecialToken": { "id": "<|im_start|>", "type_id": 0 } }, { "Sequence": { "id": "A", "type_id": 0 } }],
+            "pair": [{ "Sequence": { "id": "A", "type_id": 0 } }, { "Sequence": { "id": "B", "type_id": 1 } }],
+            "special_tokens": { "<|im_start|>": { "id": "<|im_start|>", "ids": [1], "tokens": ["<|im_start|>"] } },
+        });
+        let tokenizer = changed(|json| json["post_processor"] = first).unwrap();
+        let metadata = tokenizer.to_gguf(tokenizer.vocab()).unwrap();
+        assert!(metadata.contains(&("tokenizer.ggml.bos_token_id".into(), gguf::Value::U32(1))));
+        assert!(metadata.contains(&("tokenizer.ggml.add_bos_token".into(), gguf::Value::Bool(true))));
+        assert_eq!(tokenizer.encode("one").unwrap(), trained().encode("one").unwrap());
+    }
+
+    #[test]
+    fn nothing_is_cut_off_in_silence() {
+        let cut = json!({ "direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0 });
+        let tokenizer = changed(|json| json["truncation"] = cut).unwrap();
+        assert_eq!(tokenizer.encode("Mia has 12 apples.").unwrap(), trained().encode("Mia has 12 apples.").unwrap());
+    }
+
+    #[test]
+    fn a_token_that_takes_spaces_with_it_cannot_be_packed() {
+        let tokenizer = changed(|json| json["added_tokens"][3]["rstrip"] = json!(true)).unwrap();
+        assert!(tokenizer.to_gguf(tokenizer.vocab()).unwrap_err().to_string().contains("\"<think>\" takes only whole words"));
     }
 
     #[test]

@@ -116,8 +116,7 @@ impl Network {
     }
 
     pub(crate) fn new(config: ModelConfig, embedding: Table, layers: Vec<Layer>, final_norm: Vec<f32>, head: Option<Table>) -> Network {
-        let frequency = |pair: usize| f64::from(config.rope_base).powf(-2.0 * pair as f64 / config.head_width as f64);
-        let frequencies = (0..config.head_width / 2).map(frequency).collect();
+        let frequencies = config.rotary_frequencies();
         Network { config, embedding, layers, final_norm, head, frequencies }
     }
 

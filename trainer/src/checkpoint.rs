@@ -1,4 +1,5 @@
-//! A checkpoint: a Hugging Face folder that other tools open, with the state of the training beside it.
+//! A checkpoint: a Hugging Face folder that other tools open, with the state of the training beside it. Folders by others are opened
+//! alike, without that state.
 
 use std::{
     fs::{self, File},
@@ -6,16 +7,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use model::{ChatTemplate, ModelConfig, TensorSpec, Tokenizer, hugging_face, inventory};
+use model::{
+    ChatTemplate, ModelConfig, Quant, Scale, TensorSpec, Tokenizer,
+    hugging_face::{self, CHAT_TEMPLATE, CONFIG, Form, TOKENIZER_CONFIG},
+    inventory,
+};
 
 use crate::optimizer::{AdamW, BETAS, Moment};
-use crate::{Error, error::file, state::TrainingState, student::Student, tensor_file, tensor_file::TensorFile};
+use crate::{
+    Error,
+    error::file,
+    import::Weights,
+    state::TrainingState,
+    student::Student,
+    tensor_file::{self, NewTensor, TensorFiles, WEIGHTS, f32_bytes},
+};
 
-const CONFIG: &str = "config.json";
-const WEIGHTS: &str = "model.safetensors";
 const TOKENIZER: &str = "tokenizer.json";
-const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
-const CHAT: &str = "chat_template.jinja";
 const GENERATION_CONFIG: &str = "generation_config.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "training_state.json";
@@ -30,24 +38,24 @@ pub struct Checkpoint {
     pub tokenizer: Tokenizer,
     /// Its chat template.
     pub chat: ChatTemplate,
-    weights: TensorFile,
+    weights: Weights,
 }
 
 impl Checkpoint {
     /// Open a folder and check that every tensor of the student is there, and no other.
     pub fn open(folder: &Path) -> Result<Checkpoint, Error> {
         let config_path = folder.join(CONFIG);
-        let config = hugging_face::read_config(&read(&config_path)?, &config_path)?;
+        let description = hugging_face::read_description(&read(&config_path)?, &config_path)?;
+        let config = &description.config;
         let tokenizer = Tokenizer::open(&folder.join(TOKENIZER))?;
-        if tokenizer.vocab() != config.vocab {
+        // The embedding may have more rows: they are filled up so that they divide well.
+        if tokenizer.vocab() > config.vocab {
             let found = format!("vocab_size is {}, {TOKENIZER} has {} tokens", config.vocab, tokenizer.vocab());
             return Err(Error::Checkpoint { path: config_path, found });
         }
-        let chat = ChatTemplate::parse(&read(&folder.join(CHAT))?)?;
-        let weights = TensorFile::open(&folder.join(WEIGHTS))?;
-        let specs = inventory(&config);
-        weights.check(specs.iter().map(|spec| (spec.name.clone(), &spec.shape[..])))?;
-        Ok(Checkpoint { folder: folder.to_owned(), config, tokenizer, chat, weights })
+        let chat = hugging_face::chat_template(folder, &tokenizer)?;
+        let weights = Weights::open(folder, &description)?;
+        Ok(Checkpoint { folder: folder.to_owned(), config: description.config, tokenizer, chat, weights })
     }
 
     /// Where it is.
@@ -57,7 +65,25 @@ impl Checkpoint {
 
     /// The weights of a tensor in full precision, row-major.
     pub fn weights(&self, spec: &TensorSpec) -> Vec<f32> {
-        self.weights.values(&spec.name)
+        self.weights_for(spec, self.config.quant, self.config.scale)
+    }
+
+    /// The weights of a tensor for a student whose linear layers are of another kind or scale. It makes a difference where they are
+    /// stored as codes.
+    pub fn weights_for(&self, spec: &TensorSpec, quant: Quant, scale: Scale) -> Vec<f32> {
+        self.weights.values(spec, quant, scale)
+    }
+
+    /// As [`Checkpoint::weights_for`], or which weight is no finite number.
+    pub(crate) fn finite_weights(&self, spec: &TensorSpec, quant: Quant, scale: Scale) -> Result<Vec<f32>, Error> {
+        let weights = self.weights_for(spec, quant, scale);
+        match weights.iter().position(|weight| !weight.is_finite()) {
+            None => Ok(weights),
+            Some(at) => {
+                let found = format!("weight {at} of {} is {}, which is not a finite number", spec.name, weights[at]);
+                Err(Error::Checkpoint { path: self.folder.clone(), found })
+            }
+        }
     }
 
     /// The state of the training that wrote it.
@@ -68,7 +94,7 @@ impl Checkpoint {
 
     /// The optimizer of the training that wrote it, which had taken `steps` steps of `student`.
     pub(crate) fn optimizer(&self, student: &Student, steps: u64) -> Result<AdamW, Error> {
-        let moments = TensorFile::open(&self.folder.join(OPTIMIZER))?;
+        let moments = TensorFiles::open(&self.folder.join(OPTIMIZER))?;
         let specs = inventory(&self.config);
         let named = |spec| [Moment::First, Moment::Second].map(|moment| (moment_name(spec, moment), &spec.shape[..]));
         moments.check(specs.iter().flat_map(named))?;
@@ -85,35 +111,45 @@ pub(crate) struct Parts<'a> {
 
 /// Write a checkpoint's files into a folder.
 pub(crate) fn write(folder: &Path, student: &Student, optimizer: &AdamW, parts: &Parts) -> Result<(), Error> {
-    let (config, Parts { tokenizer, chat, state }) = (student.config(), parts);
-    let texts = [
-        (CONFIG, hugging_face::config_json(config, tokenizer)),
-        (TOKENIZER, tokenizer.to_json()),
-        (TOKENIZER_CONFIG, hugging_face::tokenizer_config_json(config, tokenizer, chat.source())),
-        (CHAT, chat.source().to_owned()),
-        (GENERATION_CONFIG, hugging_face::generation_config_json(tokenizer)),
-        (STATE, state.to_json()),
-    ];
-    for (name, text) in texts {
-        let path = folder.join(name);
-        let write = || -> std::io::Result<()> {
-            let mut out = File::create(&path)?;
-            out.write_all(text.as_bytes())?;
-            out.sync_all()
-        };
-        write().map_err(file("write", &path))?;
-    }
+    let Parts { tokenizer, chat, state } = parts;
+    write_texts(folder, student.config(), tokenizer, chat, Form::default())?;
+    write_text(&folder.join(STATE), &state.to_json())?;
     let tensors = student.tensors();
-    let weights: Vec<_> = tensors.iter().map(|(spec, values)| (spec.name.clone(), &spec.shape[..], &values[..])).collect();
-    tensor_file::write(&folder.join(WEIGHTS), &weights)?;
+    let heads: Vec<NewTensor> = tensors.iter().map(|(spec, _)| NewTensor::f32(spec.name.clone(), &spec.shape)).collect();
+    tensor_file::write(&folder.join(WEIGHTS), &heads, |index| Ok(f32_bytes(&tensors[index].1)))?;
 
     let both = [Moment::First, Moment::Second].map(|moment| (moment, optimizer.moments(moment)));
-    let mut moments = Vec::new();
-    for (moment, values) in &both {
-        let named = tensors.iter().zip(values);
-        moments.extend(named.map(|((spec, _), values)| (moment_name(spec, *moment), &spec.shape[..], &values[..])));
-    }
-    tensor_file::write(&folder.join(OPTIMIZER), &moments)
+    let named = |moment| tensors.iter().map(move |(spec, _)| NewTensor::f32(moment_name(spec, moment), &spec.shape));
+    let heads: Vec<NewTensor> = both.iter().flat_map(|(moment, _)| named(*moment)).collect();
+    let values: Vec<&[f32]> = both.iter().flat_map(|(_, values)| values.iter().map(|values| &values[..])).collect();
+    tensor_file::write(&folder.join(OPTIMIZER), &heads, |index| Ok(f32_bytes(values[index])))
+}
+
+/// Write what stands in a Hugging Face folder beside the weights.
+pub(crate) fn write_texts(
+    folder: &Path,
+    config: &ModelConfig,
+    tokenizer: &Tokenizer,
+    chat: &ChatTemplate,
+    form: Form,
+) -> Result<(), Error> {
+    let texts = [
+        (CONFIG, hugging_face::config_json(config, tokenizer, form)),
+        (TOKENIZER, tokenizer.to_json()),
+        (TOKENIZER_CONFIG, hugging_face::tokenizer_config_json(config, tokenizer, chat.source())),
+        (CHAT_TEMPLATE, chat.source().to_owned()),
+        (GENERATION_CONFIG, hugging_face::generation_config_json(tokenizer)),
+    ];
+    texts.iter().try_for_each(|(name, text)| write_text(&folder.join(name), text))
+}
+
+fn write_text(path: &Path, text: &str) -> Result<(), Error> {
+    let write = || -> std::io::Result<()> {
+        let mut out = File::create(path)?;
+        out.write_all(text.as_bytes())?;
+        out.sync_all()
+    };
+    write().map_err(file("write", path))
 }
 
 fn moment_name(spec: &TensorSpec, moment: Moment) -> String {

@@ -27,9 +27,26 @@ pub struct Exported {
 
 /// Pack a checkpoint into `path`, with ternary matrices as `ternary` (TQ2_0 or TQ1_0). A full-precision student's are F16.
 pub fn export(checkpoint: &Checkpoint, path: &Path, name: &str, ternary: Format) -> Result<Exported, Error> {
+    export_with(checkpoint, path, name, ternary, &mut |_, _| ())
+}
+
+/// As [`export`]; `report` is told how many weights are packed, and of how many.
+pub fn export_with(
+    checkpoint: &Checkpoint,
+    path: &Path,
+    name: &str,
+    ternary: Format,
+    report: &mut dyn FnMut(u64, u64),
+) -> Result<Exported, Error> {
     let Checkpoint { config, tokenizer, chat, .. } = checkpoint;
     let options = Options { name: name.to_owned(), ternary };
-    let packed_bytes = packed::write(path, config, tokenizer, chat, &options, |spec| Ok::<_, Error>(checkpoint.weights(spec)))?;
+    let (mut done, total) = (0, config.parameters() as u64);
+    let packed_bytes = packed::write(path, config, tokenizer, chat, &options, |spec| {
+        report(done, total);
+        done += spec.len() as u64;
+        checkpoint.finite_weights(spec, config.quant, config.scale)
+    })?;
+    report(total, total);
     Ok(Exported {
         path: path.to_owned(),
         packed_bytes,

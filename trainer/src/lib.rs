@@ -5,9 +5,11 @@
 
 mod checkpoint;
 pub mod config;
+mod convert;
 pub mod device;
 mod error;
 mod export;
+mod import;
 mod loss;
 pub mod metrics;
 mod operation;
@@ -24,8 +26,9 @@ mod workers;
 
 pub use checkpoint::Checkpoint;
 pub use config::{DeviceName, Schedule, TrainTable};
+pub use convert::convert;
 pub use error::Error;
-pub use export::{Exported, export};
+pub use export::{Exported, export, export_with};
 pub use optimizer::{AdamW, Gradients};
 pub use run_folder::{checkpoints, latest};
 pub use state::Totals;

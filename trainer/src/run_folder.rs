@@ -72,18 +72,7 @@ impl RunFolder {
     /// Add a checkpoint, whose files `write` puts into the folder that it is given. Nothing is left of it if that fails.
     pub(crate) fn add(&self, step: u64, write: impl FnOnce(&Path) -> Result<(), Error>) -> Result<PathBuf, Error> {
         let whole = checkpoint(&self.path, step);
-        let partial = self.path.join(format!("{PARTIAL}{step:08}"));
-        let added = fs::create_dir(&partial).map_err(file("create", &partial)).and_then(|()| {
-            write(&partial)?;
-            sync_folder(&partial)?;
-            fs::rename(&partial, &whole).map_err(file("create", &whole))?;
-            sync_folder(&self.path)
-        });
-        if let Err(error) = added {
-            // Give the space back. If that fails too, the next start clears it away; the first error is the one to tell.
-            let _ = fs::remove_dir_all(&partial);
-            return Err(error);
-        }
+        write_folder_by(&whole, &self.path.join(format!("{PARTIAL}{step:08}")), write)?;
         Ok(whole)
     }
 
@@ -99,6 +88,29 @@ impl RunFolder {
         }
         Ok(())
     }
+}
+
+/// Write a folder, whose files `write` puts into the folder that it is given; the whole one appears at once. Nothing is left of it if
+/// that fails.
+pub(crate) fn write_folder(path: &Path, write: impl FnOnce(&Path) -> Result<(), Error>) -> Result<(), Error> {
+    let mut name = std::ffi::OsString::from(PARTIAL);
+    name.push(path.file_name().unwrap_or_default());
+    write_folder_by(path, &path.with_file_name(name), write)
+}
+
+fn write_folder_by(whole: &Path, partial: &Path, write: impl FnOnce(&Path) -> Result<(), Error>) -> Result<(), Error> {
+    let parent = whole.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let added = fs::create_dir_all(parent).and_then(|()| fs::create_dir(partial)).map_err(file("create", partial)).and_then(|()| {
+        write(partial)?;
+        sync_folder(partial)?;
+        fs::rename(partial, whole).map_err(file("create", whole))?;
+        sync_folder(parent)
+    });
+    if added.is_err() {
+        // Give the space back. If that fails too, the next start clears it away; the first error is the one to tell.
+        let _ = fs::remove_dir_all(partial);
+    }
+    added
 }
 
 /// Wait until the disk has the names in a folder.

@@ -49,8 +49,11 @@ impl Totals {
 }
 
 /// Everything that the weights of a run depend on.
-pub(crate) fn identity(train: &TrainTable, model: &ModelConfig, manifest: &Manifest) -> Value {
-    let identity = json!({ "train": train.same_training(), "model": model, "dataset": manifest.fingerprint });
+pub(crate) fn identity(train: &TrainTable, model: &ModelConfig, from: Option<&Path>, manifest: &Manifest) -> Value {
+    let mut identity = json!({ "train": train.same_training(), "model": model, "dataset": manifest.fingerprint });
+    if let Some(from) = from {
+        identity["from"] = json!(from);
+    }
     // Written and read once, as the one that it is compared with was.
     serde_json::from_str(&identity.to_string()).expect("what was just written can be read")
 }

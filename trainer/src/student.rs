@@ -101,7 +101,7 @@ impl Student {
                 heads: config.heads,
                 kv_heads: config.kv_heads,
                 width: config.head_width,
-                rotary: Rotary::new(config.context, config.head_width, config.rope_base),
+                rotary: Rotary::new(config.context, &config.rotary_frequencies()),
             },
             config: config.clone(),
             specs: specs.into(),

@@ -1,35 +1,101 @@
-//! Named f32 tensors in a safetensors file. Reading maps the file and hands out one tensor at a time, so that a damaged file costs
-//! nothing and a large one is never held twice.
+//! Named tensors in safetensors files. Reading maps the files and hands out one tensor at a time, so that a damaged file costs
+//! nothing and a large one is never held twice; writing holds one tensor at a time.
 
 use std::{
-    collections::HashSet,
-    fs::File,
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    fs::{self, File},
     io::{BufWriter, Write},
+    ops::Range,
     path::{Path, PathBuf},
 };
 
 use half::{bf16, f16};
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 use safetensors::{
     Dtype, SafeTensors,
     tensor::{Metadata, TensorInfo},
 };
+use serde::Deserialize;
 
 use crate::{Error, error::file};
 
-/// An open file of tensors.
+/// A folder's weights in one file.
+pub(crate) const WEIGHTS: &str = "model.safetensors";
+/// Which of several files each of a folder's weights is in.
+const INDEX: &str = "model.safetensors.index.json";
+
+/// Open files of tensors.
 #[derive(Debug)]
-pub(crate) struct TensorFile {
+pub(crate) struct TensorFiles {
+    /// The file, or the folder of several.
     path: PathBuf,
-    bytes: Mmap,
-    metadata: Metadata,
-    /// Where the first tensor's bytes are.
-    start: usize,
+    files: Vec<Mmap>,
+    tensors: HashMap<String, Place>,
+    /// What is wrong with the files taken together.
+    pub(crate) faults: Vec<String>,
 }
 
-impl TensorFile {
-    /// Open a file and check that its header and its length agree.
-    pub(crate) fn open(path: &Path) -> Result<TensorFile, Error> {
+/// Where a tensor is.
+#[derive(Debug)]
+struct Place {
+    file: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    range: Range<usize>,
+}
+
+/// One tensor as it is stored.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stored<'a> {
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: &'a [usize],
+    pub(crate) bytes: &'a [u8],
+}
+
+/// The file that says where tensors are.
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl TensorFiles {
+    /// Open one file and check that its header and its length agree.
+    pub(crate) fn open(path: &Path) -> Result<TensorFiles, Error> {
+        let mut files = TensorFiles { path: path.to_owned(), files: Vec::new(), tensors: HashMap::new(), faults: Vec::new() };
+        files.add(path)?;
+        Ok(files)
+    }
+
+    /// Open the weights of a Hugging Face folder, which are in one file or in several that an index lists.
+    pub(crate) fn open_folder(folder: &Path) -> Result<TensorFiles, Error> {
+        let index_path = folder.join(INDEX);
+        if folder.join(WEIGHTS).exists() || !index_path.exists() {
+            return TensorFiles::open(&folder.join(WEIGHTS));
+        }
+        let text = fs::read_to_string(&index_path).map_err(file("read", &index_path))?;
+        let refuse = |found: String| Error::Checkpoint { path: index_path.clone(), found };
+        let index: Index = serde_json::from_str(&text).map_err(|error| refuse(error.to_string()))?;
+        let names: BTreeSet<&String> = index.weight_map.values().collect();
+        if let Some(name) = names.iter().find(|name| Path::new(name).file_name().is_none_or(|last| last != name.as_str())) {
+            return Err(refuse(format!("it names {name:?}; files of the same folder were needed")));
+        }
+        let mut files = TensorFiles { path: folder.to_owned(), files: Vec::new(), tensors: HashMap::new(), faults: Vec::new() };
+        for name in &names {
+            files.add(&folder.join(name))?;
+        }
+        let names: Vec<&String> = names.into_iter().collect();
+        for (tensor, named) in &index.weight_map {
+            let place = files.tensors.get(tensor);
+            if place.is_none_or(|place| names[place.file] != named) {
+                files.faults.push(format!("{tensor} is not in {named}, where {INDEX} says that it is"));
+            }
+        }
+        Ok(files)
+    }
+
+    fn add(&mut self, path: &Path) -> Result<(), Error> {
         let opened = File::open(path).map_err(file("read", path))?;
         // SAFETY: a checkpoint's files are written under another name and renamed, and never changed after that. A file that
         // someone cuts short while it is being read ends the program, as it does for every program that maps files.
@@ -38,130 +104,166 @@ impl TensorFile {
             path: path.to_owned(),
             found: format!("it is damaged or cut off at {} bytes ({error})", bytes.len()),
         })?;
-        Ok(TensorFile { path: path.to_owned(), start: size_of::<u64>() + header, bytes, metadata })
+        let start = size_of::<u64>() + header;
+        for (name, TensorInfo { dtype, shape, data_offsets: (from, to) }) in metadata.tensors() {
+            let place = Place { file: self.files.len(), dtype: *dtype, shape: shape.clone(), range: start + from..start + to };
+            if self.tensors.insert(name.clone(), place).is_some() {
+                self.faults.push(format!("{name} is in two files"));
+            }
+        }
+        self.files.push(bytes);
+        Ok(())
     }
 
-    /// Whether the file holds exactly these tensors; every fault is named in one error.
+    /// Where the tensors are, for errors.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Every tensor's name, in order.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.tensors.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// A tensor, if it is there.
+    pub(crate) fn get(&self, name: &str) -> Option<Stored<'_>> {
+        let place = self.tensors.get(name)?;
+        Some(Stored { dtype: place.dtype, shape: &place.shape, bytes: &self.files[place.file][place.range.clone()] })
+    }
+
+    /// Say that a tensor will not be read again soon, so that its pages need not stay in memory.
+    pub(crate) fn release(&self, name: &str) {
+        // SAFETY: the map is of a file and read-only, so that a page which is looked at again is the file's once more.
+        #[cfg(unix)]
+        if let Some(place) = self.tensors.get(name) {
+            let advised =
+                unsafe { self.files[place.file].unchecked_advise_range(UncheckedAdvice::DontNeed, place.range.start, place.range.len()) };
+            // Where this fails, the pages merely stay.
+            let _ = advised;
+        }
+        #[cfg(not(unix))]
+        let _ = name;
+    }
+
+    /// Whether the file holds exactly these tensors as floats; every fault is named in one error.
     pub(crate) fn check<'a>(&self, expected: impl IntoIterator<Item = (String, &'a [usize])>) -> Result<(), Error> {
-        let mut faults = Vec::new();
+        let mut faults = self.faults.clone();
         let mut known = HashSet::new();
         for (name, shape) in expected {
-            match self.metadata.info(&name) {
-                None => faults.push(format!("{name} is missing")),
-                Some(info) if info.shape != shape => faults.push(format!("{name} has the shape {:?}, {shape:?} was needed", info.shape)),
-                Some(TensorInfo { dtype: Dtype::F32 | Dtype::F16 | Dtype::BF16, .. }) => (),
-                Some(info) => faults.push(format!("{name} is stored as {}, F32, F16 or BF16 was needed", info.dtype)),
-            }
+            faults.extend(self.float_fault(&name, shape));
             known.insert(name);
         }
-        let extra = self.metadata.offset_keys().into_iter().filter(|name| !known.contains(name));
-        faults.extend(extra.map(|name| format!("{name} is no tensor of this student")));
+        let extra = self.names().into_iter().filter(|name| !known.contains(*name));
+        faults.extend(extra.map(extra_fault));
+        self.refuse(faults)
+    }
+
+    /// What keeps a tensor from being floats of this shape.
+    pub(crate) fn float_fault(&self, name: &str, shape: &[usize]) -> Option<String> {
+        match self.get(name) {
+            None => Some(format!("{name} is missing")),
+            Some(stored) if stored.shape != shape => Some(format!("{name} has the shape {:?}, {shape:?} was needed", stored.shape)),
+            Some(stored) if !stored.is_float() => Some(format!("{name} is stored as {}, F32, F16 or BF16 was needed", stored.dtype)),
+            Some(_) => None,
+        }
+    }
+
+    /// All faults in one error, if there are any.
+    pub(crate) fn refuse(&self, faults: Vec<String>) -> Result<(), Error> {
         if faults.is_empty() { Ok(()) } else { Err(Error::Checkpoint { path: self.path.clone(), found: faults.join("; ") }) }
     }
 
     /// The values of a tensor.
     ///
     /// # Panics
-    /// If [`TensorFile::check`] did not find it.
+    /// If [`TensorFiles::check`] did not find it.
     pub(crate) fn values(&self, name: &str) -> Vec<f32> {
-        let info = self.metadata.info(name).expect("the tensor was checked");
-        let (from, to) = info.data_offsets;
-        let bytes = &self.bytes[self.start + from..self.start + to];
-        match info.dtype {
-            Dtype::F32 => bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
-            Dtype::F16 => bytes.as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect(),
-            Dtype::BF16 => bytes.as_chunks().0.iter().map(|bytes| bf16::from_le_bytes(*bytes).to_f32()).collect(),
-            other => unreachable!("{name} was checked, and is stored as {other}"),
+        self.get(name).expect("the tensor was checked").values()
+    }
+}
+
+/// What is said of a tensor that no one asked for.
+pub(crate) fn extra_fault(name: &str) -> String {
+    format!("{name} is no tensor of this student")
+}
+
+impl Stored<'_> {
+    /// Whether it is stored in a float type that is read.
+    pub(crate) fn is_float(&self) -> bool {
+        matches!(self.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16)
+    }
+
+    /// Its values.
+    ///
+    /// # Panics
+    /// If it is not stored as floats.
+    pub(crate) fn values(&self) -> Vec<f32> {
+        match self.dtype {
+            Dtype::F32 => self.bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
+            Dtype::F16 => self.bytes.as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect(),
+            Dtype::BF16 => self.bytes.as_chunks().0.iter().map(|bytes| bf16::from_le_bytes(*bytes).to_f32()).collect(),
+            other => unreachable!("a tensor was checked to be floats, and is stored as {other}"),
         }
     }
 }
 
-/// Write tensors, each with its name, shape and values, in this order, and wait until the disk has them.
-pub(crate) fn write(path: &Path, tensors: &[(String, &[usize], &[f32])]) -> Result<(), Error> {
+/// A tensor that is about to be written.
+pub(crate) struct NewTensor {
+    pub(crate) name: String,
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: Vec<usize>,
+}
+
+impl NewTensor {
+    /// A tensor of f32.
+    pub(crate) fn f32(name: String, shape: &[usize]) -> NewTensor {
+        NewTensor { name, dtype: Dtype::F32, shape: shape.to_vec() }
+    }
+
+    fn len_bytes(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.dtype.size()
+    }
+}
+
+/// Write tensors in this order, of which `bytes_of` gives one after the other, and wait until the disk has them.
+///
+/// # Panics
+/// If a tensor has another number of bytes than its shape says.
+pub(crate) fn write(path: &Path, tensors: &[NewTensor], mut bytes_of: impl FnMut(usize) -> Result<Vec<u8>, Error>) -> Result<(), Error> {
     let mut end = 0;
-    let describe = |(name, shape, values): &(String, &[usize], &[f32])| {
+    let describe = |tensor: &NewTensor| {
         let from = end;
-        end += size_of_val(*values);
-        (name.clone(), TensorInfo { dtype: Dtype::F32, shape: shape.to_vec(), data_offsets: (from, end) })
+        end += tensor.len_bytes();
+        (tensor.name.clone(), TensorInfo { dtype: tensor.dtype, shape: tensor.shape.clone(), data_offsets: (from, end) })
     };
-    let metadata = Metadata::new(None, tensors.iter().map(describe).collect()).expect("tensors follow each other without gaps");
+    // Other tools refuse a file that does not say which framework's layout its tensors have.
+    let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let metadata = Metadata::new(Some(format), tensors.iter().map(describe).collect()).expect("tensors follow each other without gaps");
     let mut header = serde_json::to_vec(&metadata).expect("a header can be written");
     // Readers map the file and want the tensors aligned.
     header.resize(header.len().next_multiple_of(size_of::<u64>()), b' ');
 
     let created = File::create(path).map_err(file("create", path))?;
     let mut out = BufWriter::with_capacity(1 << 20, created);
-    let mut write_all = || {
-        out.write_all(&(header.len() as u64).to_le_bytes())?;
-        out.write_all(&header)?;
-        for value in tensors.iter().flat_map(|(_, _, values)| *values) {
-            out.write_all(&value.to_le_bytes())?;
-        }
-        out.flush()?;
-        out.get_ref().sync_all()
-    };
-    write_all().map_err(file("write", path))
+    let mut put = |bytes: &[u8]| out.write_all(bytes).map_err(file("write", path));
+    put(&(header.len() as u64).to_le_bytes())?;
+    put(&header)?;
+    for (index, tensor) in tensors.iter().enumerate() {
+        let bytes = bytes_of(index)?;
+        assert_eq!(bytes.len(), tensor.len_bytes(), "the bytes of {}", tensor.name);
+        put(&bytes)?;
+    }
+    out.flush().and_then(|()| out.get_ref().sync_all()).map_err(file("write", path))
+}
+
+/// Values as the bytes of f32.
+pub(crate) fn f32_bytes(values: &[f32]) -> Vec<u8> {
+    let mut bytes = vec![0; size_of_val(values)];
+    bytes.as_chunks_mut().0.iter_mut().zip(values).for_each(|(bytes, value)| *bytes = value.to_le_bytes());
+    bytes
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn example(path: &Path) -> [(&'static str, [usize; 2], Vec<f32>); 2] {
-        let tensors = [("b", [2, 3], vec![0.0, -0.0, f32::MIN_POSITIVE, 1.5, f32::MAX, -1e-40]), ("a", [1, 1], vec![f32::EPSILON])];
-        let borrowed: Vec<_> = tensors.iter().map(|(name, shape, values)| (name.to_string(), &shape[..], &values[..])).collect();
-        write(path, &borrowed).unwrap();
-        tensors
-    }
-
-    #[test]
-    fn what_is_written_is_read_to_the_last_bit() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.safetensors");
-        let tensors = example(&path);
-        let file = TensorFile::open(&path).unwrap();
-        file.check(tensors.iter().map(|(name, shape, _)| (name.to_string(), &shape[..]))).unwrap();
-        for (name, _, values) in tensors {
-            let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<u32>>();
-            assert_eq!(bits(&file.values(name)), bits(&values));
-        }
-        let bytes = std::fs::read(&path).unwrap();
-        example(&path);
-        assert_eq!(std::fs::read(&path).unwrap(), bytes);
-    }
-
-    #[test]
-    fn every_fault_is_named_at_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.safetensors");
-        example(&path);
-        let file = TensorFile::open(&path).unwrap();
-        let message = file.check([("a".into(), &[1usize, 2][..]), ("c".into(), &[1][..])]).unwrap_err().to_string();
-        for part in ["x.safetensors: ", "a has the shape [1, 1], [1, 2] was needed", "c is missing", "b is no tensor of this student"] {
-            assert!(message.contains(part), "{message}");
-        }
-    }
-
-    #[test]
-    fn a_damaged_or_cut_file_is_a_sentence() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.safetensors");
-        example(&path);
-        let whole = std::fs::read(&path).unwrap();
-        for len in 0..whole.len() {
-            std::fs::write(&path, &whole[..len]).unwrap();
-            let message = TensorFile::open(&path).unwrap_err().to_string();
-            assert!(message.contains("x.safetensors: it is damaged or cut off at"), "{len}: {message}");
-        }
-        let header = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
-        for at in 0..8 + header {
-            let mut damaged = whole.clone();
-            damaged[at] ^= 1 << (at % 7);
-            std::fs::write(&path, &damaged).unwrap();
-            // Some damage only changes a name, which the check finds.
-            if let Ok(file) = TensorFile::open(&path) {
-                let _ = file.check([("b".into(), &[2usize, 3][..])]);
-            }
-        }
-    }
-}
+mod tests;

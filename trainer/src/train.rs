@@ -36,6 +36,8 @@ pub struct Job<'a> {
     pub config: &'a TrainTable,
     /// The student's sizes.
     pub model: &'a ModelConfig,
+    /// The Hugging Face folder whose weights it starts from; new ones without it.
+    pub from: Option<&'a Path>,
     /// What it is trained on. Its tokenizer and chat template become the student's.
     pub dataset: &'a Dataset,
     /// The run's folder: checkpoints and metrics.
@@ -187,13 +189,16 @@ impl<'a> Run<'a> {
     fn open(job: &'a Job<'a>) -> Result<Run<'a>, Error> {
         check(job)?;
         let (tokenizer, chat) = (job.dataset.tokenizer()?, job.dataset.chat()?);
-        let identity = state::identity(job.config, job.model, job.dataset.manifest());
+        let identity = state::identity(job.config, job.model, job.from, job.dataset.manifest());
         let device = device::open(job.config.device)?;
         let folder = RunFolder::open(job.run)?;
         let last = run_folder::latest(job.run)?;
         let (student, optimizer, state) = match &last {
             None => {
-                let student = Student::new(job.model, job.config.seed, &device);
+                let student = match job.from {
+                    None => Student::new(job.model, job.config.seed, &device),
+                    Some(folder) => Student::from_folder(folder, job.model, &tokenizer, &device)?,
+                };
                 let optimizer = AdamW::new(&student, BETAS);
                 (student, optimizer, TrainingState::new(0, 0, Cursor::default(), Totals::default(), identity.clone()))
             }
@@ -312,7 +317,7 @@ fn check(job: &Job) -> Result<(), Error> {
     job.config.check()?;
     let (model, manifest) = (job.model, job.dataset.manifest());
     let refuse = |found: String| Err(Error::Rows(found));
-    if model.vocab != manifest.vocab {
+    if model.vocab < manifest.vocab {
         return refuse(format!("its tokenizer has {} tokens, the student {}", manifest.vocab, model.vocab));
     }
     if model.context < manifest.context {

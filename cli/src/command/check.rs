@@ -4,7 +4,6 @@ use std::io::IsTerminal;
 
 use anyhow::{Context, Result};
 use data::{Job, Piece};
-use model::ChatTemplate;
 
 use crate::{
     arguments::ConfigArguments,
@@ -34,9 +33,9 @@ pub fn check(arguments: &ConfigArguments) -> Result<()> {
     }
     let sets = run.problems()?;
     let sets = eval_sets(&sets);
-    let chat = ChatTemplate::chatml();
+    let chat = run.chat()?;
     let out = place.path().join("dataset");
-    let job = Job { config: &run.config.data, chat: &chat, context: run.config.model.context, eval_sets: &sets, out: &out };
+    let job = Job { config: &run.config.data, chat: &chat, context: run.config.model.context()?, eval_sets: &sets, out: &out };
     let rows = data::check(&job, ROWS).context("cannot make a few rows of the dataset")?;
 
     let colour = std::io::stdout().is_terminal();

@@ -48,7 +48,7 @@ fn facts(run: &Run, arguments: &ConfigArguments, dataset: &Dataset, trained: &Tr
     Ok(Report {
         run: run.name.clone(),
         program: env!("CARGO_PKG_VERSION").to_owned(),
-        student: format!("{} blocks of width {}, {}", model.layers, model.width, quant(&run.config.model)),
+        student: format!("{} blocks of width {}, {}", model.layers, model.width, quant(&model)),
         parameters: model.parameters() as u64,
         packed_bytes: exported.packed_bytes,
         f16_bytes: exported.f16_bytes,
@@ -67,7 +67,7 @@ fn facts(run: &Run, arguments: &ConfigArguments, dataset: &Dataset, trained: &Tr
     })
 }
 
-fn quant(model: &model::ModelTable) -> &'static str {
+fn quant(model: &model::ModelConfig) -> &'static str {
     match model.quant {
         model::Quant::None => "full precision",
         model::Quant::Ternary => "ternary",

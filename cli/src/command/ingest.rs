@@ -2,7 +2,6 @@
 
 use anyhow::{Context, Result};
 use data::{Dataset, Job, Stage};
-use model::ChatTemplate;
 
 use crate::{
     arguments::ConfigArguments,
@@ -23,9 +22,9 @@ pub fn ingest(run: &Run) -> Result<Dataset> {
     run.timed("ingest", || {
         let sets = run.problems()?;
         let sets = eval_sets(&sets);
-        let chat = ChatTemplate::chatml();
+        let chat = run.chat()?;
         let out = run.dataset();
-        let job = Job { config: &run.config.data, chat: &chat, context: run.config.model.context, eval_sets: &sets, out: &out };
+        let job = Job { config: &run.config.data, chat: &chat, context: run.config.model.context()?, eval_sets: &sets, out: &out };
 
         let mut bar: Option<(Stage, Progress)> = None;
         let ingested = data::ingest(&job, &mut |at| {

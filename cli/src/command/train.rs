@@ -32,7 +32,7 @@ pub fn command(arguments: &ConfigArguments) -> Result<()> {
 pub fn train(run: &Run, dataset: &Dataset) -> Result<Trained> {
     let config = &run.config.train;
     let model = run.config.model.resolve(dataset.manifest().vocab)?;
-    let job = Job { config, model: &model, dataset, run: &run.folder };
+    let job = Job { config, model: &model, from: run.config.model.from(), dataset, run: &run.folder };
     say(&format!("   student {} weights, {} steps of {} rows", model.parameters(), config.steps, config.rows));
 
     let mut bar: Option<Progress> = None;

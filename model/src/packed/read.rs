@@ -3,9 +3,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{I2sOrder, Packed, PackedTensor, VERSION};
+use super::{I2sOrder, Packed, PackedTensor, ROPE_DIVISORS, VERSION};
 use crate::{
-    Activation, Architecture, ChatTemplate, Error, Kind, ModelConfig, Quant, Scale, Tokenizer,
+    Activation, Architecture, ChatTemplate, Error, Kind, ModelConfig, Quant, RopeScaling, Scale, Tokenizer,
     block::Format,
     gguf::{Gguf, Tensor, Value},
     inventory,
@@ -23,22 +23,19 @@ impl Packed {
         let Some(Value::Strings(tokens)) = gguf.get("tokenizer.ggml.tokens") else {
             return Err(Error::Tokenizer("the packed file has no tokenizer.ggml.tokens".into()));
         };
-        let config = read_config(&gguf, tokens.len())?;
+        let config = read_config(&gguf, bytes, tokens.len())?;
         let chat = match gguf.get("tokenizer.chat_template").and_then(Value::as_str) {
             Some(source) => ChatTemplate::parse(source)?,
             None => ChatTemplate::chatml(),
         };
         let tensors = find_tensors(&gguf, bytes, &config, order)?;
         let tokenizer = Tokenizer::from_gguf(&gguf)?;
-        if tokenizer.vocab() != config.vocab {
-            return Err(Error::Tokenizer(format!("its largest token is {}, but it lists {}", tokenizer.vocab() - 1, config.vocab)));
-        }
         let name = gguf.get("general.name").and_then(Value::as_str).unwrap_or("student").to_owned();
         Ok(Packed { config, tokenizer, chat, tensors, name })
     }
 }
 
-fn read_config(gguf: &Gguf, vocab: usize) -> Result<ModelConfig, Error> {
+fn read_config(gguf: &Gguf, bytes: &[u8], vocab: usize) -> Result<ModelConfig, Error> {
     if let Some(version) = gguf.get("tristill.version")
         && version.as_usize() != Some(VERSION as usize)
     {
@@ -78,12 +75,16 @@ fn read_config(gguf: &Gguf, vocab: usize) -> Result<ModelConfig, Error> {
             return Err(Error::Packed(format!("{name}.{key} is {found}, only the width of a head, {head_width}, is supported")));
         }
     }
-    if let Some(scaling) = text(&format!("{name}.rope.scaling.type"))
-        && scaling != "none"
-        && float("rope.scaling.factor", Some(1.0))? != 1.0
-    {
-        return Err(Error::Packed(format!("its rotary embedding is scaled ({scaling}), which is not supported")));
-    }
+    let scaling = text(&format!("{name}.rope.scaling.type")).unwrap_or("none");
+    let rope_scaling = match (gguf.tensor(ROPE_DIVISORS), scaling, float("rope.scaling.factor", Some(1.0))?) {
+        (None, "none", _) | (None, _, 1.0) => None,
+        (None, "linear", factor) => Some(RopeScaling::Linear { factor }),
+        (Some(tensor), "none", _) | (Some(tensor), _, 1.0) => Some(RopeScaling::Factors { factors: divisors(tensor, bytes)? }),
+        (tensor, scaling, factor) => {
+            let both = if tensor.is_some() { format!(" beside {ROPE_DIVISORS}") } else { String::new() };
+            return Err(Error::Packed(format!("its rotary embedding is scaled ({scaling} by {factor}{both}), which is not supported")));
+        }
+    };
     let layers = size("block_count", None)?;
     // A number beyond the file would make the inventory as long.
     if layers > gguf.tensors.len() {
@@ -104,6 +105,7 @@ fn read_config(gguf: &Gguf, vocab: usize) -> Result<ModelConfig, Error> {
         context: size("context_length", None)?,
         activation: named("tristill.activation", text("tristill.activation"), activation)?,
         rope_base: float("rope.freq_base", Some(10_000.0))?,
+        rope_scaling,
         norm_epsilon: float("attention.layer_norm_rms_epsilon", None)?,
         tied_head: architecture == Architecture::Bitnet || gguf.tensor("output.weight").is_none(),
         quant: if ternary.is_empty() { Quant::None } else { Quant::Ternary },
@@ -112,9 +114,18 @@ fn read_config(gguf: &Gguf, vocab: usize) -> Result<ModelConfig, Error> {
     .validated()
 }
 
+/// What each pair's frequency is divided by.
+fn divisors(tensor: &Tensor, bytes: &[u8]) -> Result<Vec<f32>, Error> {
+    if tensor.format != Format::F32 || tensor.shape.len() != 1 {
+        let found = format!("{ROPE_DIVISORS} is {} of shape {:?}", tensor.format.name(), tensor.shape);
+        return Err(Error::Packed(format!("{found}, a list of F32 was needed")));
+    }
+    Ok(bytes[tensor.range.clone()].as_chunks().0.iter().map(|number| f32::from_le_bytes(*number)).collect())
+}
+
 pub(super) fn find_tensors(gguf: &Gguf, bytes: &[u8], config: &ModelConfig, order: Option<I2sOrder>) -> Result<Vec<PackedTensor>, Error> {
     let found: HashMap<&str, &Tensor> = gguf.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
-    let mut known = HashSet::new();
+    let mut known = HashSet::from([ROPE_DIVISORS]);
     let mut faults = Vec::new();
     let mut tensors = Vec::new();
     for spec in inventory(config) {

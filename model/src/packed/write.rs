@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::{Options, VERSION, stored_rows};
+use super::{Options, ROPE_DIVISORS, VERSION, stored_rows};
 use crate::{
-    Activation, Architecture, ChatTemplate, Error, Kind, ModelConfig, Quant, TensorSpec, Tokenizer,
+    Activation, Architecture, ChatTemplate, Error, Kind, ModelConfig, Quant, RopeScaling, TensorSpec, Tokenizer,
     block::{self, Format},
     gguf::{self, NewTensor, Value},
     inventory,
@@ -26,16 +26,25 @@ pub fn write<E: From<Error>>(
 ) -> Result<u64, E> {
     let specs = inventory(config);
     let formats: Vec<Format> = specs.iter().map(|spec| format_of(spec, config, options)).collect();
-    let tensors: Vec<NewTensor> = specs
+    let mut tensors: Vec<NewTensor> = specs
         .iter()
         .zip(&formats)
         .map(|(spec, format)| NewTensor { name: spec.packed_name.clone(), shape: spec.shape.clone(), format: *format })
         .collect();
+    let divisors = config.rope_scaling.as_ref().filter(|scaling| !matches!(scaling, RopeScaling::Linear { .. }));
+    let mut divisors = divisors.map(|scaling| scaling.divisors(config.rope_base, config.head_width));
+    tensors.extend(divisors.as_ref().map(|divisors| NewTensor {
+        name: ROPE_DIVISORS.into(),
+        shape: vec![divisors.len()],
+        format: Format::F32,
+    }));
     let mut metadata = write_config(config, options);
-    metadata.extend(tokenizer.to_gguf()?);
+    metadata.extend(tokenizer.to_gguf(config.vocab)?);
     metadata.push(("tokenizer.chat_template".into(), Value::String(chat.source().to_owned())));
     gguf::write(path, &metadata, &tensors, |index| {
-        let spec = &specs[index];
+        let Some(spec) = specs.get(index) else {
+            return Ok(block::encode_float(&divisors.take().expect("the tensor behind the inventory's"), Format::F32));
+        };
         let weights = weights_of(spec)?;
         assert_eq!(weights.len(), spec.len(), "{} has another number of weights than the inventory says", spec.name);
         Ok(encode(spec, config, formats[index], &weights))
@@ -96,7 +105,7 @@ fn write_config(config: &ModelConfig, options: &Options) -> Vec<(String, Value)>
         (Quant::Ternary, Format::Tq1_0) => 36,
         (Quant::Ternary, _) => 37,
     };
-    vec![
+    let mut values = vec![
         ("general.architecture".into(), Value::String(architecture.into())),
         ("general.name".into(), Value::String(options.name.clone())),
         ("general.file_type".into(), Value::U32(file_type)),
@@ -117,7 +126,12 @@ fn write_config(config: &ModelConfig, options: &Options) -> Vec<(String, Value)>
         ("tristill.scale".into(), Value::String(name_of(&config.scale))),
         ("tristill.quant".into(), Value::String(name_of(&config.quant))),
         ("tristill.activation".into(), Value::String(name_of(&config.activation))),
-    ]
+    ];
+    if let Some(RopeScaling::Linear { factor }) = config.rope_scaling {
+        values.push(own("rope.scaling.type", Value::String("linear".into())));
+        values.push(own("rope.scaling.factor", Value::F32(factor)));
+    }
+    values
 }
 
 /// How a setting is written in a config and in a file.

@@ -103,7 +103,8 @@ mod tests {
         let cases: [(usize, &[u32], usize, usize, usize); 5] =
             [(1, &[0], 1, 1, 2), (3, &[0, 0, 2, 2, 2, 5, 6], 4, 2, 6), (2, &[0; 9], 6, 1, 4), (1, &long, 2, 2, 8), (2, &[0; 130], 2, 1, 4)];
         for (rows, starts, heads, kv_heads, width) in cases {
-            let heads = Heads { heads, kv_heads, width, rotary: Rotary::new(200, width, 100.0) };
+            let frequencies: Vec<f64> = (0..width / 2).map(|pair| 100f64.powf(-2.0 * pair as f64 / width as f64)).collect();
+            let heads = Heads { heads, kv_heads, width, rotary: Rotary::new(200, &frequencies) };
             let layout = layout(rows, starts);
             let n = rows * starts.len();
             // Scores far enough apart that the softmax is not flat.

@@ -19,12 +19,10 @@ pub(crate) struct Rotary {
 }
 
 impl Rotary {
-    pub(crate) fn new(context: usize, head_width: usize, base: f32) -> Rotary {
-        let half = head_width / 2;
-        let angle = |at: usize| {
-            let (position, i) = (at / half, at % half);
-            position as f64 * f64::from(base).powf(-2.0 * i as f64 / head_width as f64)
-        };
+    /// `frequencies` are the angles of each pair at position 1, [e / 2].
+    pub(crate) fn new(context: usize, frequencies: &[f64]) -> Rotary {
+        let half = frequencies.len();
+        let angle = |at: usize| (at / half) as f64 * frequencies[at % half];
         let table = |of: fn(f64) -> f64| (0..context * half).map(|at| of(angle(at)) as f32).collect();
         Rotary { half, cosines: table(f64::cos), sines: table(f64::sin) }
     }

@@ -1,13 +1,36 @@
-//! The values a student starts from: normal with deviation 0.02, the projections that add to the residual stream divided by
-//! sqrt(2 * layers) as in GPT-2, gains 1, biases 0.
+//! The values a student starts from: those of a folder; or normal with deviation 0.02, the projections that add to the residual
+//! stream divided by sqrt(2 * layers) as in GPT-2, gains 1, biases 0.
 //!
-//! Each tensor has a random stream of its own, so that its values depend on the seed and its place in the inventory alone.
+//! Each drawn tensor has a random stream of its own, so that its values depend on the seed and its place in the inventory alone.
 
-use model::{ModelConfig, Role, TensorSpec};
+use std::path::Path;
+
+use burn::tensor::Device;
+use model::{ModelConfig, Role, TensorSpec, Tokenizer};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::{Checkpoint, Error, Student};
+
 const DEVIATION: f64 = 0.02;
+
+impl Student {
+    /// A student with the weights of a Hugging Face folder, whose sizes and tokenizer must be the student's. Context and kind of its
+    /// linear layers may be others.
+    pub fn from_folder(folder: &Path, config: &ModelConfig, tokenizer: &Tokenizer, device: &Device) -> Result<Student, Error> {
+        let checkpoint = Checkpoint::open(folder)?;
+        let refuse = |found: &str| Err(Error::Checkpoint { path: folder.to_owned(), found: found.to_owned() });
+        let mut found = checkpoint.config.clone();
+        (found.context, found.quant, found.scale) = (config.context, config.quant, config.scale);
+        if found != *config {
+            return refuse("its sizes are not those of the student; start from it with model.from, and say no sizes there");
+        }
+        if checkpoint.tokenizer.fingerprint() != tokenizer.fingerprint() {
+            return refuse("its tokenizer is not the one that the dataset was written with; ingest again with the folder's");
+        }
+        Student::from_tensors(config, |spec| checkpoint.finite_weights(spec, config.quant, config.scale), device)
+    }
+}
 
 /// First values of the tensor at `place` in the inventory.
 pub(super) fn values(config: &ModelConfig, spec: &TensorSpec, seed: u64, place: usize) -> Vec<f32> {

@@ -59,7 +59,7 @@ impl Place {
 /// Train on a dataset, and stop after `last_step`, if that comes before the end.
 pub fn train_in(run: &Path, dataset: &Dataset, config: &TrainTable, model: &ModelConfig, last_step: u64) -> Result<Trained, Error> {
     let should_stop = AtomicBool::new(false);
-    let job = Job { config, model, dataset, run };
+    let job = Job { config, model, from: None, dataset, run };
     let mut report = |progress: &Progress| should_stop.store(progress.step >= last_step, Ordering::Relaxed);
     // The scores rise and fall with the number of evaluations in the metrics.
     let mut evaluate = |packed: &Path| {
