@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use eval::SetKind;
+use serde::de::{DeserializeOwned, IntoDeserializer};
+use task::PromptStyle;
 
 /// Distils a teacher's reasoning traces into a small ternary student that runs fast on any CPU.
 #[derive(Parser)]
@@ -30,11 +33,11 @@ pub enum Command {
     Export(ExportArguments),
     /// Write a checkpoint or Hugging Face folder as a Hugging Face folder, in another float type or with packed ternary codes
     Convert(ConvertArguments),
-    /// Ask a packed student every problem of a set and score it
+    /// Ask a packed student every question of a set and score it
     Eval(EvalArguments),
-    /// Compare two systems that answered the same problems
+    /// Compare systems that answered the same questions
     Compare(CompareArguments),
-    /// Make a run's page and model card again from its facts
+    /// Make a run's page and model card from its facts
     Report(ReportArguments),
     /// Talk with a packed student
     Chat(StudentArguments),
@@ -110,31 +113,66 @@ pub enum FloatType {
 
 #[derive(Args)]
 pub struct EvalArguments {
-    /// The packed student
+    /// The packed student. A file of completions instead is only marked again: our own, or what others recorded, as FILE:FIELD
+    /// where one record holds several systems
     pub student: PathBuf,
-    /// The problems: JSON lines, JSON, CSV or TSV, gzip or not
-    #[arg(long, value_name = "FILE")]
-    pub set: PathBuf,
+    /// The questions: JSON lines, JSON, CSV or TSV, gzip or not
+    #[arg(long, value_name = "FILE", required_unless_present = "config")]
+    pub set: Option<PathBuf>,
+    /// Take sets and settings from the [eval] table of a config instead
+    #[arg(long, conflicts_with_all = ["set", "kind", "question", "answer", "id", "options", "limit", "prompt", "examples", "samples",
+        "temperature", "top_p", "seed", "max_tokens"])]
+    pub config: Option<PathBuf>,
+    /// What the set asks: number, or choice (by likelihoods) [default: choice where records list options]
+    #[arg(long, value_parser = word_of::<SetKind>)]
+    pub kind: Option<SetKind>,
+    /// The field with the question [default: by the names that published sets use]
+    #[arg(long, value_name = "FIELD")]
+    pub question: Option<String>,
+    /// The field with the reference answer
+    #[arg(long, value_name = "FIELD")]
+    pub answer: Option<String>,
+    /// The field with the problem's id
+    #[arg(long, value_name = "FIELD")]
+    pub id: Option<String>,
+    /// The field with the options of multiple choice
+    #[arg(long, value_name = "FIELD")]
+    pub options: Option<String>,
     /// Ask only the first so many
     #[arg(long)]
     pub limit: Option<usize>,
-    /// The longest answer, in tokens
-    #[arg(long, default_value_t = 512)]
-    pub max_tokens: usize,
-    /// Where to write what the student said [default: beside the student]
+    /// chat, or exactly as lm-evaluation-harness asks: gsm8k (5 examples), gsm8k_zeroshot, gsm8k_cot (8), gsm8k_cot_zeroshot
+    #[arg(long, value_name = "STYLE", default_value = "chat", value_parser = word_of::<PromptStyle>)]
+    pub prompt: PromptStyle,
+    /// Solved problems that the prompt gsm8k draws its examples from: GSM8K's training file
+    #[arg(long, value_name = "FILE")]
+    pub examples: Option<PathBuf>,
+    /// Answers to each question, with a temperature: pass@k, maj@k and their average are told
+    #[arg(long, default_value_t = 1)]
+    pub samples: u32,
+    #[command(flatten)]
+    pub sampling: Sampling,
+    /// Where to write what the student said, and the report [default: beside the student]
     #[arg(long, value_name = "FOLDER")]
     pub to: Option<PathBuf>,
     #[command(flatten)]
     pub threads: Threads,
 }
 
+/// One of the words that a config knows, as the config spells it.
+fn word_of<T: DeserializeOwned>(word: &str) -> Result<T, String> {
+    T::deserialize(word.into_deserializer()).map_err(|error: serde::de::value::Error| error.to_string())
+}
+
 #[derive(Args)]
 pub struct CompareArguments {
-    /// One system: a run's folder, or a file of completions
+    /// The system that the others are held against: the folder of a run or of an evaluation, a file of completions, or what others
+    /// recorded, as FILE:FIELD where one record holds several systems
     pub one: PathBuf,
-    /// The other
-    pub other: PathBuf,
-    /// The problems that both were asked, where files are compared
+    /// The others
+    #[arg(required = true)]
+    pub others: Vec<PathBuf>,
+    /// The questions that all were asked [default: the sets of the first that is a run]
     #[arg(long, value_name = "FILE")]
     pub set: Option<PathBuf>,
     /// Print JSON
@@ -146,6 +184,12 @@ pub struct CompareArguments {
 pub struct ReportArguments {
     /// A run's folder
     pub folder: PathBuf,
+    /// Hold the run against another that answered the same questions, as `compare` does; may be given several times
+    #[arg(long, value_name = "SYSTEM")]
+    pub against: Vec<PathBuf>,
+    /// Make the page again while the run goes on, until Ctrl-C
+    #[arg(long)]
+    pub watch: bool,
 }
 
 #[derive(Args)]

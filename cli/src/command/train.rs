@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context, Result, bail};
 use data::Dataset;
+use eval::Questions;
 use trainer::{Evaluation, Hooks, Job, Trained};
 
 use crate::{
@@ -64,7 +65,8 @@ fn glance(run: &Run, packed: &Path) -> Result<Option<Evaluation>> {
     let folder = tempfile::tempdir().context("cannot create a folder for an evaluation")?;
     let mut exam = Exam::open(packed, &run.config.eval)?;
     let mut scores = BTreeMap::new();
-    for (set, problems) in run.problems()? {
+    for (set, questions) in run.sets()? {
+        let Questions::Numbers(problems) = questions else { continue };
         let few = &problems[..problems.len().min(GLANCE)];
         match exam.sit(&set.name, few, folder.path()) {
             Err(error) if error.is::<Interrupted>() => return Ok(None),
