@@ -11,7 +11,21 @@ const LAYERS: [(&str, &[&str], &[&str]); 7] = [
     (
         "data",
         &["model", "task"],
-        &["flate2", "polars", "rand", "rand_chacha", "rayon", "ruzstd", "serde", "serde_json", "sha2", "tempfile", "thiserror"],
+        &[
+            "csv-core",
+            "flate2",
+            "glob",
+            "polars",
+            "rand",
+            "rand_chacha",
+            "rayon",
+            "ruzstd",
+            "serde",
+            "serde_json",
+            "sha2",
+            "tempfile",
+            "thiserror",
+        ],
     ),
     (
         "trainer",

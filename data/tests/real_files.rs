@@ -25,6 +25,7 @@ fn ingest_file(path: &Path, context: usize) -> Ingested {
         vocab: Some(1024),
         system: Default::default(),
         rules: tristill_data::Rules { decontaminate: Decontaminate::Off, ..Default::default() },
+        keep_scans: false,
     };
     let out = out.path().join("dataset");
     ingest(&Job { config: &config, chat: &ChatTemplate::chatml(), context, eval_sets: &[], out: &out }, &mut |_| {}).unwrap()

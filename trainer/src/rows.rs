@@ -79,6 +79,7 @@ mod tests {
             tokens: documents.concat(),
             supervised: documents.iter().flat_map(|document| (0..document.len()).map(|at| at >= prompt)).collect(),
             documents: documents.iter().map(|document| document.len() as u32).collect(),
+            teacher: None,
         }
     }
 

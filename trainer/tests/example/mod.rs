@@ -34,6 +34,7 @@ impl Place {
             vocab: Some(300),
             system: Default::default(),
             rules: Default::default(),
+            keep_scans: false,
         };
         let out = folder.path().join("dataset");
         let job = IngestJob { config: &config, chat: &ChatTemplate::chatml(), context: CONTEXT, eval_sets: &[], out: &out };
