@@ -26,7 +26,7 @@ pub enum Command {
     /// Write the programmatic teacher's traces and its held-out problems
     Synth(ConfigArguments),
     /// Turn traces into the run's dataset
-    Ingest(ConfigArguments),
+    Ingest(IngestArguments),
     /// Train the run's student on its dataset
     Train(ConfigArguments),
     /// Pack a run's last checkpoint, or any checkpoint or Hugging Face folder, into one GGUF file
@@ -62,6 +62,18 @@ pub struct SweepArguments {
     /// A setting and its values, e.g. --over train.rate=1e-3,2e-3; may be given several times
     #[arg(long, value_name = "KEY=VALUE,VALUE", required = true)]
     pub over: Vec<String>,
+    #[command(flatten)]
+    pub overrides: Overrides,
+}
+
+#[derive(Args)]
+pub struct IngestArguments {
+    /// The run's config, a TOML file
+    #[arg(required_unless_present = "explain")]
+    pub config: Option<PathBuf>,
+    /// Show what a file of traces is taken for, a few rows as they would be trained on, and what is uncertain; writes nothing
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    pub explain: Option<PathBuf>,
     #[command(flatten)]
     pub overrides: Overrides,
 }

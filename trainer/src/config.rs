@@ -33,6 +33,10 @@ pub struct TrainTable {
     /// Decoupled weight decay of the matrices. Default 0.1 (BitNet b1.58's training tips); `two_stage` turns it off at half.
     #[serde(default = "weight_decay")]
     pub weight_decay: f64,
+    /// Share of the divergence from the teacher's probabilities in the loss of a token where the dataset has them; the rest is
+    /// cross-entropy. Default 0.5.
+    #[serde(default = "teacher_share")]
+    pub teacher_share: f64,
     /// The largest norm of all gradients together; larger ones are scaled down. Default 1.
     #[serde(default = "clip")]
     pub clip: f64,
@@ -102,6 +106,9 @@ fn two_stage() -> Schedule {
 fn weight_decay() -> f64 {
     0.1
 }
+fn teacher_share() -> f64 {
+    0.5
+}
 fn clip() -> f64 {
     1.0
 }
@@ -149,6 +156,8 @@ impl TrainTable {
         require(warm_up_steps < steps, "warm_up_steps", warm_up_steps, format!("which is not below train.steps = {steps}"))?;
         let weight_decay = self.weight_decay;
         require((0.0..=10.0).contains(&weight_decay), "weight_decay", weight_decay, "which is not between 0 and 10".into())?;
+        let share = self.teacher_share;
+        require((0.0..=1.0).contains(&share), "teacher_share", share, "which is not between 0 and 1".into())?;
         require(self.clip.is_finite() && self.clip > 0.0, "clip", self.clip, "which is not a positive number".into())?;
         require(self.save_every >= 1, "save_every", self.save_every, "which is not at least 1".into())?;
         require(self.keep_last >= 1, "keep_last", self.keep_last, "which is not at least 1".into())?;

@@ -19,7 +19,7 @@ pub(crate) use batch::Layout;
 
 use crate::{
     device::Path,
-    loss::cross_entropy::{Targets, cross_entropy},
+    loss::cross_entropy::cross_entropy,
     operation::{
         attention::{Heads, attention},
         buffer,
@@ -157,19 +157,19 @@ impl Student {
         Student { parameters: self.parameters.iter().map(Parameter::fork).collect(), ..self.clone() }
     }
 
-    /// The cross-entropy summed over the supervised targets, in nats, and how many these are. Without a supervised target the
+    /// The loss summed over the supervised targets, in nats, and how many these are: the cross-entropy, in part replaced by the
+    /// divergence from the teacher's probabilities where the batch has them. Without a supervised target the
     /// loss is a zero that has no gradient.
     ///
     /// # Panics
     /// If the lists of the batch have not the same length, a token is not below the vocabulary, or a position is not below the
     /// context.
     pub fn loss(&self, batch: &Batch) -> (Tensor<1>, usize) {
-        let (places, targets) = batch.supervised();
-        if places.is_empty() {
+        let targets = batch.supervised();
+        let kept = targets.places.len();
+        if kept == 0 {
             return (Tensor::zeros([1], &self.plan.device), 0);
         }
-        let kept = places.len();
-        let targets = Targets { places: places.into(), tokens: targets.into(), likely: None };
         let gain_d = self.vector(None, Role::FinalNorm);
         let (path, epsilon) = (self.plan.path, self.plan.config.norm_epsilon);
         (cross_entropy(path, self.hidden(batch), gain_d, self.head(), targets, epsilon), kept)

@@ -139,7 +139,8 @@ pub fn train(job: &Job, hooks: &mut Hooks) -> Result<Trained, Error> {
 
         let step_rows = run.next_rows()?;
         let microbatches = step_rows.chunks(config.microbatch_rows());
-        let batches: Vec<_> = microbatches.map(|rows| Batch::from_rows(rows, job.model)).collect::<Result<_, _>>()?;
+        let batches: Vec<_> =
+            microbatches.map(|rows| Batch::from_rows(rows, job.model, config.teacher_share as f32)).collect::<Result<_, _>>()?;
         let Sum { loss, gradients } = run.workers.run(&run.student, &batches);
 
         let supervised = gradients.tokens();

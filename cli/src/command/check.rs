@@ -11,8 +11,8 @@ use crate::{
     run::{Run, eval_sets},
 };
 
-/// Rows that are shown.
-const ROWS: usize = 2;
+/// Traces that are shown.
+const TRACES: usize = 3;
 
 pub fn check(arguments: &ConfigArguments) -> Result<()> {
     let mut run = Run::open(arguments)?;
@@ -36,32 +36,30 @@ pub fn check(arguments: &ConfigArguments) -> Result<()> {
     let chat = run.chat()?;
     let out = place.path().join("dataset");
     let job = Job { config: &run.config.data, chat: &chat, context: run.config.model.context()?, eval_sets: &sets, out: &out };
-    let rows = data::check(&job, ROWS).context("cannot make a few rows of the dataset")?;
+    let look = data::check(&job, TRACES).context("cannot make a few rows of the dataset")?;
 
     let colour = std::io::stdout().is_terminal();
     let legend = if colour { "learned text is green, given text is grey" } else { "learned text stands between «»" };
-    print(&format!("# {} rows of the dataset: {legend}.\n", rows.len()));
-    for row in &rows {
-        let learned = row.iter().filter(|piece| piece.supervised).count();
-        let shares =
-            format!("{} tokens, {learned} learned, {} documents", row.len(), row.iter().filter(|piece| piece.starts_document).count());
-        print(&format!("\n# {shares}\n{}\n", render(row, colour)));
+    let of = if look.is_whole { "of the dataset" } else { "of the beginning of each source" };
+    let dropped: Vec<String> = look.card.dropped().iter().map(|(rule, count)| format!("{count} by {rule}")).collect();
+    let dropped = if dropped.is_empty() { "none dropped".to_owned() } else { format!("dropped: {}", dropped.join(", ")) };
+    print(&format!("# {} traces {of}, {} kept, {dropped}; {legend}.\n", look.traces.len(), look.card.kept()));
+    for trace in &look.traces {
+        let learned = trace.iter().filter(|piece| piece.supervised).count();
+        print(&format!("\n# {} tokens, {learned} learned\n{}\n", trace.len(), render(trace, colour)));
     }
     Ok(())
 }
 
-/// A row as text with what is learned marked, each document on a line of its own.
-fn render(row: &[Piece], colour: bool) -> String {
+/// Text with what is learned marked.
+pub fn render(pieces: &[Piece], colour: bool) -> String {
     let (open, close) = if colour { ("\x1b[32m", "\x1b[90m") } else { ("«", "»") };
     let mut text = String::new();
     let mut learned = false;
-    for piece in row {
+    for piece in pieces {
         if piece.supervised != learned {
             text.push_str(if piece.supervised { open } else { close });
             learned = piece.supervised;
-        }
-        if piece.starts_document && !text.is_empty() {
-            text.push('\n');
         }
         text.push_str(&piece.text);
     }

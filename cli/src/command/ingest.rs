@@ -1,20 +1,48 @@
-//! `tristill ingest`: from traces to the run's dataset.
+//! `tristill ingest`: from traces to the run's dataset, or what a file of traces is taken for.
 
-use anyhow::{Context, Result};
-use data::{Dataset, Job, Stage};
+use std::{io::IsTerminal, path::Path};
+
+use anyhow::{Context, Result, bail};
+use data::{Dataset, Job, Rules, Source, Stage, System};
+use model::ChatTemplate;
 
 use crate::{
-    arguments::ConfigArguments,
-    command::synth::synth,
-    progress::{Progress, say},
+    arguments::{ConfigArguments, IngestArguments},
+    command::{check::render, synth::synth},
+    progress::{Progress, print, say},
     run::{Run, eval_sets},
 };
 
-pub fn command(arguments: &ConfigArguments) -> Result<()> {
-    let run = Run::open(arguments)?;
+pub fn command(arguments: &IngestArguments) -> Result<()> {
+    if let Some(file) = &arguments.explain {
+        return explain(file);
+    }
+    let Some(config) = arguments.config.clone() else { bail!("a config, or --explain FILE, is needed") };
+    let run = Run::open(&ConfigArguments { config, overrides: arguments.overrides.clone() })?;
     run.start()?;
     synth(&run)?;
     ingest(&run).map(|_| ())
+}
+
+/// Show how a file would be read, without a run.
+fn explain(file: &Path) -> Result<()> {
+    let source = Source::new(file);
+    let found = data::explain(&source, &Rules::default(), &ChatTemplate::chatml(), System::default())?;
+    let colour = std::io::stdout().is_terminal();
+    let mut text = format!("{}: {}, read as {}\n", found.path.display(), found.form, found.layout);
+    text += &format!("the first row has {}\n", found.keys);
+    text += &format!("{} rows looked at, {} traces in them, {} would be kept by the default rules\n", found.rows, found.traces, found.kept);
+    for example in &found.examples {
+        text += &format!("\n{}\n", render(example, colour));
+    }
+    if !found.doubts.is_empty() {
+        text += "\nuncertain:\n";
+    }
+    for doubt in &found.doubts {
+        text += &format!("- {doubt}\n");
+    }
+    print(&text);
+    Ok(())
 }
 
 /// Make the dataset, unless it is there already. Says where every row went.
@@ -56,8 +84,10 @@ pub fn ingest(run: &Run) -> Result<Dataset> {
 
 fn word(stage: Stage) -> &'static str {
     match stage {
-        Stage::Tokenizer => "tokenizer",
         Stage::Read => "traces",
+        Stage::Compare => "duplicates",
+        Stage::Tokenizer => "tokenizer",
+        Stage::Tokenise => "tokens",
         Stage::Pack => "rows",
     }
 }

@@ -26,6 +26,16 @@ pub(crate) struct Likely {
 }
 
 impl Likely {
+    /// From a list for each target; nothing where all are empty or the share is 0.
+    pub(crate) fn new<'a>(share: f32, targets: impl Iterator<Item = &'a [(u32, f32)]>) -> Option<Likely> {
+        let (mut starts, mut tokens) = (vec![0], Vec::new());
+        for target in targets {
+            tokens.extend_from_slice(target);
+            starts.push(tokens.len() as u32);
+        }
+        (share > 0.0 && !tokens.is_empty()).then(|| Likely { share, starts: starts.into(), tokens: tokens.into() })
+    }
+
     /// The tokens of a target.
     pub(crate) fn of(&self, target: usize) -> &[(u32, f32)] {
         &self.tokens[self.starts[target] as usize..self.starts[target + 1] as usize]

@@ -37,6 +37,8 @@ pub(crate) fn packed(vocab: u32) -> Batch {
         length: 13,
         tokens: (0..26).map(|i| (i * 29 + 5) % vocab).collect(),
         targets: (0..26).map(|i| (i * 17 + 3) % vocab).collect(),
+        likely: vec![Vec::new(); 26],
+        teacher_share: 0.0,
         keep: (0..26).map(|i| i % 3 != 1).collect(),
         documents,
         positions,
