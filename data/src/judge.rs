@@ -79,6 +79,7 @@ impl Judge<'_> {
         let verdict = answer::verdict(&candidate);
         let mut text = question.clone();
         text.add(&candidate.trace.reasoning);
+        let before_answer = text.numbers().count();
         text.add(&candidate.trace.answer);
         if let Err(drop) = self.alone(&candidate, &text.hashes) {
             judged.record = lost(drop);
@@ -100,7 +101,8 @@ impl Judge<'_> {
         key.identity = duplicates::identity(&candidate.trace);
         key.id = keys::id(&candidate.trace.id);
         if self.rules.near_duplicates < 1.0 {
-            key.bands = near_duplicates::bands(&text, question.numbers_hash());
+            let answer = text.numbers().skip(before_answer).last().unwrap_or_default();
+            key.bands = near_duplicates::bands(&text, &question.numbers().chain([answer]).collect::<Vec<_>>());
         }
         judged.key = Some(key);
         let teacher = candidate.teacher.filter(|_| keep_teacher);

@@ -1,5 +1,5 @@
-//! Near duplicates: traces that share most of their phrases of five words, while their questions state the same numbers. A problem
-//! with other numbers is another problem, however alike the words are.
+//! Near duplicates: traces that share most of their phrases of five words, while their questions state the same numbers and their
+//! answers end on the same one. A problem with other numbers is another problem, however alike the words are.
 //!
 //! Candidates are found with MinHash and banding (Broder 1997; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, 3.4): of
 //! `BANDS` bands of `ROWS` minima each, one must agree, which two traces of Jaccard index s do with probability 1 - (1 - s^ROWS)^BANDS.
@@ -48,8 +48,9 @@ fn all(words: &Words) -> Vec<u64> {
     }
 }
 
-/// One key for each band; near duplicates have at least one in common. `numbers` is the hash of the question's numbers.
-pub(crate) fn bands(words: &Words, numbers: u64) -> [u64; BANDS] {
+/// One key for each band; near duplicates have at least one in common. `numbers` must be the same.
+pub(crate) fn bands(words: &Words, numbers: &[u64]) -> [u64; BANDS] {
+    let numbers = phrase_hash(numbers);
     // The permutations are h -> a h + b modulo 2^32 with odd a.
     const PERMUTATIONS: [(u32, u32); BANDS * ROWS] = permutations();
     let mut minima = [u32::MAX; BANDS * ROWS];
@@ -91,7 +92,7 @@ mod tests {
     }
 
     fn share_a_band(one: &Words, other: &Words) -> bool {
-        bands(one, 7).iter().zip(bands(other, 7)).any(|(a, b)| *a == b)
+        bands(one, &[7]).iter().zip(bands(other, &[7])).any(|(a, b)| *a == b)
     }
 
     #[test]
@@ -124,6 +125,6 @@ mod tests {
     #[test]
     fn other_numbers_are_another_problem() {
         let words = run(0, 50);
-        assert!(bands(&words, 1).iter().zip(bands(&words, 2)).all(|(a, b)| *a != b));
+        assert!(bands(&words, &[1]).iter().zip(bands(&words, &[2])).all(|(a, b)| *a != b));
     }
 }
