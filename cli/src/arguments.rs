@@ -20,8 +20,8 @@ pub enum Command {
     Check(ConfigArguments),
     /// Write the programmatic teacher's traces and its held-out problems
     Synth(ConfigArguments),
-    /// Turn traces into the run's dataset
-    Ingest(ConfigArguments),
+    /// Turn traces into the run's dataset, or explain what a file of traces would be taken for
+    Ingest(IngestArguments),
     /// Train the run's student on its dataset
     Train(ConfigArguments),
     /// Pack a run's last checkpoint, or any checkpoint folder, into one GGUF file
@@ -46,6 +46,19 @@ pub struct ConfigArguments {
     pub config: PathBuf,
     #[command(flatten)]
     pub overrides: Overrides,
+}
+
+#[derive(Args)]
+pub struct IngestArguments {
+    /// The run's config, a TOML file
+    #[arg(required_unless_present = "explain")]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub overrides: Overrides,
+    /// Only show the layout that FILE is recognised as, three of its traces as they are learned, and what is uncertain; with a
+    /// config, as the source of it that names FILE
+    #[arg(long, value_name = "FILE")]
+    pub explain: Option<PathBuf>,
 }
 
 #[derive(Args, Clone)]
