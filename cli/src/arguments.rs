@@ -25,7 +25,7 @@ pub enum Command {
     Check(ConfigArguments),
     /// Write the programmatic teacher's traces and its held-out problems
     Synth(ConfigArguments),
-    /// Turn traces into the run's dataset
+    /// Turn traces into the run's dataset, or explain what a file of traces would be taken for
     Ingest(IngestArguments),
     /// Train the run's student on its dataset
     Train(ConfigArguments),
@@ -71,11 +71,12 @@ pub struct IngestArguments {
     /// The run's config, a TOML file
     #[arg(required_unless_present = "explain")]
     pub config: Option<PathBuf>,
-    /// Show what a file of traces is taken for, a few rows as they would be trained on, and what is uncertain; writes nothing
-    #[arg(long, value_name = "FILE", conflicts_with = "config")]
-    pub explain: Option<PathBuf>,
     #[command(flatten)]
     pub overrides: Overrides,
+    /// Only show the layout that FILE is recognised as, three of its traces as they are learned, and what is uncertain; with a
+    /// config, as the source of it that names FILE
+    #[arg(long, value_name = "FILE")]
+    pub explain: Option<PathBuf>,
 }
 
 #[derive(Args, Clone)]

@@ -1,12 +1,13 @@
 //! One trace as tokens. Prompt and completion are tokenised apart, so that the border between them is the same in training and
 //! when a student is asked; the student learns the completion and the token that ends its turn, and nothing else.
 
-use model::{ChatTemplate, Message, Tokenizer};
+use model::{ChatTemplate, Message};
 use task::Trace;
 
 use crate::Error;
 use crate::align::{Aligner, Targets};
 use crate::config::System;
+use crate::encode::Encoder;
 use crate::teacher::Step;
 
 /// The tokens of one trace.
@@ -43,12 +44,12 @@ impl Writer<'_> {
         Ok(self.chat.render(&messages, true)?)
     }
 
-    pub fn document(&self, trace: &Trace, tokenizer: &Tokenizer, teacher: Option<(Teacher, &[Step])>) -> Result<Document, Error> {
-        let mut tokens = tokenizer.encode(&self.prompt(trace)?)?;
+    pub fn document(&self, trace: &Trace, encoder: &Encoder, teacher: Option<(Teacher, &[Step])>) -> Result<Document, Error> {
+        let mut tokens = encoder.encode(&self.prompt(trace)?)?;
         let prompt_len = tokens.len();
         let completion = trace.completion();
-        tokens.extend(tokenizer.encode(&completion)?);
-        tokens.push(tokenizer.end_of_turn());
+        tokens.extend(encoder.encode(&completion)?);
+        tokens.push(encoder.tokenizer().end_of_turn());
         let targets = match teacher {
             Some((teacher, steps)) => teacher.align(steps, trace, &completion, &tokens, prompt_len),
             None => Targets::default(),

@@ -10,6 +10,7 @@ mod choose;
 mod config;
 mod dataset;
 mod document;
+mod encode;
 mod error;
 mod explain;
 mod folder;

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use crate::align::Aligner;
 use crate::config::DataConfig;
 use crate::document::{Document, Teacher, Writer};
+use crate::encode::Encoder;
 use crate::pool::{Lookups, Pool, Twin};
 use crate::rules::{Drop, Rule};
 use crate::scan::record::{Kept, Record};
@@ -101,6 +102,7 @@ pub(crate) fn tokenise(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), Error> {
     let Settings { config, writer, tokenizer, top_k, longest, source_of } = *settings;
+    let encoder = Encoder::new(tokenizer);
     let aligner = (top_k > 0).then(|| Aligner::new(tokenizer, top_k));
     let (mut lookups, mut twins) = (Lookups::default(), twins.iter().peekable());
     let mut removed = Vec::new();
@@ -125,7 +127,7 @@ pub(crate) fn tokenise(
             .map(|(record, &number)| match record {
                 Record::Kept(kept) if pool.is_alive(number) => {
                     let teacher = teacher.zip(kept.teacher.as_deref());
-                    writer.document(&kept.trace, tokenizer, teacher).map(Some)
+                    writer.document(&kept.trace, &encoder, teacher).map(Some)
                 }
                 Record::Kept(_) | Record::Lost(_) => Ok(None),
             })

@@ -1,47 +1,53 @@
-//! `tristill ingest`: from traces to the run's dataset, or what a file of traces is taken for.
+//! `tristill ingest`: from traces to the run's dataset, or what a file of traces would be taken for.
 
-use std::{io::IsTerminal, path::Path};
+use std::path::Path;
 
-use anyhow::{Context, Result, bail};
-use data::{Dataset, Job, Rules, Source, Stage, System};
+use anyhow::{Context, Result};
+use data::{Dataset, Explanation, Job, Source, Stage};
 use model::ChatTemplate;
 
 use crate::{
     arguments::{ConfigArguments, IngestArguments},
-    command::{check::render, synth::synth},
+    command::{check::Marks, synth::synth},
     progress::{Progress, print, say},
     run::{Run, eval_sets},
 };
 
 pub fn command(arguments: &IngestArguments) -> Result<()> {
-    if let Some(file) = &arguments.explain {
-        return explain(file);
+    let IngestArguments { config, overrides, explain } = arguments;
+    let run = match config {
+        Some(config) => Some(Run::open(&ConfigArguments { config: config.clone(), overrides: overrides.clone() })?),
+        None => None,
+    };
+    match (run, explain) {
+        (run, Some(file)) => show(run.as_ref(), file),
+        (Some(run), None) => {
+            run.start()?;
+            synth(&run)?;
+            ingest(&run).map(|_| ())
+        }
+        (None, None) => unreachable!("clap wants one of the two"),
     }
-    let Some(config) = arguments.config.clone() else { bail!("a config, or --explain FILE, is needed") };
-    let run = Run::open(&ConfigArguments { config, overrides: arguments.overrides.clone() })?;
-    run.start()?;
-    synth(&run)?;
-    ingest(&run).map(|_| ())
 }
 
-/// Show how a file would be read, without a run.
-fn explain(file: &Path) -> Result<()> {
-    let source = Source::new(file);
-    let found = data::explain(&source, &Rules::default(), &ChatTemplate::chatml(), System::default())?;
-    let colour = std::io::stdout().is_terminal();
-    let mut text = format!("{}: {}, read as {}\n", found.path.display(), found.form, found.layout);
-    text += &format!("the first row has {}\n", found.keys);
-    text += &format!("{} rows looked at, {} traces in them, {} would be kept by the default rules\n", found.rows, found.traces, found.kept);
-    for example in &found.examples {
-        text += &format!("\n{}\n", render(example, colour));
+/// Explain a file, as the source of the config that names it, or with the defaults.
+fn show(run: Option<&Run>, file: &Path) -> Result<()> {
+    let named = run.and_then(|run| run.config.data.sources.iter().find(|source| source.path == file));
+    let source = named.cloned().unwrap_or_else(|| Source::new(file));
+    let (rules, system) = run.map(|run| (run.config.data.rules.clone(), run.config.data.system)).unwrap_or_default();
+    let Explanation { path, form, layout, keys, rows, traces, kept, examples, doubts } =
+        data::explain(&source, &rules, &ChatTemplate::chatml(), system).context("cannot explain the file")?;
+    let marks = Marks::of_terminal();
+    print(&format!(
+        "{} is {form}, its rows have {keys}.\nIt is read as {layout}: of the first {rows} rows {traces} traces, of which {kept} are kept.\n",
+        path.display()
+    ));
+    print(&format!("\n{} traces as they are learned ({}):\n", examples.len(), marks.legend()));
+    for example in &examples {
+        print(&format!("\n{}\n", marks.render(example)));
     }
-    if !found.doubts.is_empty() {
-        text += "\nuncertain:\n";
-    }
-    for doubt in &found.doubts {
-        text += &format!("- {doubt}\n");
-    }
-    print(&text);
+    let doubts = if doubts.is_empty() { vec!["nothing".to_owned()] } else { doubts };
+    print(&format!("\nUncertain:\n{}", doubts.iter().map(|doubt| format!("  - {doubt}\n")).collect::<String>()));
     Ok(())
 }
 
@@ -77,6 +83,9 @@ pub fn ingest(run: &Run) -> Result<Dataset> {
         ));
         for (rule, count) in dropped {
             say(&format!("   dropped {count} by the rule {rule}; see {}", out.join("dropped.parquet").display()));
+        }
+        if let Some(why) = &ingested.card.decontaminate_off_because {
+            say(&format!("   warning evaluation questions were not looked for: {why}"));
         }
         Ok(ingested.dataset)
     })

@@ -121,25 +121,25 @@ fn contamination(text: &mut String, card: &Card) {
 /// A trace as text with what is learned between two marks. A long one is cut in the middle, and says so.
 pub fn marked(pieces: &[Piece], open: &str, close: &str) -> String {
     let total: usize = pieces.iter().map(|piece| piece.text.chars().count()).sum();
-    let (head, tail) = if total > SHOWN_CHARACTERS { (SHOWN_CHARACTERS / 2, total - SHOWN_CHARACTERS / 2) } else { (total, total) };
-    let (mut text, mut learned, mut at, mut left_out) = (String::new(), false, 0, 0);
+    let gap = match total > SHOWN_CHARACTERS {
+        true => SHOWN_CHARACTERS / 2..total - SHOWN_CHARACTERS / 2,
+        false => total..total,
+    };
+    let (mut text, mut learned, mut at) = (String::new(), false, 0);
     for piece in pieces {
-        let count = piece.text.chars().count();
-        let is_shown = at + count <= head || at >= tail;
-        at += count;
-        if !is_shown {
-            left_out += 1;
-            continue;
+        for character in piece.text.chars() {
+            if at == gap.start && !gap.is_empty() {
+                let _ = write!(text, " [… {} characters …] ", gap.len());
+            }
+            if !gap.contains(&at) {
+                if piece.supervised != learned {
+                    text.push_str(if piece.supervised { open } else { close });
+                    learned = piece.supervised;
+                }
+                text.push(character);
+            }
+            at += 1;
         }
-        if left_out > 0 {
-            let _ = write!(text, " [… {left_out} tokens …] ");
-            left_out = 0;
-        }
-        if piece.supervised != learned {
-            text.push_str(if piece.supervised { open } else { close });
-            learned = piece.supervised;
-        }
-        text.push_str(&piece.text);
     }
     if learned {
         text.push_str(close);
@@ -161,6 +161,6 @@ mod tests {
         assert_eq!(marked(&pieces, "«", "»"), "1 + 1?«2!»");
         let long: Vec<Piece> = (0..2000).map(|_| piece("ab", true)).collect();
         let shown = marked(&long, "«", "»");
-        assert!(shown.contains(" [… 800 tokens …] ") && shown.ends_with('»'), "{shown}");
+        assert!(shown.contains("ab [… 1600 characters …] ab") && shown.ends_with('»'), "{shown}");
     }
 }
