@@ -40,7 +40,7 @@ impl Run {
         };
         let folder = arguments.overrides.run.clone().unwrap_or_else(|| Path::new("checkpoints").join(name));
         let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or(name).to_owned();
-        let mut config = config::load(path, &arguments.overrides.set)?;
+        let mut config: RunConfig = config::load(path, &arguments.overrides.set)?;
         if let Some(synth) = &config.synth {
             let file = |name: &str| folder.join("traces").join(name).with_extension("jsonl");
             config.data.sources.insert(0, Source::new(file("train")));
