@@ -8,9 +8,9 @@
 //! - `eval`, an object with the score of each set: `{"held_out": {"accuracy": 0.5, "low": 0.4, "high": 0.6, ...}}`, as
 //!   [`Score`](crate::Score) is written.
 //!
-//! There is no event file for TensorBoard, because no crate that writes one is kept: tensorboard-rs calls itself not active (last
-//! release in March 2022), tboard had a single release, tfrecord's last is of September 2023. A column of this file is what
-//! `SummaryWriter.add_scalar` takes: a name, a step and a number.
+//! There is no event file for TensorBoard, because no crate that writes one is kept: tensorboard-rs calls itself not active, tfrecord
+//! has not changed since September 2023 and tboard since February 2024. A column of this file is what `SummaryWriter.add_scalar`
+//! takes: a name, a step and a number.
 
 use std::collections::BTreeMap;
 use std::path::Path;
