@@ -101,7 +101,7 @@ impl Cutter {
     fn of(tokenizer: &Tokenizer) -> Option<Self> {
         let json: Value = serde_json::from_str(&tokenizer.to_json()).ok()?;
         // A packed file can hold the tokenizer only if the pre-tokenizer has a name.
-        let is_known = json["normalizer"].is_null() && json["model"]["dropout"].is_null() && tokenizer.to_gguf().is_ok();
+        let is_known = json["normalizer"].is_null() && json["model"]["dropout"].is_null() && tokenizer.to_gguf(tokenizer.vocab()).is_ok();
         let mut cutter = Self { added: Vec::new(), begins: vec![false; 256] };
         for token in json["added_tokens"].as_array().map(Vec::as_slice).unwrap_or_default() {
             let content = token["content"].as_str().filter(|content| !content.is_empty())?.as_bytes();
