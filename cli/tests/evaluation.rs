@@ -100,15 +100,15 @@ fn every_way_to_ask() {
         let all = [&["eval", STUDENT, "--set", "checkpoints/tiny/traces/held_out.jsonl", "--limit", "6"][..], arguments].concat();
         json_of(&place.succeed(&all))
     };
-    let score = eval(&["--samples", "4", "--temperature", "1", "--top-p", "0.9", "--seed", "7", "--max-tokens", "20", "--to", "sampled"]);
+    let score = eval(&["--samples", "4", "--temperature", "1", "--top-p", "0.75", "--seed", "7", "--max-tokens", "20", "--to", "sampled"]);
     assert_eq!((&score["n"], &score["completions"]), (&6.into(), &24.into()));
     for at in ["pass_at", "majority_at"] {
         assert_eq!(score[at].as_object().unwrap().keys().collect::<Vec<_>>(), ["1", "2", "4"], "{score}");
     }
-    let wanted = json!({ "prompt": "chat", "max_tokens": 20, "samples": 4, "temperature": 1.0, "top_p": 0.9, "seed": 7 });
+    let wanted = json!({ "prompt": "chat", "max_tokens": 20, "samples": 4, "temperature": 1.0, "top_p": 0.75, "seed": 7 });
     assert_eq!(score["settings"], wanted);
     let (_, page) = report(&place, "sampled");
-    assert!(page.contains("4 samples of each problem at temperature 1, top-p 0.9, seed 7, at most 20 tokens") && page.contains("avg@4"));
+    assert!(page.contains("4 samples of each problem at temperature 1, top-p 0.75, seed 7, at most 20 tokens") && page.contains("avg@4"));
 
     let solved: String = (0..9).map(|i| format!("{{\"question\":\"{i} and 1?\",\"answer\":\"So.\\n#### {}\"}}\n", i + 1)).collect();
     place.write("train.jsonl", &solved);
