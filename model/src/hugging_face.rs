@@ -92,10 +92,20 @@ pub fn config_json(config: &ModelConfig, tokenizer: &Tokenizer, form: Form) -> S
     // With it other tools quantise as this student does. They know no scale but that of a whole matrix, and open others as the
     // weights before they are quantised.
     if config.quant == Quant::Ternary && config.scale == Scale::Tensor {
-        let mode = if form.is_packed { "offline" } else { "online" };
-        value["quantization_config"] = json!({ "quant_method": "bitnet", "linear_class": "autobitlinear", "quantization_mode": mode });
+        let (class, mode) = match (form.is_packed, packed_scale(config)) {
+            (false, _) => ("autobitlinear", "online"),
+            (true, WeightScale::Multiplies) => ("autobitlinear", "offline"),
+            (true, WeightScale::Divides) => ("bitlinear", "offline"),
+        };
+        value["quantization_config"] = json!({ "quant_method": "bitnet", "linear_class": class, "quantization_mode": mode });
     }
     pretty(&value)
+}
+
+/// What the number beside packed codes is in the folders that are written here. Where a layer has a bias, the class that multiplies
+/// would multiply the bias too.
+pub fn packed_scale(config: &ModelConfig) -> WeightScale {
+    if config.has_qkv_biases() { WeightScale::Divides } else { WeightScale::Multiplies }
 }
 
 fn rope_scaling(scaling: &RopeScaling) -> Value {

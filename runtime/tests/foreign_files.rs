@@ -179,6 +179,42 @@ fn embeddings_of_any_format_are_those_that_they_stand_for() {
 }
 
 #[test]
+fn rotary_frequencies_are_divided_as_the_file_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("stretched.gguf");
+    let bytes = packed(Architecture::Llama, Activation::Silu, folder.path());
+    let plain = logits(Student::open(&folder.path().join("packed.gguf")).unwrap());
+    let with_divisors = |divisors: Vec<f32>| {
+        rewritten(&bytes, &path, |tensor, bytes| {
+            let mut written = unchanged(tensor, bytes);
+            if tensor.name == "token_embd.weight" {
+                let stored = encode_float(&divisors, Format::F32);
+                written.push(("rope_freqs.weight".to_owned(), vec![divisors.len()], Format::F32, stored));
+            }
+            written
+        });
+        Student::open(&path).map(logits)
+    };
+    assert!(with_divisors(vec![1.0; 32]).ok().unwrap() == plain);
+    let divided = with_divisors(vec![4.0; 32]).ok().unwrap();
+    assert!(divided != plain);
+    let message = with_divisors(vec![1.0; 31]).err().unwrap().to_string();
+    assert!(message.contains("rope_scaling is a list of 31 numbers, but 32 positive ones were needed"), "{message}");
+
+    // The other way to say the same.
+    let gguf = Gguf::parse(&bytes).unwrap();
+    let mut metadata: Vec<(String, Value)> = gguf.metadata.iter().filter(|(key, _)| !key.starts_with("tristill.")).cloned().collect();
+    metadata.push(("llama.rope.scaling.factor".into(), Value::F32(4.0)));
+    let heads: Vec<NewTensor> = gguf
+        .tensors
+        .iter()
+        .map(|tensor| NewTensor { name: tensor.name.clone(), shape: tensor.shape.clone(), format: tensor.format })
+        .collect();
+    gguf::write::<Error>(&path, &metadata, &heads, |index| Ok(bytes[gguf.tensors[index].range.clone()].to_vec())).unwrap();
+    assert!(logits(Student::open(&path).unwrap()) == divided);
+}
+
+#[test]
 fn what_does_not_belong_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("wrong.gguf");
@@ -188,11 +224,11 @@ fn what_does_not_belong_is_named() {
             return unchanged(tensor, bytes);
         }
         let stored = vec![0; Format::Q4_0.tensor_bytes(tensor.shape[0], tensor.shape[1]).unwrap()];
-        let extra = ("rope_freqs.weight".to_owned(), vec![32], Format::F32, vec![0; 128]);
+        let extra = ("surprise.weight".to_owned(), vec![32], Format::F32, vec![0; 128]);
         vec![(tensor.name.clone(), tensor.shape.clone(), Format::Q4_0, stored), extra]
     });
     let message = Student::open(&path).err().unwrap().to_string();
-    for part in ["blk.1.ffn_down.weight is stored as Q4_0, but other linear layers are ternary", "rope_freqs.weight is no tensor"] {
+    for part in ["blk.1.ffn_down.weight is stored as Q4_0, but other linear layers are ternary", "surprise.weight is no tensor"] {
         assert!(message.contains(part), "{message}");
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use half::{bf16, f16};
 use model::{
     Kind, Quant, Scale, TensorSpec,
-    hugging_face::{Float, Form, codes},
+    hugging_face::{Float, Form, WeightScale, codes, packed_scale},
     inventory, ternary,
 };
 use safetensors::Dtype;
@@ -64,7 +64,11 @@ pub fn convert(checkpoint: &Checkpoint, folder: &Path, form: Form, report: &mut 
                 Part::Codes => {
                     let weights = weights_of(spec)?;
                     let matrix = ternary::quantize(&weights, spec.shape[0], spec.shape[1], Scale::Tensor);
-                    scale = f32_bytes(&[matrix.scales[0].to_f32()]);
+                    let value = matrix.scales[0].to_f32();
+                    scale = f32_bytes(&[match packed_scale(config) {
+                        WeightScale::Multiplies => value,
+                        WeightScale::Divides => 1.0 / value,
+                    }]);
                     codes::pack(&matrix.codes, matrix.rows, matrix.columns).expect("the rows were checked")
                 }
             };

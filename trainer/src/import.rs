@@ -120,7 +120,7 @@ impl Weights {
         if name == "lm_head.weight" && config.tied_head {
             let embedding = inventory(config).into_iter().find(|spec| spec.role == Role::Embedding).expect("every student has one");
             let same = self.files.get(&embedding.name).is_some_and(|embedding| embedding.bytes == stored.bytes);
-            [name, &embedding.name].map(|name| self.files.release(name));
+            [name, &embedding.name].iter().for_each(|name| self.files.release(name));
             return (!same).then(|| format!("{name} is not {}, but config.json says tie_word_embeddings", embedding.name));
         }
         if name.ends_with("rotary_emb.inv_freq") && stored.is_float() {

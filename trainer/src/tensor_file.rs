@@ -115,11 +115,6 @@ impl TensorFiles {
         Ok(())
     }
 
-    /// Where the tensors are, for errors.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Every tensor's name, in order.
     pub(crate) fn names(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self.tensors.keys().map(String::as_str).collect();
@@ -223,7 +218,7 @@ impl NewTensor {
     }
 
     fn len_bytes(&self) -> usize {
-        self.shape.iter().product::<usize>() * self.dtype.size()
+        self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
     }
 }
 

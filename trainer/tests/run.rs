@@ -122,6 +122,36 @@ fn a_checkpoint_is_a_hugging_face_folder() {
 }
 
 #[test]
+fn a_run_that_starts_from_a_folder_is_as_exact_as_any_other() {
+    let place = Place::new(1);
+    let (config, model) = (six_steps(json!({})), place.model(json!({})));
+    let folder = place.train(&place.path("first"), &config, &model, TO_THE_END).unwrap().checkpoint;
+    let train = |name: &str, from: &Path, last_step: u64| {
+        let should_stop = std::sync::atomic::AtomicBool::new(false);
+        let run = place.path(name);
+        let job = trainer::Job { config: &config, model: &model, from: Some(from), dataset: &place.dataset, run: &run };
+        trainer::train(&job, &should_stop, &mut |at| should_stop.store(at.step >= last_step, std::sync::atomic::Ordering::Relaxed))
+    };
+    let whole = train("whole", &folder, TO_THE_END).unwrap();
+    train("stopped", &folder, 3).unwrap();
+    assert_eq!(bytes_of(&train("stopped", &folder, TO_THE_END).unwrap().checkpoint), bytes_of(&whole.checkpoint));
+    let (first, tuned) = (lines_of(&place.path("first")), lines_of(&place.path("whole")));
+    assert!(tuned[0].loss < first[0].loss && tuned[0].loss < first[5].loss + 0.1, "{} then {}", first[5].loss, tuned[0].loss);
+
+    let message = train("stopped", &place.path("first"), TO_THE_END).unwrap_err().to_string();
+    assert!(message.contains("from was"), "{message}");
+    let wider = place.model(json!({ "feed_forward": 512 }));
+    let refused = |model: &model::ModelConfig, tokenizer: &model::Tokenizer| {
+        trainer::Student::from_folder(&folder, model, tokenizer, &trainer::device::cpu()).err().map(|error| error.to_string())
+    };
+    let tokenizer = place.dataset.tokenizer().unwrap();
+    assert!(refused(&wider, &tokenizer).unwrap().contains("its sizes are not those of the student"));
+    let other = model::Tokenizer::train(std::iter::empty(), 300).unwrap();
+    assert!(refused(&model, &other).unwrap().contains("its tokenizer is not the one"));
+    assert_eq!(refused(&model, &tokenizer), None);
+}
+
+#[test]
 fn another_config_is_refused_with_the_first_difference() {
     let place = Place::new(1);
     let run = place.path("run");
@@ -150,9 +180,9 @@ fn a_student_that_the_dataset_does_not_fit_is_refused() {
     assert!(message.contains("its rows have up to 96 tokens, model.context is 64"), "{message}");
     let mut other = place.model(json!({}));
     let vocab = other.vocab;
-    other.vocab += 1;
+    other.vocab -= 1;
     let message = train(other);
-    assert!(message.contains(&format!("its tokenizer has {vocab} tokens, the student {}", vocab + 1)), "{message}");
+    assert!(message.contains(&format!("its tokenizer has {vocab} tokens, the student {}", vocab - 1)), "{message}");
 }
 
 /// Change one number of a checkpoint's tensor file, found by the name of its tensor.
@@ -254,7 +284,7 @@ fn a_damaged_checkpoint_is_a_sentence() {
     }
     let config = String::from_utf8(whole["config.json"].clone()).unwrap();
     let message = opened("config.json", config.replace("\"vocab_size\": ", "\"vocab_size\": 1").as_bytes()).unwrap_err();
-    assert!(message.contains(&format!("config.json: vocab_size is 1{0}, tokenizer.json has {0} tokens", model.vocab)), "{message}");
+    assert!(message.contains(&format!("has the shape [{0}, 256], [1{0}, 256] was needed", model.vocab)), "{message}");
     let message = opened("config.json", config.replace("\"intermediate_size\": 256", "\"intermediate_size\": 512").as_bytes()).unwrap_err();
     assert!(message.contains("model.layers.0.mlp.down_proj.weight has the shape [256, 256], [256, 512] was needed"), "{message}");
     fs::remove_file(good.join("training_state.json")).unwrap();

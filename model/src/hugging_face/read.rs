@@ -37,7 +37,7 @@ pub fn read_description(text: &str, path: &Path) -> Result<Description, Error> {
     let parsed = serde_json::from_str(text).map_err(|error| Error::HuggingFace { path: path.to_owned(), found: error.to_string() })?;
     let keys = Keys { keys: parsed, path };
     let architecture = keys.architecture()?;
-    let quantization = keys.quantization()?;
+    let quantization = keys.quantization(architecture)?;
     let own = match keys.optional::<Own>("tristill")? {
         Some(own) if own.version != VERSION => {
             return Err(keys.error(format!("tristill.version is {}, version {VERSION} is known", own.version)));
@@ -131,7 +131,7 @@ impl Keys<'_> {
     }
 
     /// If the file says that it is a BitNet checkpoint: whether its matrices are codes, and how these are scaled.
-    fn quantization(&self) -> Result<Option<Option<WeightScale>>, Error> {
+    fn quantization(&self, architecture: Architecture) -> Result<Option<Option<WeightScale>>, Error> {
         let Some(table) = self.optional::<Quantization>("quantization_config")? else { return Ok(None) };
         let refuse = |key: &str, found: String| Err(self.error(format!("quantization_config.{key} is {found}, which is not supported")));
         if table.quant_method != "bitnet" {
@@ -147,6 +147,9 @@ impl Keys<'_> {
         }
         match (table.linear_class.as_deref(), table.quantization_mode.as_deref()) {
             (None | Some("bitlinear"), _) => Ok(Some(Some(WeightScale::Divides))),
+            (Some("autobitlinear"), None | Some("offline")) if architecture == Architecture::Qwen2 => {
+                refuse("linear_class", "autobitlinear, which multiplies biases by the scale of the weights".into())
+            }
             (Some("autobitlinear"), None | Some("offline")) => Ok(Some(Some(WeightScale::Multiplies))),
             (Some("autobitlinear"), Some("online")) => Ok(Some(None)),
             (Some("autobitlinear"), Some(other)) => refuse("quantization_mode", other.to_owned()),

@@ -71,6 +71,7 @@ fn other_tools_are_told_how_a_matrix_with_one_scale_is_quantised() {
     };
     assert_eq!(mode(Scale::Tensor, Form::default()), (json!("online"), json!("float32")));
     assert_eq!(mode(Scale::Tensor, Form { float: Float::Bf16, is_packed: true }), (json!("offline"), json!("bfloat16")));
+    assert_eq!(packed_scale(&table().resolve(tokenizer.vocab()).unwrap()), WeightScale::Multiplies);
     assert_eq!(mode(Scale::Row, Form { float: Float::F16, is_packed: false }), (Value::Null, json!("float16")));
 }
 

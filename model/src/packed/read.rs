@@ -75,8 +75,13 @@ fn read_config(gguf: &Gguf, bytes: &[u8], vocab: usize) -> Result<ModelConfig, E
             return Err(Error::Packed(format!("{name}.{key} is {found}, only the width of a head, {head_width}, is supported")));
         }
     }
-    let scaling = text(&format!("{name}.rope.scaling.type")).unwrap_or("none");
-    let rope_scaling = match (gguf.tensor(ROPE_DIVISORS), scaling, float("rope.scaling.factor", Some(1.0))?) {
+    // As stock llama.cpp reads it: linear unless a type is named, and 0 is no factor.
+    let scaling = text(&format!("{name}.rope.scaling.type")).unwrap_or("linear");
+    let factor = match float("rope.scaling.factor", Some(float("rope.scale_linear", Some(1.0))?))? {
+        0.0 => 1.0,
+        factor => factor,
+    };
+    let rope_scaling = match (gguf.tensor(ROPE_DIVISORS), scaling, factor) {
         (None, "none", _) | (None, _, 1.0) => None,
         (None, "linear", factor) => Some(RopeScaling::Linear { factor }),
         (Some(tensor), "none", _) | (Some(tensor), _, 1.0) => Some(RopeScaling::Factors { factors: divisors(tensor, bytes)? }),

@@ -1,7 +1,7 @@
 //! A text's tokens by a Hugging Face folder's tokenizer, and the logits of its first positions by the student in training: what other
 //! implementations are compared with.
 //!
-//!     cargo run --release --example logits -- FOLDER TEXT POSITIONS TOKENS LOGITS
+//!     cargo run --release --example folder_logits -- FOLDER TEXT POSITIONS TOKENS LOGITS
 //!
 //! Writes TOKENS, all of the text's, as u32, and LOGITS, `[positions, v]`, as f32, both little endian. With `none` as a sixth
 //! argument linear layers are not quantised.
