@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use eval::SetKind;
+use serde::de::{DeserializeOwned, IntoDeserializer};
+use task::PromptStyle;
 
 /// Distils a teacher's reasoning traces into a small ternary student that runs fast on any CPU.
 #[derive(Parser)]
@@ -16,23 +19,25 @@ pub struct Arguments {
 pub enum Command {
     /// Do a whole run: traces, dataset, training, packed file, score. Run again, it goes on where it stopped
     Distill(ConfigArguments),
+    /// Do the run with every combination of some settings, one table at the end
+    Sweep(SweepArguments),
     /// Show the resolved config and a few rows with their tokens and loss mask; trains nothing
     Check(ConfigArguments),
     /// Write the programmatic teacher's traces and its held-out problems
     Synth(ConfigArguments),
-    /// Turn traces into the run's dataset
-    Ingest(ConfigArguments),
+    /// Turn traces into the run's dataset, or explain what a file of traces would be taken for
+    Ingest(IngestArguments),
     /// Train the run's student on its dataset
     Train(ConfigArguments),
     /// Pack a run's last checkpoint, or any checkpoint or Hugging Face folder, into one GGUF file
     Export(ExportArguments),
     /// Write a checkpoint or Hugging Face folder as a Hugging Face folder, in another float type or with packed ternary codes
     Convert(ConvertArguments),
-    /// Ask a packed student every problem of a set and score it
+    /// Ask a packed student every question of a set and score it
     Eval(EvalArguments),
-    /// Compare two systems that answered the same problems
+    /// Compare systems that answered the same questions
     Compare(CompareArguments),
-    /// Make a run's page and model card again from its facts
+    /// Make a run's page and model card from its facts
     Report(ReportArguments),
     /// Talk with a packed student
     Chat(StudentArguments),
@@ -48,6 +53,30 @@ pub struct ConfigArguments {
     pub config: PathBuf,
     #[command(flatten)]
     pub overrides: Overrides,
+}
+
+#[derive(Args)]
+pub struct SweepArguments {
+    /// The config that the runs have in common
+    pub config: PathBuf,
+    /// A setting and its values, e.g. --over train.rate=1e-3,2e-3; may be given several times
+    #[arg(long, value_name = "KEY=VALUE,VALUE", required = true)]
+    pub over: Vec<String>,
+    #[command(flatten)]
+    pub overrides: Overrides,
+}
+
+#[derive(Args)]
+pub struct IngestArguments {
+    /// The run's config, a TOML file
+    #[arg(required_unless_present = "explain")]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub overrides: Overrides,
+    /// Only show the layout that FILE is recognised as, three of its traces as they are learned, and what is uncertain; with a
+    /// config, as the source of it that names FILE
+    #[arg(long, value_name = "FILE")]
+    pub explain: Option<PathBuf>,
 }
 
 #[derive(Args, Clone)]
@@ -97,31 +126,66 @@ pub enum FloatType {
 
 #[derive(Args)]
 pub struct EvalArguments {
-    /// The packed student
+    /// The packed student. A file of completions instead is only marked again: our own, or what others recorded, as FILE:FIELD
+    /// where one record holds several systems
     pub student: PathBuf,
-    /// The problems: JSON lines, JSON, CSV or TSV, gzip or not
-    #[arg(long, value_name = "FILE")]
-    pub set: PathBuf,
+    /// The questions: JSON lines, JSON, CSV or TSV, gzip or not
+    #[arg(long, value_name = "FILE", required_unless_present = "config")]
+    pub set: Option<PathBuf>,
+    /// Take sets and settings from the [eval] table of a config instead
+    #[arg(long, conflicts_with_all = ["set", "kind", "question", "answer", "id", "options", "limit", "prompt", "examples", "samples",
+        "temperature", "top_p", "seed", "max_tokens"])]
+    pub config: Option<PathBuf>,
+    /// What the set asks: number, or choice (by likelihoods) [default: choice where records list options]
+    #[arg(long, value_parser = word_of::<SetKind>)]
+    pub kind: Option<SetKind>,
+    /// The field with the question [default: by the names that published sets use]
+    #[arg(long, value_name = "FIELD")]
+    pub question: Option<String>,
+    /// The field with the reference answer
+    #[arg(long, value_name = "FIELD")]
+    pub answer: Option<String>,
+    /// The field with the problem's id
+    #[arg(long, value_name = "FIELD")]
+    pub id: Option<String>,
+    /// The field with the options of multiple choice
+    #[arg(long, value_name = "FIELD")]
+    pub options: Option<String>,
     /// Ask only the first so many
     #[arg(long)]
     pub limit: Option<usize>,
-    /// The longest answer, in tokens
-    #[arg(long, default_value_t = 512)]
-    pub max_tokens: usize,
-    /// Where to write what the student said [default: beside the student]
+    /// chat, or exactly as lm-evaluation-harness asks: gsm8k (5 examples), gsm8k_zeroshot, gsm8k_cot (8), gsm8k_cot_zeroshot
+    #[arg(long, value_name = "STYLE", default_value = "chat", value_parser = word_of::<PromptStyle>)]
+    pub prompt: PromptStyle,
+    /// Solved problems that the prompt gsm8k draws its examples from: GSM8K's training file
+    #[arg(long, value_name = "FILE")]
+    pub examples: Option<PathBuf>,
+    /// Answers to each question, with a temperature: pass@k, maj@k and their average are told
+    #[arg(long, default_value_t = 1)]
+    pub samples: u32,
+    #[command(flatten)]
+    pub sampling: Sampling,
+    /// Where to write what the student said, and the report [default: beside the student]
     #[arg(long, value_name = "FOLDER")]
     pub to: Option<PathBuf>,
     #[command(flatten)]
     pub threads: Threads,
 }
 
+/// One of the words that a config knows, as the config spells it.
+fn word_of<T: DeserializeOwned>(word: &str) -> Result<T, String> {
+    T::deserialize(word.into_deserializer()).map_err(|error: serde::de::value::Error| error.to_string())
+}
+
 #[derive(Args)]
 pub struct CompareArguments {
-    /// One system: a run's folder, or a file of completions
+    /// The system that the others are held against: the folder of a run or of an evaluation, a file of completions, or what others
+    /// recorded, as FILE:FIELD where one record holds several systems
     pub one: PathBuf,
-    /// The other
-    pub other: PathBuf,
-    /// The problems that both were asked, where files are compared
+    /// The others
+    #[arg(required = true)]
+    pub others: Vec<PathBuf>,
+    /// The questions that all were asked [default: the sets of the first that is a run]
     #[arg(long, value_name = "FILE")]
     pub set: Option<PathBuf>,
     /// Print JSON
@@ -133,6 +197,12 @@ pub struct CompareArguments {
 pub struct ReportArguments {
     /// A run's folder
     pub folder: PathBuf,
+    /// Hold the run against another that answered the same questions, as `compare` does; may be given several times
+    #[arg(long, value_name = "SYSTEM")]
+    pub against: Vec<PathBuf>,
+    /// Make the page again while the run goes on, until Ctrl-C
+    #[arg(long)]
+    pub watch: bool,
 }
 
 #[derive(Args)]
@@ -191,6 +261,9 @@ pub struct BenchArguments {
     /// How the random weights are stored
     #[arg(long, value_enum, default_value_t = ShapeType::Tq2_0, requires = "shape")]
     pub r#type: ShapeType,
+    /// How their embedding and head are stored
+    #[arg(long, value_enum, default_value_t = HeadType::Q8_0, requires = "shape")]
+    pub head: HeadType,
     /// Tokens of the prompt
     #[arg(long, default_value_t = 128)]
     pub prompt: usize,
@@ -210,4 +283,18 @@ pub enum ShapeType {
     /// Full precision
     #[value(name = "f32")]
     F32,
+}
+
+/// How a random embedding and head are stored.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum HeadType {
+    /// 8 bits a weight
+    #[value(name = "q8_0")]
+    Q8_0,
+    /// 6 bits a weight
+    #[value(name = "q6_k")]
+    Q6K,
+    /// 4 bits a weight
+    #[value(name = "q4_0")]
+    Q4_0,
 }

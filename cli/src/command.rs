@@ -11,6 +11,7 @@ mod export;
 mod generate;
 mod ingest;
 mod report;
+mod sweep;
 mod synth;
 mod train;
 
@@ -22,6 +23,7 @@ use crate::arguments::Command;
 pub fn dispatch(command: Command) -> Result<()> {
     match command {
         Command::Distill(arguments) => distill::distill(&arguments),
+        Command::Sweep(arguments) => sweep::sweep(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Synth(arguments) => synth::command(&arguments),
         Command::Ingest(arguments) => ingest::command(&arguments),

@@ -6,7 +6,7 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result, anyhow, bail};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// A whole run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,16 +26,16 @@ pub struct RunConfig {
     pub eval: eval::EvalConfig,
 }
 
-/// Read a config and apply the overrides. The tables are not yet [checked](check).
-pub fn load(path: &Path, overrides: &[String]) -> Result<RunConfig> {
+/// Read a config, whole or a part of it, and apply the overrides. The tables are not yet [checked](check).
+pub fn load<C: DeserializeOwned>(path: &Path, overrides: &[String]) -> Result<C> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read the config {}", path.display()))?;
     // The file as it stands is read first, because only then do errors know their line.
-    let config: RunConfig = parse(&text, path)?;
+    let config: C = parse(&text, path)?;
     let config = if overrides.is_empty() && !text.contains("${") { config } else { resolve(&text, path, overrides)? };
     Ok(config)
 }
 
-fn parse(text: &str, path: &Path) -> Result<RunConfig> {
+fn parse<C: DeserializeOwned>(text: &str, path: &Path) -> Result<C> {
     toml::from_str(text).map_err(|error| {
         let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
         let place = line.map_or_else(|| path.display().to_string(), |line| format!("{} line {line}", path.display()));
@@ -43,7 +43,7 @@ fn parse(text: &str, path: &Path) -> Result<RunConfig> {
     })
 }
 
-fn resolve(text: &str, path: &Path, overrides: &[String]) -> Result<RunConfig> {
+fn resolve<C: DeserializeOwned>(text: &str, path: &Path, overrides: &[String]) -> Result<C> {
     let mut table: toml::Table = text.parse().with_context(|| path.display().to_string())?;
     for setting in overrides {
         set(&mut table, setting).with_context(|| format!("--set {setting}"))?;

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use data::{EvalSet, Source};
-use eval::{SetTable, report::write_text};
+use eval::{Questions, SetTable, report::write_text};
 use model::{ChatTemplate, Tokenizer, hugging_face};
 use serde::Serialize;
 use task::Problem;
@@ -19,6 +19,8 @@ use crate::{arguments::ConfigArguments, config, config::RunConfig, progress::say
 /// The names under which the programmatic teacher's held-out problems are scored.
 const HELD_OUT: &str = "held_out";
 const UNSEEN: &str = "unseen";
+/// The name of a file of likelihoods.
+pub const LIKELIHOODS: &str = "likelihoods.jsonl";
 
 /// A run whose config has been read and checked.
 pub struct Run {
@@ -39,7 +41,7 @@ impl Run {
         };
         let folder = arguments.overrides.run.clone().unwrap_or_else(|| Path::new("checkpoints").join(name));
         let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or(name).to_owned();
-        let mut config = config::load(path, &arguments.overrides.set)?;
+        let mut config: RunConfig = config::load(path, &arguments.overrides.set)?;
         if let Some(synth) = &config.synth {
             let file = |name: &str| folder.join("traces").join(name).with_extension("jsonl");
             config.data.sources.insert(0, Source::new(file("train")));
@@ -92,9 +94,14 @@ impl Run {
         self.folder.join("report.json")
     }
 
-    /// Read the problems of every set that the run is scored on. Lines that are no problem are told.
+    /// Read the questions of every set that the run is scored on. Lines that are no question are told.
+    pub fn sets(&self) -> Result<Vec<(SetTable, Questions)>> {
+        read_sets(&self.config.eval.sets)
+    }
+
+    /// The same as problems, multiple choice included: to look for them in the traces.
     pub fn problems(&self) -> Result<Vec<(SetTable, Vec<Problem>)>> {
-        self.config.eval.sets.iter().map(|set| Ok((set.clone(), read_set(set)?))).collect()
+        Ok(self.sets()?.into_iter().map(|(set, questions)| (set, questions.into_problems())).collect())
     }
 
     /// Do a stage and remember how long it took, over all processes that did a part of it.
@@ -127,16 +134,28 @@ pub fn completions(folder: &Path, set: &str) -> PathBuf {
     folder.join("eval").join(set).join("completions.jsonl")
 }
 
-/// Read one set's problems. Lines that are no problem are told; a set without problems is an error.
-pub fn read_set(set: &SetTable) -> Result<Vec<Problem>> {
-    let read = set.read()?;
-    for bad in &read.bad {
-        say(&format!("warning: {bad}"));
+/// How likely the student of a run's folder found the options of a set of multiple choice.
+pub fn likelihoods(folder: &Path, set: &str) -> PathBuf {
+    folder.join("eval").join(set).join(LIKELIHOODS)
+}
+
+/// The name of a set that is given as a file.
+pub fn set_name(path: &Path) -> &str {
+    path.file_name().and_then(|name| name.to_str()).and_then(|name| name.split('.').next()).filter(|name| !name.is_empty()).unwrap_or("set")
+}
+
+/// Read one set. Lines that are no question are told; a set without questions is an error.
+pub fn read_set(set: &SetTable) -> Result<Questions> {
+    let (questions, bad) = set.read()?;
+    for line in &bad {
+        say(&format!("warning: {line}"));
     }
-    if read.problems.is_empty() {
-        bail!("{} holds no problem that can be asked, {} lines were none", set.path.display(), read.bad.len());
-    }
-    Ok(read.problems)
+    Ok(questions)
+}
+
+/// Read several sets in the same way.
+pub fn read_sets(sets: &[SetTable]) -> Result<Vec<(SetTable, Questions)>> {
+    sets.iter().map(|set| Ok((set.clone(), read_set(set)?))).collect()
 }
 
 /// The sets as the ingest looks for them in the traces.

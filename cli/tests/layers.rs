@@ -6,16 +6,26 @@ use std::{collections::BTreeSet, fs, path::Path};
 /// that the graph cannot have a cycle.
 const LAYERS: [(&str, &[&str], &[&str]); 7] = [
     ("model", &[], &["half", "minijinja", "minijinja-contrib", "serde", "serde_json", "sha2", "tempfile", "thiserror", "tokenizers"]),
-    (
-        "task",
-        &[],
-        &["csv", "flate2", "num-bigint", "num-integer", "num-rational", "num-traits", "regex", "serde", "serde_json", "thiserror"],
-    ),
+    ("task", &[], &["flate2", "num-bigint", "num-rational", "num-traits", "regex", "serde", "serde_json", "thiserror"]),
     ("runtime", &["model"], &["half", "memmap2", "rand", "rand_chacha", "thiserror"]),
     (
         "data",
         &["model", "task"],
-        &["flate2", "polars", "rand", "rand_chacha", "rayon", "ruzstd", "serde", "serde_json", "sha2", "tempfile", "thiserror"],
+        &[
+            "csv-core",
+            "flate2",
+            "glob",
+            "polars",
+            "rand",
+            "rand_chacha",
+            "rayon",
+            "ruzstd",
+            "serde",
+            "serde_json",
+            "sha2",
+            "tempfile",
+            "thiserror",
+        ],
     ),
     (
         "trainer",

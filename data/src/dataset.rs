@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use model::{ChatTemplate, Tokenizer};
 
+use crate::align::Targets;
 use crate::order::Cursor;
 use crate::rows::{self, Block, Rows};
 use crate::shard::StoredRow;
@@ -16,7 +17,7 @@ pub(crate) const CHAT_FILE: &str = "chat_template.jinja";
 pub(crate) const DROPPED_FILE: &str = "dropped.parquet";
 
 /// One row of training: whole documents, one after the other.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PackedRow {
     /// At most as many as the dataset's context.
     pub tokens: Vec<u32>,
@@ -24,16 +25,39 @@ pub struct PackedRow {
     pub supervised: Vec<bool>,
     /// The length of each document; they sum to the number of tokens. A document must not attend to another.
     pub documents: Vec<u32>,
+    /// What the teacher gave as probabilities, where the dataset has them ([`Manifest::top_k`] is not 0).
+    pub teacher: Option<TeacherRow>,
 }
 
-impl From<StoredRow> for PackedRow {
-    fn from(stored: StoredRow) -> Self {
+/// The teacher's probabilities for some of a row's tokens. A target says how likely each token was *at* its place, given the tokens
+/// before it: the student's output at the place before is what it is compared with.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TeacherRow {
+    /// Alternatives of each target: k.
+    pub top_k: usize,
+    /// Which tokens of the row have a target: n places, ascending, each a supervised token.
+    pub at: Vec<u32>,
+    /// The tokens that the teacher held most likely, `[n, k]`, the most likely first. Short lists are filled up with token 0.
+    pub ids: Vec<u32>,
+    /// The natural logarithms of their probabilities, `[n, k]`, filled up with minus infinity, so that what fills up weighs nothing.
+    pub logprobs: Vec<f32>,
+    /// The probability of all other tokens together, `[n]`: 1 less the sum of the ones above.
+    pub tails: Vec<f32>,
+    /// For each document of the row, the temperature at which its probabilities were taken; 0 where it has none.
+    pub temperatures: Vec<f32>,
+}
+
+impl PackedRow {
+    /// `top_k` is 0 where the dataset has no teacher's probabilities.
+    pub(crate) fn new(stored: StoredRow, top_k: usize) -> Self {
         let mut supervised = Vec::with_capacity(stored.tokens.len());
         for (&len, &prompt) in stored.documents.iter().zip(&stored.prompts) {
             supervised.extend(std::iter::repeat_n(false, prompt as usize));
             supervised.extend(std::iter::repeat_n(true, (len - prompt) as usize));
         }
-        Self { tokens: stored.tokens, supervised, documents: stored.documents }
+        let StoredRow { tokens, documents, targets: Targets { at, ids, logprobs, tails }, temperatures, .. } = stored;
+        let teacher = (top_k > 0).then_some(TeacherRow { top_k, at, ids, logprobs, tails, temperatures });
+        Self { tokens, supervised, documents, teacher }
     }
 }
 
@@ -90,7 +114,7 @@ impl Dataset {
 
     /// Rows in the order of a seed, from a cursor on, epoch after epoch without end. The order is a function of seed and epoch alone.
     pub fn rows(&self, seed: u64, from: Cursor) -> Rows {
-        Rows::new(Arc::clone(&self.blocks), self.manifest.rows, seed, from)
+        Rows::new(Arc::clone(&self.blocks), &self.manifest, seed, from)
     }
 
     /// The tokenizer that wrote it.

@@ -1,11 +1,14 @@
 //! One trace as tokens. Prompt and completion are tokenised apart, so that the border between them is the same in training and
 //! when a student is asked; the student learns the completion and the token that ends its turn, and nothing else.
 
-use model::{ChatTemplate, Message, Tokenizer};
+use model::{ChatTemplate, Message};
 use task::Trace;
 
 use crate::Error;
+use crate::align::{Aligner, Targets};
 use crate::config::System;
+use crate::encode::Encoder;
+use crate::teacher::Step;
 
 /// The tokens of one trace.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,6 +16,18 @@ pub(crate) struct Document {
     pub tokens: Vec<u32>,
     /// The first tokens, which are given and not learned.
     pub prompt_len: usize,
+    /// The teacher's probabilities, where it gave any.
+    pub targets: Targets,
+}
+
+/// What to do with the probabilities of a source's teacher.
+#[derive(Clone, Copy)]
+pub(crate) struct Teacher<'a> {
+    pub aligner: &'a Aligner<'a>,
+    /// Alternatives of each step that are stored.
+    pub top_k: usize,
+    /// Whether the teacher's numbers of its tokens are the student's.
+    pub ids_count: bool,
 }
 
 /// How texts become tokens.
@@ -29,12 +44,17 @@ impl Writer<'_> {
         Ok(self.chat.render(&messages, true)?)
     }
 
-    pub fn document(&self, trace: &Trace, tokenizer: &Tokenizer) -> Result<Document, Error> {
-        let mut tokens = tokenizer.encode(&self.prompt(trace)?)?;
+    pub fn document(&self, trace: &Trace, encoder: &Encoder, teacher: Option<(Teacher, &[Step])>) -> Result<Document, Error> {
+        let mut tokens = encoder.encode(&self.prompt(trace)?)?;
         let prompt_len = tokens.len();
-        tokens.extend(tokenizer.encode(&trace.completion())?);
-        tokens.push(tokenizer.end_of_turn());
-        Ok(Document { tokens, prompt_len })
+        let completion = trace.completion();
+        tokens.extend(encoder.encode(&completion)?);
+        tokens.push(encoder.tokenizer().end_of_turn());
+        let targets = match teacher {
+            Some((teacher, steps)) => teacher.align(steps, trace, &completion, &tokens, prompt_len),
+            None => Targets::default(),
+        };
+        Ok(Document { tokens, prompt_len, targets })
     }
 
     /// What a tokenizer is trained on for this trace: prompt and completion, cut at the marks that are tokens of their own.
@@ -44,5 +64,12 @@ impl Writer<'_> {
             texts = texts.iter().flat_map(|text| text.split(mark)).filter(|text| !text.is_empty()).map(str::to_owned).collect();
         }
         Ok(texts)
+    }
+}
+
+impl Teacher<'_> {
+    fn align(&self, steps: &[Step], trace: &Trace, completion: &str, tokens: &[u32], prompt_len: usize) -> Targets {
+        let tokens = &tokens[prompt_len..];
+        self.aligner.align(steps, trace, completion, tokens, prompt_len, self.top_k, self.ids_count)
     }
 }

@@ -10,12 +10,14 @@ mod open_r1;
 mod prompt;
 mod question_answer;
 mod reasoning;
+pub(crate) mod requests;
 mod sampled;
 mod trajectory;
 mod written;
 
 pub use fields::Fields;
 pub(crate) use messages::exchange_before;
+pub(crate) use reasoning::MARKS;
 
 use std::path::Path;
 
@@ -70,12 +72,14 @@ pub(crate) struct Candidate {
     pub is_right: Option<bool>,
     /// The teacher's own tokens, with their probabilities.
     pub teacher: Option<Vec<Step>>,
+    /// Whether the text had to be mended before it could be read.
+    pub is_mended: bool,
 }
 
 impl Candidate {
     /// A trace of which its source says nothing else.
     fn of(trace: Trace) -> Self {
-        Self { trace, stopped_by: None, is_right: None, teacher: None }
+        Self { trace, stopped_by: None, is_right: None, teacher: None, is_mended: false }
     }
 }
 
@@ -95,15 +99,15 @@ pub(crate) enum Reading<'a> {
 
 impl<'a> Reading<'a> {
     /// What the config says of a source, or else what its first rows look like.
-    pub fn of(source: &'a Source, rows: &[Object]) -> Result<Self, Error> {
+    pub fn of(source: &'a Source, path: &Path, rows: &[Object]) -> Result<Self, Error> {
         match &source.fields {
-            None if source.layout == Layout::Auto => Ok(Reading::Known(Layout::recognise(&source.path, rows)?)),
+            None if source.layout == Layout::Auto => Ok(Reading::Known(Layout::recognise(path, rows)?)),
             None => Ok(Reading::Known(source.layout)),
             Some(fields) => match (fields.missing(rows).as_slice(), rows.first()) {
                 (&[], _) | (_, None) => Ok(Reading::Fields(fields)),
                 (missing, Some(row)) => {
                     let why = format!("the config names the fields {}, its rows have {}", missing.join(", "), keys(row));
-                    Err(Error::source(&source.path, why))
+                    Err(Error::source(path, why))
                 }
             },
         }
@@ -181,7 +185,16 @@ impl Layout {
     /// The traces of a row of this layout, which must not be [`Layout::Auto`].
     fn read(self, row: &Object) -> Found {
         let known = KNOWN.iter().find(|known| known.layout == self).expect("a file's layout is recognised before its rows are read");
-        (known.read)(row)
+        let mut found = (known.read)(row);
+        for drop in found.iter_mut().filter_map(|found| found.as_mut().err()) {
+            drop.question = drop.question.take().or_else(|| first_of(row, &["question", "problem"]));
+        }
+        found
+    }
+
+    /// All layouts that a row would fit.
+    pub(crate) fn all_of(row: &Object) -> Vec<Layout> {
+        KNOWN.iter().filter(|known| (known.fits)(row)).map(|known| known.layout).collect()
     }
 
     fn of(row: &Object) -> Option<Layout> {
@@ -234,7 +247,7 @@ impl Layout {
 }
 
 /// The keys of a row with what they hold, for error messages.
-fn keys(row: &Object) -> String {
+pub(crate) fn keys(row: &Object) -> String {
     if row.is_empty() {
         return "no keys".into();
     }

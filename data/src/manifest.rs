@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::Error;
 
 /// Raised whenever the same input and settings would give other bytes than before.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// The name of the file in a dataset's folder.
 pub(crate) const FILE: &str = "manifest.json";
@@ -38,6 +38,8 @@ pub struct Manifest {
     pub tokens: u64,
     /// Tokens that are learned.
     pub supervised_tokens: u64,
+    /// Alternatives of each of the teacher's targets; 0 where the dataset has none.
+    pub top_k: usize,
     /// The files of rows.
     pub shards: Vec<Shard>,
     /// The files of traces.
@@ -62,7 +64,7 @@ pub struct Shard {
 /// One file of traces.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Input {
-    /// As the config names it.
+    /// Where it lies; a pattern in the config stands for several files.
     pub path: PathBuf,
     /// Its length.
     pub len_bytes: u64,

@@ -3,6 +3,107 @@
 //! rows Ding et al. 2024, arXiv:2404.10830.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::document::Document;
+use crate::manifest::sha256_of_file;
+use crate::shard::{ShardWriter, StoredRow};
+use crate::stage::Replays;
+use crate::{Error, Progress, Shard, Stage};
+
+/// Documents are packed in windows of so many, or of so many tokens.
+const WINDOW_DOCUMENTS: usize = 1 << 16;
+const WINDOW_TOKENS: usize = 1 << 24;
+
+/// Packs the staged documents into shards. `temperature` gives that of a trace's targets.
+pub(crate) fn pack(
+    context: usize,
+    documents: &Replays,
+    has_teacher: bool,
+    temperature: &dyn Fn(u32) -> f32,
+    folder: &Path,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Vec<Shard>, Error> {
+    let total = documents.documents().iter().map(|staged| u64::from(staged.copies)).sum();
+    let rounds = documents.documents().iter().map(|staged| staged.copies).max().unwrap_or(0);
+    let mut shards = Shards { folder: folder.to_owned(), has_teacher, open: None, finished: Vec::new() };
+    let mut done = 0;
+    for round in 0..rounds {
+        let mut replay = documents.round(round)?;
+        loop {
+            let (mut window, mut tokens) = (Vec::new(), 0);
+            while window.len() < WINDOW_DOCUMENTS && tokens < WINDOW_TOKENS {
+                let Some((staged, document)) = replay.next()? else { break };
+                tokens += document.tokens.len();
+                window.push((temperature(staged.trace), document));
+            }
+            if window.is_empty() {
+                break;
+            }
+            let lengths: Vec<usize> = window.iter().map(|(_, document)| document.tokens.len()).collect();
+            for row in best_fit(&lengths, context) {
+                let mut stored = StoredRow::default();
+                for (temperature, document) in row.into_iter().map(|index| &window[index]) {
+                    add(&mut stored, document, *temperature);
+                }
+                shards.push(stored)?;
+            }
+            done += window.len() as u64;
+            progress(Progress { stage: Stage::Pack, done, total, traces: total, kept: total });
+        }
+    }
+    shards.finish()
+}
+
+/// Puts a document at the end of a row.
+fn add(row: &mut StoredRow, document: &Document, temperature: f32) {
+    let first = row.tokens.len() as u32;
+    row.tokens.extend_from_slice(&document.tokens);
+    row.documents.push(document.tokens.len() as u32);
+    row.prompts.push(document.prompt_len as u32);
+    let targets = &document.targets;
+    row.targets.at.extend(targets.at.iter().map(|at| first + at));
+    row.targets.ids.extend_from_slice(&targets.ids);
+    row.targets.logprobs.extend_from_slice(&targets.logprobs);
+    row.targets.tails.extend_from_slice(&targets.tails);
+    row.temperatures.push(if targets.at.is_empty() { 0.0 } else { temperature });
+}
+
+/// A sequence of shards, one of which is being written.
+struct Shards {
+    folder: PathBuf,
+    has_teacher: bool,
+    open: Option<(String, ShardWriter)>,
+    finished: Vec<Shard>,
+}
+
+impl Shards {
+    fn push(&mut self, row: StoredRow) -> Result<(), Error> {
+        let (_, writer) = match &mut self.open {
+            Some(open) => open,
+            closed => {
+                let name = format!("rows-{:05}.parquet", self.finished.len());
+                let writer = ShardWriter::create(&self.folder.join(&name), self.has_teacher)?;
+                closed.insert((name, writer))
+            }
+        };
+        if writer.push(row)? { self.close() } else { Ok(()) }
+    }
+
+    fn close(&mut self) -> Result<(), Error> {
+        if let Some((file, writer)) = self.open.take() {
+            let blocks = writer.finish()?;
+            let (len_bytes, sha256) = sha256_of_file(&self.folder.join(&file))?;
+            self.finished.push(Shard { file, len_bytes, sha256, blocks });
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Vec<Shard>, Error> {
+        self.close()?;
+        Ok(self.finished)
+    }
+}
 
 /// The documents of each row, as indices into `lengths`. Every length is at least 1 and at most `capacity`.
 /// The rows come in the order of their first documents, the documents of a row in their own order.

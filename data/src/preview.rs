@@ -1,8 +1,8 @@
-//! What training will see, for people: rows as runs of text that are given or learned.
+//! What training will see, for people: traces as runs of text that are given or learned.
 
-use crate::ingest::{Job, ingest};
+use crate::ingest::{Job, existing, ingest};
 use crate::order::Cursor;
-use crate::{Dataset, Error};
+use crate::{Card, Dataset, Error};
 
 /// A token as text, and whether the student learns to write it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,16 +11,28 @@ pub struct Piece {
     pub text: String,
     /// Whether it is learned.
     pub supervised: bool,
-    /// Whether a document begins with it.
-    pub starts_document: bool,
+}
+
+/// A look at a dataset.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// Some of its traces, token by token.
+    pub traces: Vec<Vec<Piece>>,
+    /// Where the rows went.
+    pub card: Card,
+    /// False where only the beginning of each source was read.
+    pub is_whole: bool,
 }
 
 /// So many rows of each source are enough for a look.
 const ROWS_TO_LOOK_AT: u64 = 512;
 
-/// The first rows as training would see them, without making the dataset: the beginning of each source is ingested into a
-/// folder that is removed again. A tokenizer that is to be trained is trained on this beginning alone.
-pub fn check(job: &Job, rows: usize) -> Result<Vec<Vec<Piece>>, Error> {
+/// The first traces as training would see them: those on the card of the dataset, if it is there. Else the beginning of each source
+/// is ingested into a folder that is removed again; a tokenizer that is to be trained is trained on this beginning alone.
+pub fn check(job: &Job, traces: usize) -> Result<Look, Error> {
+    if let Some(found) = existing(job)? {
+        return Ok(Look { traces: found.dataset.preview(traces)?, card: found.card, is_whole: true });
+    }
     let place = tempfile::tempdir().map_err(Error::file("create", &std::env::temp_dir()))?;
     let mut config = job.config.clone();
     for source in &mut config.sources {
@@ -28,29 +40,26 @@ pub fn check(job: &Job, rows: usize) -> Result<Vec<Vec<Piece>>, Error> {
     }
     let out = place.path().join("dataset");
     let ingested = ingest(&Job { config: &config, out: &out, ..*job }, &mut |_| {})?;
-    ingested.dataset.preview(rows)
+    Ok(Look { traces: ingested.dataset.preview(traces)?, card: ingested.card, is_whole: false })
 }
 
 impl Dataset {
-    /// The first rows in the order of seed 0.
-    pub fn preview(&self, rows: usize) -> Result<Vec<Vec<Piece>>, Error> {
+    /// The first traces in the order of seed 0, token by token.
+    pub fn preview(&self, traces: usize) -> Result<Vec<Vec<Piece>>, Error> {
         let tokenizer = self.tokenizer()?;
-        let wanted = rows.min(usize::try_from(self.manifest().rows).unwrap_or(usize::MAX));
-        self.rows(0, Cursor::default())
-            .take(wanted)
-            .map(|row| {
-                let row = row?;
-                let mut starts = vec![false; row.tokens.len()];
-                let mut at = 0;
-                for &len in &row.documents {
-                    starts[at] = true;
-                    at += len as usize;
+        let mut shown = Vec::new();
+        let rows = usize::try_from(self.manifest().rows).unwrap_or(usize::MAX);
+        for row in self.rows(0, Cursor::default()).take(rows) {
+            let row = row?;
+            let mut pieces = row.tokens.iter().zip(row.supervised);
+            for &len in &row.documents {
+                if shown.len() == traces {
+                    return Ok(shown);
                 }
-                let pieces = row.tokens.iter().zip(row.supervised).zip(starts);
-                Ok(pieces
-                    .map(|((&token, supervised), starts_document)| Piece { text: tokenizer.token_text(token), supervised, starts_document })
-                    .collect())
-            })
-            .collect()
+                let of_document = pieces.by_ref().take(len as usize);
+                shown.push(of_document.map(|(&token, supervised)| Piece { text: tokenizer.token_text(token), supervised }).collect());
+            }
+        }
+        Ok(shown)
     }
 }

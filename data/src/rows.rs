@@ -34,6 +34,7 @@ pub(crate) fn blocks(folder: &std::path::Path, manifest: &Manifest) -> Vec<Block
 pub struct Rows {
     blocks: Arc<[Block]>,
     rows_per_epoch: u64,
+    top_k: usize,
     seed: u64,
     cursor: Cursor,
     loaded: Option<Group>,
@@ -48,10 +49,11 @@ struct Group {
 }
 
 impl Rows {
-    /// `rows_per_epoch` is the sum over the blocks, and not zero.
-    pub(crate) fn new(blocks: Arc<[Block]>, rows_per_epoch: u64, seed: u64, cursor: Cursor) -> Self {
+    /// The manifest's rows are the sum over the blocks, and not zero.
+    pub(crate) fn new(blocks: Arc<[Block]>, manifest: &Manifest, seed: u64, cursor: Cursor) -> Self {
+        let rows_per_epoch = manifest.rows;
         let cursor = Cursor { epoch: cursor.epoch + cursor.row / rows_per_epoch, row: cursor.row % rows_per_epoch };
-        Self { blocks, rows_per_epoch, seed, cursor, loaded: None }
+        Self { blocks, rows_per_epoch, top_k: manifest.top_k, seed, cursor, loaded: None }
     }
 
     /// Where the stream is: a stream that starts here goes on with the same row.
@@ -82,10 +84,10 @@ impl Rows {
             let mut stored = Vec::with_capacity(count);
             for &block in group {
                 let Block { shard, first_row, rows } = &self.blocks[block];
-                stored.extend(read_rows(shard, *first_row, *rows)?.into_iter().map(Some));
+                stored.extend(read_rows(shard, *first_row, *rows, self.top_k)?.into_iter().map(Some));
             }
             let rows = order::rows(self.seed, epoch, index, count).into_iter();
-            let rows = rows.map(|at| PackedRow::from(stored[at].take().expect("each row is in the order once"))).collect();
+            let rows = rows.map(|at| PackedRow::new(stored[at].take().expect("each row is in the order once"), self.top_k)).collect();
             return Ok(Group { epoch, first_row, rows });
         }
         unreachable!("a cursor's row is less than the rows of all blocks")

@@ -8,7 +8,7 @@ use polars::io::parquet::write::BatchedWriter;
 use polars::prelude::*;
 
 use crate::Error;
-use crate::rules::Drop;
+use crate::rules::Rule;
 
 /// Entries that are collected before they are written.
 const BLOCK_ENTRIES: usize = 16_384;
@@ -19,6 +19,15 @@ const TEXTS: [&str; 4] = ["source", "rule", "detail", "excerpt"];
 struct Block {
     lines: Vec<u64>,
     texts: [Vec<String>; 4],
+}
+
+/// A row that is not in the dataset.
+pub(crate) struct Entry<'a> {
+    pub source: &'a str,
+    pub line: u64,
+    pub rule: Rule,
+    pub detail: String,
+    pub excerpt: String,
 }
 
 /// Writes the dropped rows.
@@ -38,9 +47,9 @@ impl Sidecar {
         Ok(Self { path: path.to_owned(), writer, block: Block::default() })
     }
 
-    pub fn push(&mut self, source: &str, line: u64, drop: &Drop, excerpt: String) -> Result<(), Error> {
+    pub fn push(&mut self, Entry { source, line, rule, detail, excerpt }: Entry) -> Result<(), Error> {
         self.block.lines.push(line);
-        let texts = [source.to_owned(), drop.rule.name().to_owned(), drop.detail.clone(), excerpt];
+        let texts = [source.to_owned(), rule.name().to_owned(), detail, excerpt];
         for (column, text) in self.block.texts.iter_mut().zip(texts) {
             column.push(text);
         }
@@ -74,7 +83,7 @@ pub struct Dropped {
     pub rule: String,
     /// What the rule saw.
     pub detail: String,
-    /// The beginning of the row as it stands in the file.
+    /// The beginning of the row as it stands in the file; for the rules that compare traces, the beginning of the question.
     pub excerpt: String,
 }
 

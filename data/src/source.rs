@@ -1,21 +1,30 @@
-//! A file of traces as rows with their line numbers, read in pieces, so that memory does not grow with the file.
+//! A file of traces as rows with their numbers, read in pieces, so that memory does not grow with the file. JSONL, a JSON array,
+//! Parquet and tables with separators; gzip and zstd around each but Parquet, which packs itself.
 
+mod array;
+mod files;
+mod lenient;
 mod lines;
+mod parquet;
+mod stream;
+mod table;
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use flate2::bufread::MultiGzDecoder;
-use ruzstd::decoding::StreamingDecoder;
+use polars::frame::DataFrame;
 use serde_json::{Map, Value};
 
 use crate::Error;
 use crate::rules::{Drop, Rule};
 
+use array::Elements;
+pub(crate) use files::files;
 use lines::{Line, Lines};
+use stream::Stream;
+use table::Records;
 
 /// A piece ends after this many rows or bytes, whichever comes first.
 const PIECE_ROWS: usize = 4096;
@@ -24,16 +33,34 @@ const PIECE_BYTES: usize = 16 << 20;
 /// One row of a file, not yet understood.
 #[derive(Debug)]
 pub(crate) struct Row {
-    /// Counted from 1.
+    /// Counted from 1: the line in which it begins, or in a JSON array and in Parquet the row.
     pub line: u64,
-    content: Result<Vec<u8>, String>,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    Json(Vec<u8>),
+    Object(Map<String, Value>),
+    Columns(Arc<DataFrame>, usize),
+    Bad { why: String, head: Vec<u8> },
 }
 
 impl Row {
-    /// The row as a JSON object.
+    /// The row as an object.
     pub fn object(&self) -> Result<Map<String, Value>, Drop> {
-        let bytes = self.content.as_ref().map_err(|why| Drop::new(Rule::Malformed, why))?;
-        match serde_json::from_slice(bytes) {
+        let bytes = match &self.content {
+            Content::Json(bytes) => bytes,
+            Content::Object(object) => return Ok(object.clone()),
+            Content::Columns(frame, row) => return Ok(parquet::object(frame, *row)),
+            Content::Bad { why, .. } => return Err(Drop::new(Rule::Malformed, why)),
+        };
+        let parsed = serde_json::from_slice(bytes);
+        let parsed = parsed.or_else(|error| match lenient::without_words(bytes) {
+            Some(plain) => serde_json::from_slice(&plain),
+            None => Err(error),
+        });
+        match parsed {
             Ok(Value::Object(object)) => Ok(object),
             Ok(other) => Err(Drop::new(Rule::Malformed, format!("a JSON object is needed, this is {}", kind(&other)))),
             Err(error) => Err(Drop::new(Rule::Malformed, not_json(bytes, &error))),
@@ -43,7 +70,18 @@ impl Row {
     /// The beginning of the row as it stands in the file, for the sidecar.
     pub fn excerpt(&self) -> String {
         const LONGEST: usize = 240;
-        let bytes = self.content.as_deref().unwrap_or_default();
+        let written;
+        let bytes = match &self.content {
+            Content::Json(bytes) | Content::Bad { head: bytes, .. } => bytes,
+            Content::Object(object) => {
+                written = serde_json::to_vec(object).unwrap_or_default();
+                &written
+            }
+            Content::Columns(frame, row) => {
+                written = serde_json::to_vec(&parquet::object(frame, *row)).unwrap_or_default();
+                &written
+            }
+        };
         let mut text = String::from_utf8_lossy(&bytes[..bytes.len().min(LONGEST)]).into_owned();
         if bytes.len() > LONGEST {
             text.push('…');
@@ -54,12 +92,13 @@ impl Row {
 
 fn not_json(bytes: &[u8], error: &serde_json::Error) -> String {
     match std::str::from_utf8(bytes) {
-        Err(utf8) => format!("not UTF-8 from byte {} of the line on", utf8.valid_up_to() + 1),
+        Err(utf8) => format!("not UTF-8 from byte {} of the row on", utf8.valid_up_to() + 1),
         Ok(_) => {
-            // The reader is given one line at a time, so that its own line number says nothing.
+            // The parser is given one row at a time, so that its own line number says nothing.
             let text = error.to_string();
             let why = text.split(" at line ").next().unwrap_or(&text);
-            format!("not JSON: {why}, at byte {} of {}", error.column(), bytes.len())
+            let nul = if bytes.contains(&0) { "; the row holds NUL bytes" } else { "" };
+            format!("not JSON: {why}, at byte {} of {}{nul}", error.column(), bytes.len())
         }
     }
 }
@@ -78,50 +117,103 @@ pub(crate) fn kind(value: &Value) -> &'static str {
 /// A file of traces that is being read.
 pub(crate) struct Reader {
     path: PathBuf,
-    lines: Lines<Box<dyn BufRead + Send>>,
+    rows: Rows,
     read_bytes: Arc<AtomicU64>,
 }
 
+enum Rows {
+    Lines(Lines<Stream>),
+    Elements(Elements<Stream>),
+    Records(Records<Stream>),
+    Slices { table: parquet::Table, len_bytes: u64, open: Option<(Arc<DataFrame>, usize)> },
+}
+
 impl Reader {
-    /// Opens a JSONL file; gzip and zstd are recognised by their first bytes.
+    /// Opens a file. What it is, is seen from its first bytes; only a table with separators is told by its name.
     pub fn open(path: &Path) -> Result<Reader, Error> {
-        let file = File::open(path).map_err(Error::file("read", path))?;
         let read_bytes = Arc::new(AtomicU64::new(0));
-        let mut raw = BufReader::with_capacity(1 << 18, Counting { inner: file, count: Arc::clone(&read_bytes) });
-        let head = raw.fill_buf().map_err(Error::file("read", path))?;
-        let stream: Box<dyn BufRead + Send> = match head {
-            [0x1f, 0x8b, ..] => Box::new(BufReader::with_capacity(1 << 18, MultiGzDecoder::new(raw))),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-                let decoder =
-                    StreamingDecoder::new(raw).map_err(|error| Error::source(path, format!("it is not a whole zstd file: {error}")))?;
-                Box::new(BufReader::with_capacity(1 << 18, decoder))
-            }
-            _ => Box::new(raw),
+        let mut stream = stream::open(path, &read_bytes).map_err(Error::file("read", path))?;
+        let head = stream.fill_buf().map_err(|error| broken(path, 0, &error))?;
+        let first = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start().first();
+        let rows = if head.starts_with(b"PAR1") {
+            let table = parquet::Table::open(path).map_err(|why| Error::source(path, why))?;
+            let len_bytes = std::fs::metadata(path).map_err(Error::file("read", path))?.len();
+            read_bytes.store(0, Ordering::Relaxed);
+            Rows::Slices { table, len_bytes, open: None }
+        } else if let Some(separator) = separator(path) {
+            let records = Records::new(stream, separator).map_err(|error| broken(path, 1, &error))?;
+            Rows::Records(records.map_err(|why| Error::source(path, why))?)
+        } else if first == Some(&b'[') {
+            Rows::Elements(Elements::new(stream))
+        } else {
+            Rows::Lines(Lines::new(stream))
         };
-        Ok(Reader { path: path.to_owned(), lines: Lines::new(stream), read_bytes })
+        Ok(Reader { path: path.to_owned(), rows, read_bytes })
     }
 
-    /// The next rows; none at the end. A stream that breaks off is an error: half of a file is not what was meant.
+    /// What the file was found to be, in words.
+    pub fn form(&self) -> &'static str {
+        match self.rows {
+            Rows::Lines(_) => "JSON lines",
+            Rows::Elements(_) => "a JSON array",
+            Rows::Records(_) => "a table with separators",
+            Rows::Slices { .. } => "Parquet",
+        }
+    }
+
+    /// Columns that are of no kind that a trace could hold.
+    pub fn passed_over(&self) -> &[String] {
+        match &self.rows {
+            Rows::Slices { table, .. } => &table.passed_over,
+            Rows::Lines(_) | Rows::Elements(_) | Rows::Records(_) => &[],
+        }
+    }
+
+    /// The next rows; none at the end. A file that breaks off is an error: half of a file is not what was meant.
     pub fn next_piece(&mut self) -> Result<Vec<Row>, Error> {
         let mut rows = Vec::new();
         let mut bytes = 0;
         while rows.len() < PIECE_ROWS && bytes < PIECE_BYTES {
-            let next = self.lines.next_line().map_err(|error| {
-                Error::source(&self.path, format!("after line {}: {error}; the file is not whole, get it again", self.lines.number()))
-            })?;
-            let Some(line) = next else { break };
-            let content = match line {
-                Line::Text(text) => {
-                    bytes += text.len();
-                    Ok(text)
-                }
-                Line::TooLong { len_bytes } => {
-                    Err(format!("the line has {len_bytes} bytes, at most {} are read as one row", lines::LONGEST_BYTES))
-                }
-            };
-            rows.push(Row { line: self.lines.number(), content });
+            let Some(row) = self.next_row()? else { break };
+            if let Content::Json(text) = &row.content {
+                bytes += text.len();
+            }
+            rows.push(row);
         }
         Ok(rows)
+    }
+
+    fn next_row(&mut self) -> Result<Option<Row>, Error> {
+        let path = &self.path;
+        let (line, content) = match &mut self.rows {
+            Rows::Lines(lines) => {
+                let line = lines.next_line().map_err(|error| broken(path, lines.number(), &error))?;
+                (lines.number(), line.map(content))
+            }
+            Rows::Elements(elements) => {
+                let line = elements.next_element().map_err(|error| broken(path, elements.number(), &error))?;
+                (elements.number(), line.map(content))
+            }
+            Rows::Records(records) => {
+                let record = records.next_record().map_err(|error| broken(path, records.number(), &error))?;
+                let content = |record| match record {
+                    Ok(object) => Content::Object(object),
+                    Err((why, head)) => Content::Bad { why, head },
+                };
+                (records.number(), record.map(content))
+            }
+            Rows::Slices { table, len_bytes, open } => {
+                if open.as_ref().is_none_or(|(frame, row)| *row == frame.height()) {
+                    *open = table.next_slice().map_err(|why| Error::source(path, why))?.map(|frame| (frame, 0));
+                    let share = table.at() as f64 / table.rows().max(1) as f64;
+                    self.read_bytes.store((*len_bytes as f64 * share) as u64, Ordering::Relaxed);
+                }
+                let Some((frame, row)) = open else { return Ok(None) };
+                *row += 1;
+                ((table.at() - frame.height() + *row) as u64, Some(Content::Columns(Arc::clone(frame), *row - 1)))
+            }
+        };
+        Ok(content.map(|content| Row { line, content }))
     }
 
     /// How many bytes of the file have been read, as it lies on the disk.
@@ -130,66 +222,29 @@ impl Reader {
     }
 }
 
-struct Counting<R> {
-    inner: R,
-    count: Arc<AtomicU64>,
+fn content(line: Line) -> Content {
+    match line {
+        Line::Text(text) => Content::Json(text),
+        Line::TooLong { len_bytes, head } => {
+            Content::Bad { why: format!("the row has {len_bytes} bytes, at most {} are read as one row", lines::LONGEST_BYTES), head }
+        }
+    }
 }
 
-impl<R: Read> Read for Counting<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.count.fetch_add(count as u64, Ordering::Relaxed);
-        Ok(count)
+fn broken(path: &Path, after: u64, error: &std::io::Error) -> Error {
+    Error::source(path, format!("after line {after}: {error}; the file is not whole, get it again"))
+}
+
+/// What separates the cells of a table, by the file's name.
+fn separator(path: &Path) -> Option<u8> {
+    let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
+    let plain = [".gz", ".zst", ".zstd"].iter().find_map(|packed| name.strip_suffix(packed)).unwrap_or(&name);
+    match plain.rsplit_once('.')?.1 {
+        "csv" => Some(b','),
+        "tsv" | "tab" => Some(b'\t'),
+        _ => None,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use super::*;
-
-    fn rows_of(bytes: &[u8]) -> Result<Vec<Row>, Error> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("traces.jsonl");
-        std::fs::write(&path, bytes).unwrap();
-        let mut reader = Reader::open(&path)?;
-        let mut rows = Vec::new();
-        loop {
-            let piece = reader.next_piece()?;
-            if piece.is_empty() {
-                return Ok(rows);
-            }
-            rows.extend(piece);
-        }
-    }
-
-    fn gzip(bytes: &[u8]) -> Vec<u8> {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(bytes).unwrap();
-        encoder.finish().unwrap()
-    }
-
-    #[test]
-    fn a_bad_line_says_what_is_wrong_and_the_rest_goes_in() {
-        let rows = rows_of(b"\xef\xbb\xbf{\"a\": 1}\r\n\n{\"a\": \n[1]\n{\"a\": \"\xff\"}\n{\"a\": 2}").unwrap();
-        let found: Vec<(u64, Result<usize, String>)> =
-            rows.iter().map(|row| (row.line, row.object().map(|object| object.len()).map_err(|drop| drop.detail))).collect();
-        assert_eq!(found[0], (1, Ok(1)));
-        assert_eq!(found[1].0, 3);
-        assert!(found[1].1.as_ref().unwrap_err().starts_with("not JSON: EOF while parsing a value, at byte"), "{found:?}");
-        assert!(found[2].1.as_ref().unwrap_err().ends_with("this is a list"));
-        assert!(found[3].1.as_ref().unwrap_err().starts_with("not UTF-8 from byte 8"));
-        assert_eq!(found[4], (6, Ok(1)));
-    }
-
-    #[test]
-    fn compressed_files_are_recognised_and_half_of_one_is_an_error() {
-        let whole = gzip(b"{\"a\": 1}\n{\"a\": 2}\n");
-        assert_eq!(rows_of(&whole).unwrap().len(), 2);
-        let twice = [whole.clone(), whole.clone()].concat();
-        assert_eq!(rows_of(&twice).unwrap().len(), 4);
-        let found = rows_of(&whole[..whole.len() - 6]).unwrap_err().to_string();
-        assert!(found.contains("the file is not whole"), "{found}");
-    }
-}
+mod tests;

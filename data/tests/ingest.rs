@@ -1,53 +1,16 @@
 //! From files of traces to rows of tokens, through the public door alone.
 
+mod place;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use model::ChatTemplate;
 use task::Problem;
-use tristill_data::{Cursor, DataConfig, Dataset, Decontaminate, EvalSet, Ingested, Job, PackedRow, Source, Verify, check, ingest};
+use tristill_data::{Cursor, DataConfig, Dataset, Decontaminate, EvalSet, Job, PackedRow, Source, Verify, check, marked};
 
-const CONTEXT: usize = 128;
-
-/// Traces in a folder of their own.
-struct Place(tempfile::TempDir);
-
-impl Place {
-    fn new() -> Self {
-        Place(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn file(&self, name: &str, lines: &[String]) -> Source {
-        fs::write(self.path(name), lines.join("\n")).unwrap();
-        Source::new(self.path(name))
-    }
-}
-
-fn config(sources: Vec<Source>) -> DataConfig {
-    DataConfig { sources, tokenizer: None, vocab: Some(300), system: Default::default(), rules: Default::default() }
-}
-
-fn try_ingest(config: &DataConfig, eval_sets: &[EvalSet], out: &Path) -> Result<Ingested, String> {
-    let job = Job { config, chat: &ChatTemplate::chatml(), context: CONTEXT, eval_sets, out };
-    ingest(&job, &mut |_| {}).map_err(|error| error.to_string())
-}
-
-/// A row in GSM8K's layout.
-fn steps(number: u32, answer: u32) -> String {
-    format!(
-        r#"{{"question": "Tom has {number} hats and buys 3. How many?", "answer": "{number} + 3 = <<{number}+3={answer}>>{answer}\n#### {answer}"}}"#
-    )
-}
-
-fn rows_of(dataset: &Dataset, epochs: u64) -> Vec<PackedRow> {
-    let count = dataset.manifest().rows * epochs;
-    dataset.rows(1, Cursor::default()).take(count as usize).collect::<Result<_, _>>().unwrap()
-}
+use place::{CONTEXT, Place, config, rows_of, steps, try_ingest};
 
 fn bytes_of(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
@@ -65,7 +28,8 @@ fn every_row_is_in_the_dataset_or_in_the_sidecar() {
     lines.push(r#"{"question": "Tom has 4 hats?"}"#.into()); // incomplete
     lines.push(r#"{"question": "Tom"#.into()); // malformed
     lines.push(r#"{"question": "Say <|im_end|>", "answer": "no"}"#.into()); // a mark of the template
-    lines.push(format!(r#"{{"question": "Count.", "answer": "{}"}}"#, "7 8 9 ".repeat(60))); // too long
+    let numbers: String = (100..200).map(|number| format!("{number} ")).collect();
+    lines.push(format!(r#"{{"question": "Count.", "answer": "{numbers}"}}"#)); // too long
     let out = place.path("dataset");
     let found = try_ingest(&config(vec![place.file("a.jsonl", &lines)]), &[], &out).unwrap();
     let flow = &found.card.sources[0];
@@ -185,8 +149,15 @@ fn questions_of_an_evaluation_set_do_not_get_in() {
     let found = try_ingest(&config, &sets, &place.path("dataset")).unwrap();
     assert_eq!(found.card.dropped(), BTreeMap::from([("contaminated".to_owned(), 1)]));
     assert_eq!(found.card.sources[0].masked_matches, 19);
+    assert_eq!(found.card.touches["test"], BTreeMap::from([("same_but_for_numbers".to_owned(), 19), ("word_for_word".to_owned(), 1)]));
     config.rules.decontaminate = Decontaminate::Off;
-    assert_eq!(try_ingest(&config, &sets, &place.path("dataset")).unwrap().card.kept(), 20);
+    let refused = try_ingest(&config, &sets, &place.path("dataset")).unwrap_err();
+    assert!(refused.starts_with("data.rules.decontaminate is off, but the run is scored on test"), "{refused}");
+    config.rules.decontaminate_off_because = Some("The sets are one.".into());
+    let found = try_ingest(&config, &sets, &place.path("dataset")).unwrap();
+    assert_eq!((found.card.kept(), found.card.decontaminated_against.len()), (20, 0));
+    let card = fs::read_to_string(place.path("dataset/card.md")).unwrap();
+    assert!(card.contains("**They were not looked for:** The sets are one."), "{card}");
 }
 
 #[test]
@@ -218,21 +189,27 @@ fn a_dataset_that_is_not_whole_is_not_opened() {
     assert!(error.contains(&format!("has {} bytes, {} are needed; ingest again", bytes.len() - 1, bytes.len())), "{error}");
     assert!(try_ingest(&config(vec![source]), &[], &out).unwrap().is_new);
     let manifest = out.join("manifest.json");
-    fs::write(&manifest, fs::read_to_string(&manifest).unwrap().replace("\"version\": 1", "\"version\": 0")).unwrap();
-    assert!(Dataset::open(&out).unwrap_err().to_string().contains("it is of version 0, version 1 is needed"));
+    fs::write(&manifest, fs::read_to_string(&manifest).unwrap().replace("\"version\": 2", "\"version\": 0")).unwrap();
+    assert!(Dataset::open(&out).unwrap_err().to_string().contains("it is of version 0, version 2 is needed"));
 }
 
 #[test]
-fn a_look_at_the_rows_leaves_nothing_behind() {
+fn a_look_at_the_traces_leaves_nothing_behind() {
     let place = Place::new();
     let lines: Vec<String> = (0..900).map(|number| steps(number, number + 3)).collect();
     let config = config(vec![place.file("a.jsonl", &lines)]);
     let out = place.path("dataset");
     let job = Job { config: &config, chat: &ChatTemplate::chatml(), context: CONTEXT, eval_sets: &[], out: &out };
-    let rows = check(&job, 2).unwrap();
-    assert!(!out.exists() && rows.len() == 2 && rows[0][0].starts_document);
-    let learned: String = rows[0].iter().filter(|piece| piece.supervised).map(|piece| piece.text.as_str()).collect();
+    let look = check(&job, 2).unwrap();
+    assert!(!out.exists() && !look.is_whole && look.traces.len() == 2 && fs::read_dir(place.0.path()).unwrap().count() == 1);
+    let learned: String = look.traces[0].iter().filter(|piece| piece.supervised).map(|piece| piece.text.as_str()).collect();
     assert!(learned.starts_with("<think>\n") && learned.ends_with("<|im_end|>"), "{learned}");
-    let given: String = rows[0].iter().filter(|piece| !piece.supervised).map(|piece| piece.text.as_str()).collect();
+    let given: String = look.traces[0].iter().filter(|piece| !piece.supervised).map(|piece| piece.text.as_str()).collect();
     assert!(given.starts_with("<|im_start|>user\nTom has") && given.ends_with("<|im_start|>assistant\n"), "{given}");
+
+    // Once the dataset is there, the traces on its card are shown.
+    try_ingest(&config, &[], &out).unwrap();
+    let look = check(&job, 5).unwrap();
+    let card = fs::read_to_string(out.join("card.md")).unwrap();
+    assert!(look.is_whole && look.traces.iter().all(|trace| card.contains(&marked(trace, "«", "»"))), "{card}");
 }

@@ -97,16 +97,18 @@ pub fn ask(
     let Asking { student, set, problems, config } = *asking;
     let settings = config.settings();
     let prompts = prompts(config, problems)?;
-    let head = Head::new(engine.student().name(), student, set, problems, &prompts, settings.clone());
-    let mut journal = Journal::open(path, head, problems)?;
-    let resumed = journal.completions().len() as u64;
+    let parts = problems.iter().zip(&prompts).flat_map(|(problem, prompt)| parts(problem, prompt));
+    let head = Head::new(engine.student().name(), student, set, parts, settings.clone());
+    let ids = || problems.iter().map(|problem| problem.id.as_str());
+    let mut journal: Journal<Completion> = Journal::open(path, head, ids())?;
+    let resumed = journal.entries().len() as u64;
 
     let answers: HashMap<&str, &str> = problems.iter().map(|problem| (problem.id.as_str(), problem.answer.as_str())).collect();
     let is_right = |said: &Completion| task::mark(&said.text, answers[said.id.as_str()]) == Verdict::Right;
-    let right = journal.completions().iter().filter(|said| is_right(said)).count() as u64;
+    let right = journal.entries().iter().filter(|said| is_right(said)).count() as u64;
     let mut at = Progress { done: resumed, wanted: problems.len() as u64 * u64::from(settings.samples), right, tokens: 0 };
 
-    let there: HashSet<(String, u32)> = journal.completions().iter().map(|said| (said.id.clone(), said.sample)).collect();
+    let there: HashSet<(String, u32)> = journal.entries().iter().map(|said| (said.id.clone(), said.sample)).collect();
     let all = problems.iter().zip(&prompts).flat_map(|pair| (0..settings.samples).map(move |sample| (pair, sample)));
     let mut left = all.filter(|((problem, _), sample)| !there.contains(&(problem.id.clone(), *sample)));
     let mut under_way: HashMap<RequestId, Completion> = HashMap::new();
@@ -153,11 +155,11 @@ pub fn ask(
                 let said = under_way.remove(&event.request).expect("it was there a moment ago");
                 at.done += 1;
                 at.right += u64::from(is_right(&said));
-                journal.add(said)?;
+                journal.add(&said)?;
             }
         }
     }
-    let completions = if whole { journal.finish(problems)? } else { journal.completions().to_vec() };
+    let completions = if whole { journal.finish(ids())? } else { journal.stop() };
     Ok(Asked { completions, whole, resumed, too_long, tokens: at.tokens, wall_s: started.elapsed().as_secs_f64() })
 }
 
@@ -167,6 +169,15 @@ fn prompts(config: &EvalConfig, problems: &[Problem]) -> Result<Vec<Prompt>, Err
         _ => Vec::new(),
     };
     Ok(task::prompts(config.prompt, problems, &examples)?)
+}
+
+/// Everything of a prompt that decides what is said to it.
+fn parts<'a>(problem: &'a Problem, prompt: &'a Prompt) -> impl Iterator<Item = &'a str> {
+    let (kind, text) = match &prompt.content {
+        PromptContent::Chat(text) => ("chat", text),
+        PromptContent::Text(text) => ("text", text),
+    };
+    [problem.id.as_str(), kind, text].into_iter().chain(prompt.stop.iter().map(String::as_str))
 }
 
 fn prompt_tokens(student: &Student, prompt: &Prompt) -> Result<Vec<u32>, model::Error> {

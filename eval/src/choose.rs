@@ -1,18 +1,20 @@
 //! Asks multiple choice without letting the student write: the option that it finds likeliest is its answer.
 //!
-//! Three ways to find it stand side by side, as in lm-evaluation-harness: the likeliest letter after the question with its options
+//! What was found is in `likelihoods.jsonl` at once, so that a stopped evaluation goes on where it was.
+//! Three ways to find the answer stand side by side, as in lm-evaluation-harness: the likeliest letter after the question with its options
 //! (its `mmlu`), and the likeliest option text after the question alone, as it is (`acc`) and per character (`acc_norm`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use model::{Message, Tokenizer};
 use runtime::Engine;
 use serde::{Deserialize, Serialize};
 use task::{Choice, PromptStyle};
 
-use crate::statistics::{Interval, wilson};
-use crate::{Error, Progress};
+use crate::statistics::{Interval, standard_error, wilson};
+use crate::{Error, Head, Journal, Progress, Settings};
 
 /// How likely a student finds the options of one question.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,70 +53,126 @@ pub struct Share {
     pub low: f64,
     /// Upper bound.
     pub high: f64,
+    /// Standard error over questions, with Bessel's correction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standard_error: Option<f64>,
 }
 
-/// Ask how likely a student finds each option of each question. `progress` is called before every question;
-/// [`ControlFlow::Break`] ends the asking, and what was asked until then is returned. A question that fills the student's context
-/// has no entry.
+/// What is asked of whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Choosing<'a> {
+    /// [`student_hash`](crate::student_hash) of the packed file.
+    pub student: &'a str,
+    /// The set's name.
+    pub set: &'a str,
+    /// Its questions.
+    pub choices: &'a [Choice],
+    /// With [`PromptStyle::Chat`] the question is the user's message; otherwise it is plain text as in lm-evaluation-harness.
+    pub style: PromptStyle,
+}
+
+/// What an evaluation by likelihoods gave.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chosen {
+    /// In the set's order.
+    pub likelihoods: Vec<Likelihoods>,
+    /// Whether every question was asked; false where the caller stopped it.
+    pub whole: bool,
+    /// Questions whose likelihoods an earlier run had left.
+    pub resumed: u64,
+    /// The ids of questions that were not asked, because they fill the student's context.
+    pub too_long: Vec<String>,
+}
+
+/// Ask how likely a student finds each option of each question that `path` has no likelihoods of yet.
 ///
-/// With [`PromptStyle::Chat`] the question is the user's message; otherwise it is plain text as in lm-evaluation-harness.
+/// `progress` is called before every question; [`ControlFlow::Break`] stops the evaluation, and what was asked until then is kept.
 pub fn choose(
     engine: &mut Engine,
-    choices: &[Choice],
-    style: PromptStyle,
+    choosing: &Choosing,
+    path: &Path,
     mut progress: impl FnMut(&Progress) -> ControlFlow<()>,
-) -> Result<Vec<Likelihoods>, Error> {
-    let mut at = Progress { wanted: choices.len() as u64, ..Progress::default() };
-    let mut all = Vec::new();
-    for choice in choices {
+) -> Result<Chosen, Error> {
+    let Choosing { student, set, choices, style } = *choosing;
+    let settings = Settings { prompt: style, max_tokens: 0, samples: 1, temperature: 0.0, top_p: 1.0, seed: 0 };
+    let parts = choices.iter().flat_map(|choice| [&choice.id, &choice.question].into_iter().chain(&choice.options));
+    let head = Head::new(engine.student().name(), student, set, parts.map(String::as_str), settings);
+    let ids = || choices.iter().map(|choice| choice.id.as_str());
+    let mut journal: Journal<Likelihoods> = Journal::open(path, head, ids())?;
+    let resumed = journal.entries().len() as u64;
+
+    let right: HashMap<&str, usize> = choices.iter().map(|choice| (choice.id.as_str(), choice.right)).collect();
+    let is_right = |found: &&Likelihoods| likeliest(&found.letters) == right[found.id.as_str()];
+    let rights = journal.entries().iter().filter(is_right).count() as u64;
+    let mut at = Progress { done: resumed, wanted: choices.len() as u64, right: rights, tokens: 0 };
+    let there: HashSet<String> = journal.entries().iter().map(|found| found.id.clone()).collect();
+    let (mut too_long, mut whole) = (Vec::new(), true);
+    for choice in choices.iter().filter(|choice| !there.contains(&choice.id)) {
         if progress(&at).is_break() {
+            whole = false;
             break;
         }
-        let letters: Vec<String> = (0..choice.options.len()).map(|option| Choice::letter(option).to_string()).collect();
-        let (lettered, question) = (choice.lettered(), choice.question.trim());
-        let letters_prompt = Prompt { chat: lettered.strip_suffix("\nAnswer:").unwrap_or(&lettered), plain: &lettered };
-        let texts_prompt = Prompt { chat: question, plain: &format!("Question: {question}\nAnswer:") };
-        let by_letter = likelihoods(engine, &choice.id, style, &letters_prompt, &letters, &mut at.tokens);
-        let by_text = likelihoods(engine, &choice.id, style, &texts_prompt, &choice.options, &mut at.tokens);
-        match (by_letter, by_text) {
-            (Ok(letters), Ok(texts)) => {
-                at.right += u64::from(likeliest(&letters) == choice.right);
+        match ask(engine, choice, style, &mut at.tokens) {
+            Ok(found) => {
                 at.done += 1;
-                all.push(Likelihoods { id: choice.id.clone(), letters, texts });
+                at.right += u64::from(is_right(&&found));
+                journal.add(&found)?;
             }
-            (Err(Error::Student(runtime::Error::Context { .. })), _) | (_, Err(Error::Student(runtime::Error::Context { .. }))) => {
+            Err(Error::Student(runtime::Error::Context { .. })) => {
                 at.wanted -= 1;
+                too_long.push(choice.id.clone());
             }
-            (Err(error), _) | (_, Err(error)) => return Err(error),
+            Err(error) => return Err(error),
         }
     }
-    Ok(all)
+    let likelihoods = if whole { journal.finish(ids())? } else { journal.stop() };
+    Ok(Chosen { likelihoods, whole, resumed, too_long })
 }
 
-/// Score what [`choose`] found. Of equally likely options the first counts.
-pub fn score_choices(choices: &[Choice], likelihoods: &[Likelihoods]) -> ChoiceScore {
-    let found: HashMap<&str, &Likelihoods> = likelihoods.iter().map(|likelihoods| (likelihoods.id.as_str(), likelihoods)).collect();
-    let asked: Vec<(&Choice, &Likelihoods)> = choices.iter().filter_map(|choice| Some((choice, *found.get(choice.id.as_str())?))).collect();
-    let n = asked.len() as u64;
-    let share = |picked: &dyn Fn(&Choice, &Likelihoods) -> usize| {
-        let right = asked.iter().filter(|(choice, likelihoods)| picked(choice, likelihoods) == choice.right).count();
-        let accuracy = if n == 0 { 0.0 } else { right as f64 / n as f64 };
-        let Interval { low, high } = wilson(accuracy, n);
-        Share { accuracy, low, high }
-    };
-    let per_character = |choice: &Choice, likelihoods: &Likelihoods| {
+fn ask(engine: &mut Engine, choice: &Choice, style: PromptStyle, tokens: &mut u64) -> Result<Likelihoods, Error> {
+    let letters: Vec<String> = (0..choice.options.len()).map(|option| Choice::letter(option).to_string()).collect();
+    let (lettered, question) = (choice.lettered(), choice.question.trim());
+    let letters_prompt = Prompt { chat: lettered.strip_suffix("\nAnswer:").unwrap_or(&lettered), plain: &lettered };
+    let texts_prompt = Prompt { chat: question, plain: &format!("Question: {question}\nAnswer:") };
+    Ok(Likelihoods {
+        id: choice.id.clone(),
+        letters: likelihoods(engine, &choice.id, style, &letters_prompt, &letters, tokens)?,
+        texts: likelihoods(engine, &choice.id, style, &texts_prompt, &choice.options, tokens)?,
+    })
+}
+
+/// Which option a student chose.
+pub(crate) type Pick = fn(&Choice, &Likelihoods) -> usize;
+
+/// The ways to find the option that a student chose. Of equally likely options the first counts.
+pub(crate) const PICKS: [(&str, Pick); 3] = [
+    ("likeliest letter", |_, found| likeliest(&found.letters)),
+    ("likeliest text", |_, found| likeliest(&found.texts)),
+    ("likeliest text per character", |choice, found| {
         let lengths = choice.options.iter().map(|option| option.chars().count().max(1) as f64);
-        likeliest(&likelihoods.texts.iter().zip(lengths).map(|(likelihood, length)| likelihood / length).collect::<Vec<f64>>())
-    };
+        likeliest(&found.texts.iter().zip(lengths).map(|(likelihood, length)| likelihood / length).collect::<Vec<f64>>())
+    }),
+];
+
+/// The questions that were asked, in the set's order, with what was found.
+pub(crate) fn asked<'a>(choices: &'a [Choice], likelihoods: &'a [Likelihoods]) -> Vec<(&'a Choice, &'a Likelihoods)> {
+    let found: HashMap<&str, &Likelihoods> = likelihoods.iter().map(|likelihoods| (likelihoods.id.as_str(), likelihoods)).collect();
+    choices.iter().filter_map(|choice| Some((choice, *found.get(choice.id.as_str())?))).collect()
+}
+
+/// Score what [`choose`] found.
+pub fn score_choices(choices: &[Choice], likelihoods: &[Likelihoods]) -> ChoiceScore {
+    let asked = asked(choices, likelihoods);
+    let n = asked.len() as u64;
+    let [letters, texts, texts_by_length] = PICKS.map(|(_, pick)| {
+        let right: Vec<f64> = asked.iter().map(|(choice, found)| f64::from(u8::from(pick(choice, found) == choice.right))).collect();
+        let accuracy = if n == 0 { 0.0 } else { right.iter().sum::<f64>() / n as f64 };
+        let Interval { low, high } = wilson(accuracy, n);
+        Share { accuracy, low, high, standard_error: standard_error(&right) }
+    });
     let chances: f64 = asked.iter().map(|(choice, _)| 1.0 / choice.options.len() as f64).sum();
-    ChoiceScore {
-        n,
-        not_asked: choices.len() as u64 - n,
-        chance: if n == 0 { 0.0 } else { chances / n as f64 },
-        letters: share(&|_, likelihoods| likeliest(&likelihoods.letters)),
-        texts: share(&|_, likelihoods| likeliest(&likelihoods.texts)),
-        texts_by_length: share(&per_character),
-    }
+    let chance = if n == 0 { 0.0 } else { chances / n as f64 };
+    ChoiceScore { n, not_asked: choices.len() as u64 - n, chance, letters, texts, texts_by_length }
 }
 
 /// A question as the user's message, and as text to go on with.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use task::PromptStyle;
+use task::{BadLine, Choice, Problem, PromptStyle};
 
 use crate::Error;
 
@@ -65,10 +65,10 @@ pub struct SetTable {
     pub name: String,
     /// The file: `.jsonl`, `.json`, `.tsv` or `.csv`, also as `.gz`.
     pub path: PathBuf,
-    /// What is asked. Default: for a number.
-    #[serde(default)]
-    pub kind: SetKind,
-    /// Which fields hold what, of a set that asks for numbers. Default: by the names that published sets use.
+    /// What is asked. Default: multiple choice where the records list options, else a number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<SetKind>,
+    /// Which fields hold what. Default: by the names that published sets use.
     #[serde(default)]
     pub fields: task::Fields,
     /// Ask only this many problems, from the first on. Default: all.
@@ -77,11 +77,10 @@ pub struct SetTable {
 }
 
 /// What a set asks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SetKind {
     /// The student writes, and the number in its text is marked.
-    #[default]
     Number,
     /// Multiple choice: the student's likelihoods of the options are compared, and it writes nothing.
     Choice,
@@ -146,30 +145,57 @@ impl EvalConfig {
     }
 }
 
+/// The questions of a set.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Questions {
+    /// The student writes, and the number in its text is marked.
+    Numbers(Vec<Problem>),
+    /// The student's likelihoods of the options are compared.
+    Choices(Vec<Choice>),
+}
+
+impl Questions {
+    /// As problems, whose answer is the right option's text in multiple choice: for those who compare questions.
+    pub fn into_problems(self) -> Vec<Problem> {
+        match self {
+            Questions::Numbers(problems) => problems,
+            Questions::Choices(choices) => {
+                let problem = |Choice { id, question, mut options, right }: Choice| Problem {
+                    id,
+                    question,
+                    answer: options.swap_remove(right),
+                    steps: None,
+                };
+                choices.into_iter().map(problem).collect()
+            }
+        }
+    }
+}
+
 impl SetTable {
-    /// A whole file, whose fields have the usual names.
+    /// A whole file, whose kind and fields are seen from it.
     pub fn new(name: impl Into<String>, path: PathBuf) -> SetTable {
-        SetTable { name: name.into(), path, kind: SetKind::Number, fields: task::Fields::default(), limit: None }
+        SetTable { name: name.into(), path, kind: None, fields: task::Fields::default(), limit: None }
     }
 
-    /// Read a set that asks for numbers, as far as the limit goes. Lines that are no problem are in `bad`.
-    pub fn read(&self) -> Result<task::ProblemSet, Error> {
-        self.must_be(SetKind::Number, "a set of problems")?;
-        let mut set = task::read_set(&self.path, &self.fields)?;
-        set.problems.truncate(self.limit.unwrap_or(usize::MAX));
-        Ok(set)
-    }
-
-    /// Read a set of multiple choice, as far as the limit goes. Lines that are no question are in `bad`.
-    pub fn read_choices(&self) -> Result<task::ChoiceSet, Error> {
-        self.must_be(SetKind::Choice, "multiple choice")?;
-        let mut set = task::read_choices(&self.path)?;
-        set.choices.truncate(self.limit.unwrap_or(usize::MAX));
-        Ok(set)
-    }
-
-    fn must_be(&self, kind: SetKind, asked: &'static str) -> Result<(), Error> {
-        if self.kind == kind { Ok(()) } else { Err(Error::Kind { path: self.path.clone(), asked, found: self.kind }) }
+    /// Read the set as far as the limit goes, and the lines that are no question.
+    pub fn read(&self) -> Result<(Questions, Vec<BadLine>), Error> {
+        let numbers = || task::read_set(&self.path, &self.fields).map(|set| (Questions::Numbers(set.problems), set.bad));
+        let choices = || task::read_choices(&self.path, &self.fields).map(|set| (Questions::Choices(set.choices), set.bad));
+        let (mut questions, bad) = match self.kind {
+            Some(SetKind::Number) => numbers()?,
+            Some(SetKind::Choice) => choices()?,
+            None => match task::read_choices(&self.path, &self.fields) {
+                Ok(set) if set.choices.len() > set.bad.len() => (Questions::Choices(set.choices), set.bad),
+                _ => numbers()?,
+            },
+        };
+        let limit = self.limit.unwrap_or(usize::MAX);
+        match &mut questions {
+            Questions::Numbers(problems) => problems.truncate(limit),
+            Questions::Choices(choices) => choices.truncate(limit),
+        }
+        Ok((questions, bad))
     }
 }
 
@@ -196,11 +222,24 @@ mod tests {
 
     #[test]
     fn a_set_is_read_as_what_it_is() {
-        let table = table("[[sets]]\nname = 'mmlu'\npath = 'mmlu.csv'\nkind = 'choice'").unwrap();
-        let error = table.sets[0].read().unwrap_err().to_string();
-        assert_eq!(error, "cannot read mmlu.csv as a set of problems: the set's kind is Choice");
-        let error = SetTable::new("a", "a.jsonl".into()).read_choices().unwrap_err().to_string();
-        assert_eq!(error, "cannot read a.jsonl as multiple choice: the set's kind is Number");
+        let folder = tempfile::tempdir().unwrap();
+        let read = |name: &str, text: &str, more: &str| {
+            std::fs::write(folder.path().join(name), text).unwrap();
+            let config = table(&format!("[[sets]]\nname = 'a'\npath = '{}'\n{more}", folder.path().join(name).display())).unwrap();
+            config.sets[0].read().map_err(|error| error.to_string())
+        };
+        let is_choices = |found: Result<(Questions, _), String>| matches!(found.unwrap().0, Questions::Choices(_));
+        let aqua = "{\"question\":\"q\",\"options\":[\"A)1\",\"B)2\"],\"correct\":\"B\",\"answer\":\"2\"}\n";
+        assert!(is_choices(read("mmlu.csv", "q,1,2,3,4,C\n", "")));
+        assert!(is_choices(read("aqua.jsonl", aqua, "")));
+        assert!(!is_choices(read("aqua.jsonl", aqua, "kind = 'number'")));
+        assert!(!is_choices(read("gsm8k.jsonl", "{\"question\":\"q\",\"answer\":\"#### 2\"}\n", "")));
+        let named = "fields = { question = 'frage', options = 'wahl', answer = 'recht' }\nlimit = 1";
+        let record = "{\"frage\":\"q\",\"wahl\":[\"x\",\"y\"],\"recht\":1}\n";
+        let (questions, bad) = read("own.jsonl", &record.repeat(2), named).unwrap();
+        assert_eq!((questions.into_problems()[..].len(), bad.len()), (1, 0));
+        let error = read("gsm8k.jsonl", "{\"question\":\"q\",\"answer\":\"2\"}\n", "kind = 'choice'").unwrap_err();
+        assert!(error.contains("holds no question of multiple choice") && error.contains("found no options"), "{error}");
     }
 
     #[test]

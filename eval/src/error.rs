@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::SetKind;
-
 /// What can go wrong between a packed student and its score.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -36,16 +34,6 @@ pub enum Error {
         id: String,
         /// The option.
         option: String,
-    },
-    /// A set that was read as one of another kind.
-    #[error("cannot read {} as {asked}: the set's kind is {found:?}", path.display())]
-    Kind {
-        /// The file.
-        path: PathBuf,
-        /// What was wanted of it.
-        asked: &'static str,
-        /// What the config says it is.
-        found: SetKind,
     },
     /// A student that cannot be run.
     #[error(transparent)]

@@ -19,6 +19,7 @@ use serde_json::Value;
 use crate::error::file_error;
 use crate::file::write_file;
 use crate::{ChoiceScore, Comparison, Error, Score};
+use numbers::count;
 
 pub use metrics::Metrics;
 pub use model_card::model_card;
@@ -45,6 +46,9 @@ pub struct Report {
     pub choices: BTreeMap<String, ChoiceScore>,
     /// This student against others on the same problems.
     pub comparisons: Vec<Comparison>,
+    /// Those others as they were named: a run's folder, a file of completions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub against: Vec<String>,
     /// What the student is, in a few words: its architecture, layers and width.
     pub student: String,
     /// Number of weights.
@@ -113,6 +117,7 @@ impl Default for Report {
             eval: BTreeMap::new(),
             choices: BTreeMap::new(),
             comparisons: Vec::new(),
+            against: Vec::new(),
             student: String::new(),
             parameters: 0,
             packed_bytes: 0,
@@ -151,6 +156,30 @@ impl Report {
         let mut text = serde_json::to_string_pretty(self).expect("a report can be written as JSON");
         text.push('\n');
         write_text(path, &text)
+    }
+
+    /// For each set, a sentence on whether its questions were looked for among the traces that were trained on, from the dataset's card.
+    /// Nothing where there is no card.
+    pub fn contamination(&self) -> BTreeMap<&str, String> {
+        let Some(sources) = self.dataset["sources"].as_array() else { return BTreeMap::new() };
+        let sum = |pointer: &str| count(sources.iter().filter_map(|flow| flow.pointer(pointer)?.as_f64()).sum());
+        let how = match self.config.pointer("/data/rules/decontaminate").and_then(Value::as_str) {
+            Some("off") => None,
+            Some("exact") => Some("word for word"),
+            _ => Some("whole, or 13 words in a row, or half of the phrases of 8 words"),
+        };
+        let sentence = |set: &str| match (how, self.dataset["decontaminated_against"][set].as_f64()) {
+            (Some(how), Some(questions)) => format!(
+                "Contamination: its {} questions were looked for in all {} training traces, {how}; {} traces were dropped because they held one \
+                 of this or of another set of the run. {} traces that were kept ask one of these questions with other numbers.",
+                count(questions),
+                sum("/traces"),
+                sum("/dropped/contaminated"),
+                sum("/masked_matches"),
+            ),
+            _ => "Contamination: its questions were not looked for in the training traces.".to_owned(),
+        };
+        self.eval.keys().chain(self.choices.keys()).map(|set| (set.as_str(), sentence(set))).collect()
     }
 
     /// How many times smaller the packed file is than the same weights at 16 bits.

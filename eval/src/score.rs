@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use task::{Completion, Finish, GRADER_VERSION, HarnessReading, HarnessTask, Problem, Reading, Verdict, read_as_harness};
 
+use crate::Settings;
 use crate::marks::{MarkedProblem, MarkedSample, Marks, mark_all};
 use crate::statistics::{Interval, majority, pass_at_k, standard_error, wilson};
 use crate::text::{closes_reasoning, repetition};
@@ -47,9 +48,11 @@ pub struct Score {
     pub unmarkable: u64,
     /// Completions of no problem of the set; they count nowhere else.
     pub strangers: u64,
-    /// The share that lm-evaluation-harness's `strict-match` calls right.
+    /// The share that strict-match of lm-evaluation-harness's `gsm8k` calls right: it wants `#### 18`.
     pub strict: f64,
-    /// The share that lm-evaluation-harness's `flexible-extract` calls right.
+    /// The share that strict-match of its `gsm8k_cot` calls right: it wants `The answer is 18.`
+    pub strict_cot: f64,
+    /// The share that its flexible-extract calls right, which is one and the same pattern in all of these tasks.
     pub flexible: f64,
     /// For each k: the chance that at least one of k samples is right, unbiased (arXiv:2107.03374). Empty for one sample.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
@@ -58,8 +61,9 @@ pub struct Score {
     /// the one given first counts. Empty for one sample.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub majority_at: BTreeMap<u32, f64>,
-    /// Mean length of a completion in tokens.
-    pub mean_tokens: f64,
+    /// Mean length of a completion in tokens, where that was recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mean_tokens: Option<f64>,
     /// The share of completions that ran into the token budget.
     pub truncation_rate: f64,
     /// The share of completions in which more than half of all runs of four words are repetitions.
@@ -72,6 +76,9 @@ pub struct Score {
     pub by_digits: Vec<Group>,
     /// [`GRADER_VERSION`] of the marking.
     pub grader_version: u32,
+    /// How the problems were asked, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settings: Option<Settings>,
 }
 
 /// The part of a set that has something in common.
@@ -89,9 +96,8 @@ pub struct Group {
     pub n: u64,
 }
 
-/// Mark completions against the problems they answer. `task` is the lm-eval task whose prompt was given, or comes nearest:
-/// [`task::PromptStyle::harness_task`].
-pub fn score(problems: &[Problem], completions: &[Completion], task: HarnessTask) -> Score {
+/// Mark completions against the problems they answer. `settings` says how they were asked, if that is known.
+pub fn score(problems: &[Problem], completions: &[Completion], settings: Option<&Settings>) -> Score {
     let Marks { problems, not_asked, unmarkable, strangers } = mark_all(problems, completions);
     let samples: Vec<&MarkedSample> = problems.iter().flat_map(|problem| &problem.samples).collect();
     let truncated = |sample: &MarkedSample| sample.completion.finish == Finish::Length;
@@ -101,7 +107,7 @@ pub fn score(problems: &[Problem], completions: &[Completion], task: HarnessTask
     let count = |fits: &dyn Fn(&MarkedSample) -> bool| samples.iter().filter(|sample| fits(sample)).count() as u64;
     let ended = |verdict| count(&|sample| sample.verdict == verdict && !truncated(sample));
     let rate = |fits: &dyn Fn(&MarkedSample) -> bool| mean(samples.iter().map(|sample| f64::from(u8::from(fits(sample)))));
-    let harness = |is_right: &dyn Fn(&HarnessReading) -> bool| {
+    let harness = |task: HarnessTask, is_right: &dyn Fn(&HarnessReading) -> bool| {
         mean(problems.iter().map(|problem| {
             let read = |sample: &MarkedSample| read_as_harness(task, &sample.completion.text, &problem.problem.answer);
             mean(problem.samples.iter().map(|sample| f64::from(u8::from(is_right(&read(sample))))))
@@ -123,17 +129,25 @@ pub fn score(problems: &[Problem], completions: &[Completion], task: HarnessTask
         not_asked,
         unmarkable,
         strangers,
-        strict: harness(&|reading| reading.strict_right),
-        flexible: harness(&|reading| reading.flexible_right),
+        strict: harness(HarnessTask::Gsm8k, &|reading| reading.strict_right),
+        strict_cot: harness(HarnessTask::Gsm8kCot, &|reading| reading.strict_right),
+        // The tasks differ in how they take the reference out of a set's answer.
+        flexible: harness(settings.map_or(HarnessTask::Gsm8k, |settings| settings.prompt.harness_task()), &|reading| {
+            reading.flexible_right
+        }),
         pass_at: at_each_k(&problems, |problem, k| pass_at_k(problem.samples.len() as u32, problem.right(), k).unwrap_or(0.0)),
         majority_at: at_each_k(&problems, |problem, k| f64::from(u8::from(majority_is_right(&problem.samples[..k as usize])))),
-        mean_tokens: mean(samples.iter().map(|sample| f64::from(sample.completion.tokens))),
+        mean_tokens: samples
+            .iter()
+            .any(|sample| sample.completion.tokens > 0)
+            .then(|| mean(samples.iter().map(|sample| f64::from(sample.completion.tokens)))),
         truncation_rate: rate(&truncated),
         repetition_rate: rate(&|sample| repetition(&sample.completion.text) > LOOP),
         format_rate: rate(&|sample| closes_reasoning(&sample.completion.text)),
         by_steps: groups(&problems, |problem| problem.problem.steps),
         by_digits: groups(&problems, |problem| digits(&problem.reference)),
         grader_version: GRADER_VERSION,
+        settings: settings.cloned(),
     }
 }
 
@@ -192,7 +206,7 @@ fn digits(reference: &Reading) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::completions::tests::{problems, said};
+    use crate::journal::tests::{problems, said};
 
     #[test]
     fn each_completion_is_counted_once() {
@@ -210,7 +224,7 @@ mod tests {
             said(8, "#### 9"),
             Completion { id: "stranger".into(), ..said(0, "1") },
         ];
-        let score = score(&problems, &completions, HarnessTask::Gsm8k);
+        let score = score(&problems, &completions, None);
         assert_eq!((score.n, score.completions, score.not_asked, score.unmarkable, score.strangers), (7, 7, 1, 1, 1));
         assert_eq!((score.right, score.wrong, score.no_answer, score.unverifiable, score.cut_off), (2, 1, 1, 1, 2));
         assert_eq!(score.accuracy, 2.0 / 7.0);
@@ -218,14 +232,14 @@ mod tests {
         assert_eq!((score.truncation_rate, score.format_rate, score.repetition_rate), (3.0 / 7.0, 1.0 / 7.0, 1.0 / 7.0));
         assert_eq!(score.by_digits.iter().map(|group| (group.key, group.n)).collect::<Vec<_>>(), [(1, 7)]);
         assert_eq!(score.by_steps, []);
-        // Strict takes "#### 5"; flexible also the last number of "The answer is 1.", not of "\\sqrt{2}".
-        assert_eq!((score.strict, score.flexible), (1.0 / 7.0, 2.0 / 7.0));
+        // Strict takes "#### 5", that of gsm8k_cot "The answer is 1."; flexible also the last number of these, not of "\\sqrt{2}".
+        assert_eq!((score.strict, score.strict_cot, score.flexible), (1.0 / 7.0, 1.0 / 7.0, 2.0 / 7.0));
         assert_eq!(score.grader_version, GRADER_VERSION);
     }
 
     #[test]
     fn nothing_said_is_no_score() {
-        let score = score(&problems(3), &[], HarnessTask::Gsm8k);
+        let score = score(&problems(3), &[], None);
         assert_eq!((score.n, score.accuracy, score.low, score.high, score.not_asked), (0, 0.0, 0.0, 1.0, 3));
         assert_eq!(score.standard_error, None);
     }
@@ -239,7 +253,7 @@ mod tests {
         // Problem 0 (answer 1): right, wrong, right. Problem 1 (answer 2): the first of three different answers is wrong.
         let mut completions = [samples(0, &["#### 1", "#### 5", "#### 1.0"]), samples(1, &["#### 9", "no", "#### 2"])].concat();
         completions.reverse();
-        let score = score(&problems(2), &completions, HarnessTask::Gsm8k);
+        let score = score(&problems(2), &completions, None);
         assert_eq!(score.accuracy, 0.5);
         for (k, wanted) in [(1, 0.5), (2, (1.0 + 2.0 / 3.0) / 2.0), (3, 1.0)] {
             assert!((score.pass_at[&k] - wanted).abs() < 1e-12, "pass@{k} is {}", score.pass_at[&k]);
@@ -252,7 +266,7 @@ mod tests {
         let mut problems = problems(12);
         problems.iter_mut().enumerate().for_each(|(i, problem)| problem.steps = (i > 0).then_some(i as u32 % 2 + 1));
         let completions: Vec<Completion> = (0..12).map(|i| said(i, &format!("#### {}", i + 1 + i % 2))).collect();
-        let score = score(&problems, &completions, HarnessTask::Gsm8k);
+        let score = score(&problems, &completions, None);
         let by = |groups: &[Group]| groups.iter().map(|group| (group.key, group.n, group.accuracy)).collect::<Vec<_>>();
         assert_eq!(by(&score.by_steps), [(1, 5, 1.0), (2, 6, 0.0)]);
         assert_eq!(by(&score.by_digits), [(1, 9, 5.0 / 9.0), (2, 3, 1.0 / 3.0)]);

@@ -71,15 +71,15 @@ pub fn measure_prompt(student: &Arc<Student>, threads: usize, prompt: usize) -> 
         let started = Instant::now();
         let mut token = 0;
         for start in (0..prompt).step_by(ROWS) {
-            let row = |position| Row { token: tokens[position], position, pages: &pages, wants_logits: position + 1 == prompt };
+            let row = |position| Row { token: tokens[position], position, sequence: 0, wants_logits: position + 1 == prompt };
             let rows: Vec<Row> = (start..prompt.min(start + ROWS)).map(row).collect();
-            token = likeliest(network.forward(&mut cache, &rows, &mut work));
+            token = likeliest(network.forward(&mut cache, &rows, &|_| &pages, &mut work));
         }
         prefill.push(prompt as f64 / started.elapsed().as_secs_f64());
         let started = Instant::now();
         for position in prompt..prompt + answer {
-            let row = Row { token, position, pages: &pages, wants_logits: true };
-            token = likeliest(network.forward(&mut cache, &[row], &mut work));
+            let row = Row { token, position, sequence: 0, wants_logits: true };
+            token = likeliest(network.forward(&mut cache, &[row], &|_| &pages, &mut work));
         }
         black_box(token);
         decode.push(answer as f64 / started.elapsed().as_secs_f64());
@@ -106,12 +106,13 @@ fn median(values: &mut [f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::Bits;
 
     #[test]
     fn a_random_student_has_a_speed() {
         let table = crate::tests::table(model::Architecture::Bitnet);
         let config = table.resolve(300).unwrap();
-        let student = Arc::new(Student::random(&config, 1).unwrap());
+        let student = Arc::new(Student::random(&config, Bits::Eight, 1).unwrap());
         let speed = measure_prompt(&student, 2, 10).unwrap();
         assert_eq!((speed.threads, speed.isa), (2, Isa::fastest()));
         // Two bits a weight, a byte for the head's, and scales.
@@ -124,7 +125,7 @@ mod tests {
     #[test]
     fn a_shape_that_the_kernels_cannot_hold_is_refused() {
         let table = model::ModelTable { feed_forward: 1 << 20, ..crate::tests::table(model::Architecture::Llama) };
-        let error = Student::random(&table.resolve(300).unwrap(), 1).err().unwrap();
+        let error = Student::random(&table.resolve(300).unwrap(), Bits::Eight, 1).err().unwrap();
         assert_eq!(error.to_string(), "a layer of 1048576 inputs: the kernels' sums hold at most 524288");
     }
 }

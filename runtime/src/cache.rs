@@ -1,25 +1,22 @@
-//! Keys and values of the tokens so far, in f32, in pages of 64 positions that sequences take from one bounded store.
+//! Who has which pages of keys and values: sequences take them from one bounded store.
 //!
-//! A page holds all layers, so that a sequence is a list of page numbers. Keys lie sixteen positions side by side, as attention
-//! reads them. A full page is remembered by its tokens and those before them, so that a text which begins like an earlier one takes
-//! the earlier one's pages: a few-shot prompt is computed once.
+//! A full page is remembered by its tokens and those before them, so that a text which begins like an earlier one takes the earlier
+//! one's pages: a few-shot prompt is computed once.
 
 use std::collections::{HashMap, VecDeque};
 
 use model::ModelConfig;
 
-use crate::layer::{KEYS, PAGE};
+use crate::kernel::{KeyValues, PAGE};
 
 /// Numbers of pages in the order of their positions.
 pub(crate) type Pages = Vec<usize>;
 
 /// The store of pages.
 pub(crate) struct Cache {
-    heads: usize,
-    width: usize,
-    /// Numbers of one page.
-    page_length: usize,
-    /// Pages made so far; memory is taken when a page is first used.
+    /// The pages' memory, taken when a page is first used.
+    pub(crate) key_values: KeyValues,
+    /// As many.
     pages: Vec<Page>,
     free: Vec<usize>,
     limit: usize,
@@ -36,8 +33,8 @@ pub(crate) struct Cache {
 /// used again, so that a forgotten page's followers are not found any more.
 type Key = (u64, Box<[u32]>);
 
+#[derive(Default)]
 struct Page {
-    numbers: Box<[f32]>,
     /// Sequences that have it.
     users: usize,
     /// Where it is known.
@@ -55,15 +52,11 @@ pub(crate) struct Known {
 impl Cache {
     /// A store for at most `tokens` positions of all sequences together.
     pub(crate) fn new(config: &ModelConfig, tokens: usize) -> Cache {
-        let page_length = config.layers * 2 * config.kv_width() * PAGE;
-        let limit = tokens.div_ceil(PAGE);
         Cache {
-            heads: config.kv_heads,
-            width: config.head_width,
-            page_length,
+            key_values: KeyValues::new(config.layers, config.kv_heads, config.head_width),
             pages: Vec::new(),
             free: Vec::new(),
-            limit,
+            limit: tokens.div_ceil(PAGE),
             known: HashMap::new(),
             idle: VecDeque::new(),
             // One long text's worth, so that remembering never takes much memory.
@@ -97,8 +90,8 @@ impl Cache {
         }
         let page = self.free.pop().unwrap_or_else(|| {
             assert!(self.pages.len() < self.limit, "the cache has no page left; sequences reserve theirs before they start");
-            let numbers = vec![0.0; self.page_length].into_boxed_slice();
-            self.pages.push(Page { numbers, users: 0, key: None, serial: 0 });
+            self.key_values.add_page();
+            self.pages.push(Page::default());
             self.pages.len() - 1
         });
         self.pages[page].users = 1;
@@ -163,27 +156,6 @@ impl Cache {
             }
             self.free.push(page);
         }
-    }
-
-    /// Keep one token's keys and values, `[kv heads, head width]` each.
-    pub(crate) fn store(&mut self, pages: &[usize], layer: usize, position: usize, keys: &[f32], values: &[f32]) {
-        let (width, at) = (self.width, position % PAGE);
-        let page = &mut self.pages[pages[position / PAGE]].numbers;
-        let heads = page[layer * self.heads * 2 * width * PAGE..].chunks_exact_mut(2 * width * PAGE);
-        for ((head, keys), values) in heads.zip(keys.chunks_exact(width)).zip(values.chunks_exact(width)) {
-            let (key_half, value_half) = head.split_at_mut(width * PAGE);
-            for (slot, key) in key_half[at / KEYS * width * KEYS + at % KEYS..].iter_mut().step_by(KEYS).zip(keys) {
-                *slot = *key;
-            }
-            value_half[at * width..(at + 1) * width].copy_from_slice(values);
-        }
-    }
-
-    /// One head's keys and values in a page, as `layer::attend` takes them.
-    pub(crate) fn head(&self, page: usize, layer: usize, head: usize) -> (&[f32], &[f32]) {
-        let length = self.width * PAGE;
-        let start = (layer * self.heads + head) * 2 * length;
-        self.pages[page].numbers[start..start + 2 * length].split_at(length)
     }
 }
 

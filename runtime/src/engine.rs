@@ -1,16 +1,17 @@
 //! Many requests over one student: continuous batching.
 //!
-//! Each step runs one batch of rows: the next token of every sequence that is decoding, then as much of waiting prompts as
-//! fits. A sequence takes all its pages of the cache when it starts, so that none ever has to be interrupted; what the cache knows of
-//! its beginning is not computed again.
+//! Each step runs one batch of rows: the next token of every sequence that is decoding, with guesses at those after it, then as much
+//! of waiting prompts as fits. A sequence takes all its pages of the cache when it starts, so that none ever has to be interrupted;
+//! what the cache knows of its beginning is not computed again.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use crate::{
     Error, Sampling, Student,
     cache::{Cache, Known, Pages},
-    kernel::Isa,
-    layer::{PAGE, log_sum_exp},
+    draft::Drafter,
+    kernel::{Isa, PAGE},
+    layer::log_sum_exp,
     network::{Row, Work},
     sampler::Sampler,
     text::Text,
@@ -29,14 +30,28 @@ pub struct Options {
     /// Sequences that run side by side. Changes the speed, never the tokens.
     pub slots: usize,
     /// Tokens of all sequences together whose keys and values are kept; `None` is `slots` times the context. Memory is taken when
-    /// it is needed: 8 x layers x key width bytes a token.
+    /// it is needed: 4 x layers x key width bytes a token.
     pub cache_tokens: Option<usize>,
+    /// Whether tokens are guessed ahead. Changes the speed, never the tokens.
+    pub draft: Draft,
+}
+
+/// Whether the engine guesses tokens ahead from what followed the same words before, and verifies the guess in one batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Draft {
+    /// One token after the other.
+    Never,
+    /// As far as earlier guesses and the time of earlier steps say that it saves time.
+    WhenItPays,
+    /// So many tokens, wherever there is something to guess from: for measuring.
+    Always(usize),
 }
 
 impl Default for Options {
-    /// A thread for each core, 32 slots, a cache that never refuses.
+    /// A thread for each core, 32 slots, a cache that never refuses, guesses where they pay.
     fn default() -> Options {
-        Options { threads: std::thread::available_parallelism().map_or(1, usize::from), slots: 32, cache_tokens: None }
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Options { threads, slots: 32, cache_tokens: None, draft: Draft::WhenItPays }
     }
 }
 
@@ -114,6 +129,20 @@ pub struct Engine {
     next: u64,
     waiting: VecDeque<Sequence>,
     running: Vec<Sequence>,
+    drafter: Drafter,
+    /// The step's batch, and which sequence each part of it belongs to.
+    rows: Vec<Row>,
+    turns: Vec<Turn>,
+}
+
+/// A sequence's part of a step.
+struct Turn {
+    sequence: usize,
+    rows: usize,
+    /// Of the rows, those of guessed tokens.
+    guessed: usize,
+    /// Where there is something to guess from: how much agrees, and the first token of the guess, whether it runs or not.
+    guess: Option<(usize, u32)>,
 }
 
 /// A request on its way.
@@ -146,7 +175,8 @@ impl Engine {
         let slots = options.slots.clamp(1, ROWS);
         let cache = Cache::new(config, options.cache_tokens.unwrap_or(slots.saturating_mul(config.context)));
         let work = Work::new(isa, options.threads);
-        Ok(Engine { student, work, cache, slots, next: 0, waiting: VecDeque::new(), running: Vec::new() })
+        let (waiting, drafter) = (VecDeque::new(), Drafter::new(options.draft));
+        Ok(Engine { student, work, cache, slots, next: 0, waiting, running: Vec::new(), drafter, rows: Vec::new(), turns: Vec::new() })
     }
 
     /// The student.
@@ -214,45 +244,89 @@ impl Engine {
         }
     }
 
-    /// Run one batch; at most one token of each running request.
+    /// Run one batch: no, one or several tokens of each running request.
     pub fn step(&mut self) -> Vec<Event> {
         self.admit();
-        // Decoding sequences first: they have one token to compute.
-        let mut budget = ROWS.saturating_sub(self.running.iter().filter(|sequence| sequence.left() == 1).count());
-        let mut rows = Vec::new();
-        let mut ready = Vec::new();
-        for (index, sequence) in self.running.iter().enumerate() {
-            let count = match sequence.left() {
-                1 => 1,
-                left => left.min(budget),
-            };
-            budget -= if sequence.left() == 1 { 0 } else { count };
-            let end = sequence.computed + count;
-            for position in sequence.computed..end {
-                let wants_logits = position + 1 == sequence.tokens.len();
-                rows.push(Row { token: sequence.tokens[position], position, pages: &sequence.pages, wants_logits });
-            }
-            ready.push((index, end));
-        }
-        if rows.is_empty() {
+        self.plan();
+        if self.rows.is_empty() {
             return Vec::new();
         }
-        let student = &self.student;
-        let logits = student.network.forward(&mut self.cache, &rows, &mut self.work);
-        let mut logits = logits.chunks_exact_mut(student.config().vocab);
+        let (student, running) = (&self.student, &self.running);
+        let started = Instant::now();
+        let mut logits = student.network.forward(&mut self.cache, &self.rows, &|sequence| &running[sequence].pages, &mut self.work);
+        if running.iter().all(Sequence::decodes) {
+            self.drafter.took(self.rows.len(), started.elapsed().as_secs_f64());
+        }
+        let (vocab, mut first) = (student.config().vocab, 0);
         let mut events = Vec::new();
-        for (index, end) in ready {
-            let sequence = &mut self.running[index];
-            sequence.computed = end;
-            self.cache.remember(&sequence.pages, &sequence.tokens[..end], &mut sequence.known);
-            if sequence.left() == 0 {
-                let logits = logits.next().expect("a row that wanted logits has them");
-                events.push(sequence.advance(student, logits));
+        for turn in &self.turns {
+            let rows = &self.rows[first..first + turn.rows];
+            first += turn.rows;
+            let sequence = &mut self.running[turn.sequence];
+            if sequence.left() > turn.rows {
+                sequence.computed += turn.rows;
+            } else {
+                let own;
+                (own, logits) = logits.split_at_mut((1 + turn.guessed) * vocab);
+                let (mut right, mut wrong) = (0, false);
+                for (place, logits) in own.chunks_exact_mut(vocab).enumerate() {
+                    let event = sequence.advance(student, logits);
+                    let guess = rows.get(place + 1).map(|row| row.token).or(turn.guess.map(|(_, first)| first).filter(|_| place == 0));
+                    let (token, ends) = (event.token, event.finish.is_some());
+                    events.push(event);
+                    match guess {
+                        Some(guess) if guess == token => right += 1,
+                        Some(_) => wrong = true,
+                        None => {}
+                    }
+                    // What follows a token that was guessed wrong, or the last one, is void.
+                    if wrong || ends {
+                        break;
+                    }
+                }
+                if let Some((agreement, _)) = turn.guess {
+                    self.drafter.verified(agreement, right, wrong);
+                }
+                sequence.computed = sequence.tokens.len() - 1;
+            }
+            self.cache.remember(&sequence.pages, &sequence.tokens[..sequence.computed], &mut sequence.known);
+        }
+        for event in events.iter().filter(|event| event.finish.is_some()) {
+            let place = self.running.iter().position(|sequence| sequence.id == event.request).expect("a request ends once");
+            self.cache.give_back(self.running.remove(place).pages);
+        }
+        events
+    }
+
+    /// Choose the rows of a step.
+    fn plan(&mut self) {
+        self.rows.clear();
+        self.turns.clear();
+        let decoding = self.running.iter().filter(|sequence| sequence.decodes()).count();
+        let (mut count, mut expected) = (decoding, decoding as f64);
+        // A step with a prompt in it is limited by computing.
+        let drafts = decoding == self.running.len();
+        for (index, sequence) in self.running.iter().enumerate() {
+            let (position, row) =
+                (sequence.computed, |token, position, wants_logits| Row { token, position, sequence: index, wants_logits });
+            if sequence.decodes() {
+                // The answer's last token is not computed, and neither is what a guess would put in its place.
+                let room = (sequence.limit - sequence.tokens.len()).saturating_sub(1);
+                let guess = if drafts { self.drafter.draft(&sequence.tokens, room, &mut count, &mut expected) } else { None };
+                let guessed = guess.map_or(0, |guess| guess.count);
+                self.rows.push(row(sequence.tokens[position], position, true));
+                self.rows
+                    .extend(guess.iter().flat_map(|guess| (0..guessed).map(|place| row(guess.token(place), position + 1 + place, true))));
+                let guess = guess.map(|guess| (guess.agreement, guess.token(0)));
+                self.turns.push(Turn { sequence: index, rows: 1 + guessed, guessed, guess });
+            } else {
+                let rows = sequence.left().min(ROWS.saturating_sub(count));
+                let tokens = (position..).zip(&sequence.tokens[position..position + rows]);
+                self.rows.extend(tokens.map(|(position, token)| row(*token, position, position + 1 == sequence.tokens.len())));
+                self.turns.push(Turn { sequence: index, rows, guessed: 0, guess: None });
+                count += rows;
             }
         }
-        let ended: Vec<RequestId> = events.iter().filter(|event| event.finish.is_some()).map(|event| event.request).collect();
-        ended.into_iter().for_each(|request| self.cancel(request));
-        events
     }
 
     /// Run one request to its end.
@@ -305,14 +379,14 @@ impl Engine {
         }
         let needed = Cache::pages_for(tokens.len());
         if needed > self.cache.available() {
-            return Err(Error::Cache { needed: tokens.len(), limit: self.cache.available() * crate::layer::PAGE });
+            return Err(Error::Cache { needed: tokens.len(), limit: self.cache.available() * PAGE });
         }
         let mut pages = Pages::new();
         (0..needed).for_each(|_| self.cache.take(&mut pages));
         for start in (0..tokens.len()).step_by(LOGIT_ROWS) {
-            let row = |position: usize| Row { token: tokens[position], position, pages: &pages, wants_logits: position >= from };
+            let row = |position: usize| Row { token: tokens[position], position, sequence: 0, wants_logits: position >= from };
             let rows: Vec<Row> = (start..tokens.len().min(start + LOGIT_ROWS)).map(row).collect();
-            let logits = self.student.network.forward(&mut self.cache, &rows, &mut self.work);
+            let logits = self.student.network.forward(&mut self.cache, &rows, &|_| &pages, &mut self.work);
             for (place, logits) in (start.max(from)..).zip(logits.chunks_exact(config.vocab)) {
                 look(place, logits);
             }
@@ -355,6 +429,11 @@ impl Sequence {
     /// Tokens that are not computed yet.
     fn left(&self) -> usize {
         self.tokens.len() - self.computed
+    }
+
+    /// Whether its last token is the only one that is left.
+    fn decodes(&self) -> bool {
+        self.left() == 1
     }
 
     /// Whether this sequence will compute more full pages of the other one's prompt than the `known` ones.

@@ -16,12 +16,18 @@
 mod activations;
 #[cfg(target_arch = "x86_64")]
 mod amx;
+#[allow(clippy::needless_range_loop, reason = "indices say best which query and which vector")]
+mod attention;
 mod bandwidth;
-#[allow(clippy::needless_range_loop, reason = "indices say best which lane of which register")]
-mod bytes;
+mod elementary;
+mod fine;
 #[allow(clippy::needless_range_loop, reason = "as above")]
 mod float;
+#[allow(clippy::needless_range_loop, reason = "as above")]
+mod integer_tile;
+mod integers;
 mod isa;
+mod key_values;
 mod matrix;
 mod memory;
 #[cfg(target_arch = "aarch64")]
@@ -39,15 +45,21 @@ mod x86;
 use std::ops::Range;
 
 pub use activations::{Activations, quantize_activations, quantize_weights};
+pub use integers::Bits;
 pub use isa::Isa;
 pub(crate) use isa::Width;
 pub use matrix::{MAX_COLUMNS, Matrix};
 pub(crate) use matrix::{STEP, pack_step};
 pub use pool::Pool;
 
+pub(crate) use attention::{Block, Queries, attend, block_rows};
 pub(crate) use bandwidth::read_bytes_per_s;
-pub(crate) use bytes::{ByteMatrix, FineActivations, multiply_bytes};
+pub(crate) use elementary::exp;
+pub(crate) use fine::FineActivations;
 pub(crate) use float::{FloatMatrix, multiply_floats};
+pub(crate) use integer_tile::multiply_integers;
+pub(crate) use integers::IntegerMatrix;
+pub(crate) use key_values::{KeyValues, NewKeyValues, PAGE};
 pub(crate) use vectorise::vectorised;
 
 use isa::Kind;

@@ -16,6 +16,7 @@
 
 pub mod bench;
 mod cache;
+mod draft;
 mod engine;
 mod error;
 pub mod kernel;
@@ -28,7 +29,7 @@ mod sampler;
 mod student;
 mod text;
 
-pub use engine::{Answer, Engine, Event, Finish, Options, Request, RequestId};
+pub use engine::{Answer, Draft, Engine, Event, Finish, Options, Request, RequestId};
 pub use error::Error;
 pub use sampler::Sampling;
 pub use student::Student;

@@ -1,6 +1,8 @@
 //! A student's matrices, whatever they are stored as: ternary layers, full-precision layers of a twin, embedding and head.
 
-use crate::kernel::{Activations, ByteMatrix, FineActivations, FloatMatrix, Isa, Matrix, Pool, multiply, multiply_bytes, multiply_floats};
+use crate::kernel::{
+    Activations, FineActivations, FloatMatrix, IntegerMatrix, Isa, Matrix, Pool, multiply, multiply_floats, multiply_integers,
+};
 
 /// The matrix of one or more linear layers that share their input.
 pub(crate) enum Linear {
@@ -18,23 +20,21 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    /// `tokens` of `width` numbers each, which `compute` writes.
+    /// One token of `width` numbers for each of the `source`'s, as `compute` makes it from there. It may change the source.
     pub(crate) fn prepare(
         &mut self,
-        isa: Isa,
-        pool: &Pool,
+        (isa, pool): (Isa, &Pool),
         linear: &Linear,
-        (tokens, width): (usize, usize),
-        compute: &(dyn Fn(usize, &mut [f32]) + Sync),
+        source: (&mut [f32], usize),
+        width: usize,
+        compute: &(dyn Fn(usize, &mut [f32], &mut [f32]) + Sync),
     ) {
-        self.length = tokens * width;
+        self.length = source.0.len() / source.1 * width;
         self.floats.resize(self.floats.len().max(self.length), 0.0);
-        let floats = &mut self.floats[..self.length];
+        let floats = (&mut self.floats[..self.length], width);
         match linear {
-            Linear::Float(_) => {
-                pool.for_each_pair((floats, width), (&mut vec![(); tokens], 1), |token, x, _| compute(token, x));
-            }
-            Linear::Ternary(_) => self.quantized.fill(isa, pool, (floats, width), compute),
+            Linear::Float(_) => pool.for_each_pair(source, floats, compute),
+            Linear::Ternary(_) => self.quantized.fill((isa, pool), source, floats, compute),
         }
     }
 }
@@ -68,7 +68,7 @@ impl Linear {
 
 /// The embedding, or a head of its own.
 pub(crate) enum Table {
-    Bytes(ByteMatrix),
+    Integer(IntegerMatrix),
     Float(FloatMatrix),
 }
 
@@ -76,7 +76,7 @@ impl Table {
     /// One token's row.
     pub(crate) fn row(&self, token: u32, out: &mut [f32]) {
         match self {
-            Table::Bytes(matrix) => matrix.row(token as usize, out),
+            Table::Integer(matrix) => matrix.row(token as usize, out),
             Table::Float(matrix) => matrix.row(token as usize, out),
         }
     }
@@ -84,14 +84,14 @@ impl Table {
     /// The logits of some tokens' last hidden values; `logits` becomes `[tokens, vocabulary]`.
     pub(crate) fn logits(&self, isa: Isa, pool: &Pool, hidden: &[f32], width: usize, fine: &mut FineActivations, logits: &mut Vec<f32>) {
         let rows = match self {
-            Table::Bytes(matrix) => matrix.rows(),
+            Table::Integer(matrix) => matrix.rows(),
             Table::Float(matrix) => matrix.rows(),
         };
         logits.resize(hidden.len() / width * rows, 0.0);
         match self {
-            Table::Bytes(matrix) => {
+            Table::Integer(matrix) => {
                 fine.quantize(isa, hidden, width);
-                multiply_bytes(isa, pool, matrix, fine, logits);
+                multiply_integers(isa, pool, matrix, fine, logits);
             }
             Table::Float(matrix) => multiply_floats(isa, pool, matrix, hidden, logits),
         }
@@ -100,7 +100,7 @@ impl Table {
     /// Bytes that a multiply reads.
     pub(crate) fn len_bytes(&self) -> usize {
         match self {
-            Table::Bytes(matrix) => matrix.len_bytes(),
+            Table::Integer(matrix) => matrix.len_bytes(),
             Table::Float(matrix) => matrix.len_bytes(),
         }
     }

@@ -12,7 +12,7 @@ use model::{
 
 use crate::{
     Error,
-    kernel::{ByteMatrix, FloatMatrix, Matrix, Pool, STEP, pack_step},
+    kernel::{Bits, FloatMatrix, IntegerMatrix, Matrix, Pool, STEP, pack_step},
     linear::{Linear, Table},
     network::{Layer, Network},
 };
@@ -127,12 +127,12 @@ impl<'a> Source<'a> {
     fn table(&self, role: Role) -> Result<Table, Error> {
         let rows = self.tensor(role, None);
         let (count, columns) = (rows.tensor.spec.shape[0], rows.columns);
-        let table = if rows.tensor.format == Format::Q8_0 {
-            let matrix = ByteMatrix::new(self.pool, rows.bytes, count, columns);
+        let table = if let Some(bits) = Bits::of(rows.tensor.format) {
+            let matrix = IntegerMatrix::new(self.pool, bits, rows.bytes, count, columns);
             if !matrix.is_finite() {
                 return Err(rows.fault("a scale is not a finite number".into()));
             }
-            Table::Bytes(matrix)
+            Table::Integer(matrix)
         } else {
             Table::Float(FloatMatrix::new(self.pool, count, columns, |row, out| rows.floats(row, out))?)
         };

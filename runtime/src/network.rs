@@ -8,8 +8,8 @@ use model::{Activation, ModelConfig};
 use crate::{
     Error,
     cache::Cache,
-    kernel::{FineActivations, Isa, MAX_COLUMNS, Pool},
-    layer::{PAGE, Softmax, add, attend, finish, gate, rms_norm, rms_norm_in_place, rotate},
+    kernel::{Block, FineActivations, Isa, MAX_COLUMNS, NewKeyValues, PAGE, Pool, Queries, attend, block_rows},
+    layer::{add, gate, rms_norm, rms_norm_in_place, rotate},
     linear::{Input, Linear, Table},
 };
 
@@ -43,19 +43,22 @@ pub(crate) struct Layer {
 
 /// One token of one sequence.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Row<'a> {
+pub(crate) struct Row {
     pub(crate) token: u32,
     pub(crate) position: usize,
-    /// The sequence's pages, which reach this position.
-    pub(crate) pages: &'a [usize],
+    /// Whose it is, a number that leads to the sequence's pages.
+    pub(crate) sequence: usize,
     pub(crate) wants_logits: bool,
 }
+
+/// The pages of each sequence of a batch, which reach its last position.
+pub(crate) type PagesOf<'a, 'p> = &'a (dyn Fn(usize) -> &'p [usize] + Sync + 'a);
 
 /// Who computes, and the memory that serves from one forward pass to the next.
 pub(crate) struct Work {
     isa: Isa,
     pool: Pool,
-    /// The residual stream, `[rows, d]`.
+    /// The residual stream, `[rows, d]`, without what the last linear layer added to it, which is in `out`.
     hidden: Vec<f32>,
     input: Input,
     query_key_value: Vec<f32>,
@@ -66,10 +69,13 @@ pub(crate) struct Work {
     /// `[rows, head width / 2]`.
     cosines: Vec<f32>,
     sines: Vec<f32>,
+    /// The batch as attention takes it.
+    blocks: Vec<Block>,
+    /// The rows that want logits, their last hidden values, and the logits: `[wanted, v]`.
+    wanted: Vec<usize>,
+    last: Vec<f32>,
     fine: FineActivations,
-    /// Of the rows that want them, in their order: `[wanted, v]`.
     logits: Vec<f32>,
-    none: Vec<()>,
 }
 
 impl Work {
@@ -85,9 +91,11 @@ impl Work {
             out: Vec::new(),
             cosines: Vec::new(),
             sines: Vec::new(),
+            blocks: Vec::new(),
+            wanted: Vec::new(),
+            last: Vec::new(),
             fine: FineActivations::default(),
             logits: Vec::new(),
-            none: Vec::new(),
         }
     }
 
@@ -122,26 +130,50 @@ impl Network {
 
     /// Run the rows through the student; keys and values go to the cache. Returns the logits of the rows that want them. Rows of
     /// one sequence come in the order of their positions.
-    pub(crate) fn forward<'w>(&self, cache: &mut Cache, rows: &[Row], work: &'w mut Work) -> &'w mut [f32] {
+    pub(crate) fn forward<'w>(&self, cache: &mut Cache, rows: &[Row], pages: PagesOf, work: &'w mut Work) -> &'w mut [f32] {
         let width = self.config.width;
-        work.none.resize(rows.len(), ());
         work.hidden.resize(rows.len() * width, 0.0);
         for (hidden, row) in work.hidden.chunks_exact_mut(width).zip(rows) {
             self.embedding.row(row.token, hidden);
         }
+        work.out.clear();
+        work.out.resize(rows.len() * width, 0.0);
         self.angles(rows, work);
+        self.blocks(rows, work);
         for (index, layer) in self.layers.iter().enumerate() {
-            self.attention(index, layer, cache, rows, work);
-            self.feed_forward(layer, rows.len(), work);
+            self.attention(index, layer, cache, (rows, pages), work);
+            self.feed_forward(layer, work);
         }
-        let wanted: Vec<usize> = rows.iter().enumerate().filter(|(_, row)| row.wants_logits).map(|(at, _)| at).collect();
-        work.out.resize(wanted.len() * width, 0.0);
-        for (out, at) in work.out.chunks_exact_mut(width).zip(&wanted) {
-            rms_norm(work.isa, &work.hidden[at * width..(at + 1) * width], &self.final_norm, self.config.norm_epsilon, out);
+        self.logits(rows, work)
+    }
+
+    fn logits<'w>(&self, rows: &[Row], work: &'w mut Work) -> &'w mut [f32] {
+        let (isa, width) = (work.isa, self.config.width);
+        work.wanted.clear();
+        work.wanted.extend(rows.iter().enumerate().filter(|(_, row)| row.wants_logits).map(|(at, _)| at));
+        work.last.resize(work.wanted.len() * width, 0.0);
+        for (last, at) in work.last.chunks_exact_mut(width).zip(&work.wanted) {
+            let hidden = &mut work.hidden[at * width..(at + 1) * width];
+            add(isa, hidden, &work.out[at * width..(at + 1) * width]);
+            rms_norm(isa, hidden, &self.final_norm, self.config.norm_epsilon, last);
         }
         let head = self.head.as_ref().unwrap_or(&self.embedding);
-        head.logits(work.isa, &work.pool, &work.out, width, &mut work.fine, &mut work.logits);
+        head.logits(isa, &work.pool, &work.last, width, &mut work.fine, &mut work.logits);
         &mut work.logits
+    }
+
+    /// Rows that can attend together.
+    fn blocks(&self, rows: &[Row], work: &mut Work) {
+        let most = block_rows(self.config.heads / self.config.kv_heads);
+        work.blocks.clear();
+        for (at, row) in rows.iter().enumerate() {
+            match work.blocks.last_mut() {
+                Some(last) if last.sequence == row.sequence && last.position + last.rows == row.position && last.rows < most => {
+                    last.rows += 1;
+                }
+                _ => work.blocks.push(Block { row: at, position: row.position, rows: 1, sequence: row.sequence }),
+            }
+        }
     }
 
     /// Cosines and sines of the rows' positions, computed in f64.
@@ -153,20 +185,20 @@ impl Network {
         work.sines.extend(angles().map(|angle| angle.sin() as f32));
     }
 
-    fn attention(&self, index: usize, layer: &Layer, cache: &mut Cache, rows: &[Row], work: &mut Work) {
+    fn attention(&self, index: usize, layer: &Layer, cache: &mut Cache, (rows, pages): (&[Row], PagesOf), work: &mut Work) {
         let config = &self.config;
-        let (isa, pool, count) = (work.isa, &work.pool, rows.len());
         let (width, query_width, kv_width, head_width) = (config.width, config.query_width(), config.kv_width(), config.head_width);
-        let hidden = &work.hidden;
-        work.input.prepare(isa, pool, &layer.query_key_value, (count, width), &|row, x| {
-            rms_norm(isa, &hidden[row * width..(row + 1) * width], &layer.attention_norm, config.norm_epsilon, x);
+        let Work { isa, pool, hidden, out, input, query_key_value, attended, cosines, sines, blocks, .. } = work;
+        let isa = *isa;
+        input.prepare((isa, pool), &layer.query_key_value, (hidden, width), width, &|row, hidden, x| {
+            add(isa, hidden, &out[row * width..(row + 1) * width]);
+            rms_norm(isa, hidden, &layer.attention_norm, config.norm_epsilon, x);
         });
-        layer.query_key_value.apply(isa, pool, &work.input, count, &mut work.query_key_value);
+        layer.query_key_value.apply(isa, pool, input, rows.len(), query_key_value);
 
         let all_width = query_width + 2 * kv_width;
-        let (cosines, sines, half) = (&work.cosines, &work.sines, head_width / 2);
-        let scale = 1.0 / (head_width as f32).sqrt();
-        pool.for_each_pair((&mut work.query_key_value, all_width), (&mut work.none, 1), |row, all, _| {
+        let (half, scale) = (head_width / 2, 1.0 / (head_width as f32).sqrt());
+        pool.for_each_pair((query_key_value, all_width), (&mut [], 0), |row, all, _: &mut [()]| {
             if let Some(biases) = &layer.biases {
                 add(isa, all, biases);
             }
@@ -183,60 +215,45 @@ impl Network {
                 }
             }
         });
-        for (row, all) in rows.iter().zip(work.query_key_value.chunks_exact(all_width)) {
-            let (keys, values) = all[query_width..].split_at(kv_width);
-            cache.store(row.pages, index, row.position, keys, values);
-        }
-
-        work.attended.resize(count * query_width, 0.0);
-        work.none.resize(count * config.kv_heads, ());
-        let (query_key_value, cache) = (&work.query_key_value, &*cache);
-        let group = query_width / config.kv_heads;
-        pool.for_each_pair((&mut work.attended, group), (&mut work.none, 1), |index_of_group, out, _| {
-            let (row, kv_head) = (index_of_group / config.kv_heads, index_of_group % config.kv_heads);
-            let queries = &query_key_value[row * all_width + kv_head * group..][..group];
-            for (query, out) in queries.chunks_exact(head_width).zip(out.chunks_exact_mut(head_width)) {
-                let mut softmax = Softmax::new();
-                out.fill(0.0);
-                let seen = rows[row].position + 1;
-                for (page, start) in rows[row].pages.iter().zip((0..seen).step_by(PAGE)) {
-                    let (keys, values) = cache.head(*page, index, kv_head);
-                    attend(isa, query, keys, values, PAGE.min(seen - start), &mut softmax, out);
-                }
-                finish(isa, softmax, out);
-            }
+        let new = NewKeyValues { all: query_key_value, stride: all_width, start: query_width };
+        cache.key_values.store(pool, index, new, &|row| {
+            let Row { position, sequence, .. } = rows[row];
+            (pages(sequence)[position / PAGE], position % PAGE)
         });
-        work.none.resize(count, ());
+        attended.resize(rows.len() * query_width, 0.0);
+        let queries = Queries { all: query_key_value, stride: all_width, heads: config.heads };
+        attend(isa, pool, (&cache.key_values, index), blocks, pages, queries, attended);
 
-        let attended = &work.attended;
-        work.input.prepare(isa, pool, &layer.output, (count, query_width), &|row, x| {
-            x.copy_from_slice(&attended[row * query_width..(row + 1) * query_width]);
-            if let Some(norm) = &layer.attention_sub_norm {
-                rms_norm_in_place(isa, x, norm, config.norm_epsilon);
-            }
-        });
-        layer.output.apply(isa, pool, &work.input, count, &mut work.out);
-        add(isa, &mut work.hidden, &work.out);
+        input.prepare(
+            (isa, pool),
+            &layer.output,
+            (attended, query_width),
+            query_width,
+            &|_, attended, x| match &layer.attention_sub_norm {
+                Some(norm) => rms_norm(isa, attended, norm, config.norm_epsilon, x),
+                None => x.copy_from_slice(attended),
+            },
+        );
+        layer.output.apply(isa, pool, input, rows.len(), out);
     }
 
-    fn feed_forward(&self, layer: &Layer, count: usize, work: &mut Work) {
-        let (isa, pool, epsilon) = (work.isa, &work.pool, self.config.norm_epsilon);
-        let (width, inner) = (self.config.width, self.config.feed_forward);
+    fn feed_forward(&self, layer: &Layer, work: &mut Work) {
+        let (width, inner, epsilon) = (self.config.width, self.config.feed_forward, self.config.norm_epsilon);
         let activation: Activation = self.config.activation;
-        let hidden = &work.hidden;
-        work.input.prepare(isa, pool, &layer.gate_up, (count, width), &|row, x| {
-            rms_norm(isa, &hidden[row * width..(row + 1) * width], &layer.feed_forward_norm, epsilon, x);
+        let Work { isa, pool, hidden, out, input, gate_up, .. } = work;
+        let (isa, count) = (*isa, hidden.len() / width);
+        input.prepare((isa, pool), &layer.gate_up, (hidden, width), width, &|row, hidden, x| {
+            add(isa, hidden, &out[row * width..(row + 1) * width]);
+            rms_norm(isa, hidden, &layer.feed_forward_norm, epsilon, x);
         });
-        layer.gate_up.apply(isa, pool, &work.input, count, &mut work.gate_up);
-        let gate_up = &work.gate_up;
-        work.input.prepare(isa, pool, &layer.down, (count, inner), &|row, x| {
-            let (gates, ups) = gate_up[row * 2 * inner..(row + 1) * 2 * inner].split_at(inner);
+        layer.gate_up.apply(isa, pool, input, count, gate_up);
+        input.prepare((isa, pool), &layer.down, (gate_up, 2 * inner), inner, &|_, gate_up, x| {
+            let (gates, ups) = gate_up.split_at(inner);
             gate(isa, gates, ups, activation, x);
             if let Some(norm) = &layer.feed_forward_sub_norm {
                 rms_norm_in_place(isa, x, norm, epsilon);
             }
         });
-        layer.down.apply(isa, pool, &work.input, count, &mut work.out);
-        add(isa, &mut work.hidden, &work.out);
+        layer.down.apply(isa, pool, input, count, out);
     }
 }

@@ -1,16 +1,16 @@
 //! A student of random weights, made straight in the kernels' layout: real shapes can be measured without a file.
 
-use model::{ModelConfig, Quant, block::Q8_BLOCK};
+use model::{ModelConfig, Quant};
 
 use crate::{
-    kernel::{ByteMatrix, FloatMatrix, Matrix, Pool},
+    kernel::{Bits, FloatMatrix, IntegerMatrix, Matrix, Pool},
     linear::{Linear, Table},
     network::{Layer, Network},
 };
 
 /// A network of these sizes. The same seed gives the same one.
-pub(crate) fn network(config: &ModelConfig, seed: u64, pool: &Pool) -> Network {
-    let mut maker = Maker { config, pool, seed };
+pub(crate) fn network(config: &ModelConfig, head: Bits, seed: u64, pool: &Pool) -> Network {
+    let mut maker = Maker { config, head, pool, seed };
     let embedding = maker.table();
     let layers = (0..config.layers).map(|_| maker.layer()).collect();
     let head = if config.tied_head { None } else { Some(maker.table()) };
@@ -19,6 +19,7 @@ pub(crate) fn network(config: &ModelConfig, seed: u64, pool: &Pool) -> Network {
 
 struct Maker<'a> {
     config: &'a ModelConfig,
+    head: Bits,
     pool: &'a Pool,
     /// Of the next matrix.
     seed: u64,
@@ -56,8 +57,8 @@ impl Maker<'_> {
     fn table(&mut self) -> Table {
         self.seed += 1;
         let (rows, columns) = (self.config.vocab, self.config.width);
-        if columns.is_multiple_of(Q8_BLOCK) {
-            Table::Bytes(ByteMatrix::random(self.pool, rows, columns, self.seed))
+        if columns.is_multiple_of(self.head.block()) {
+            Table::Integer(IntegerMatrix::random(self.pool, self.head, rows, columns, self.seed))
         } else {
             Table::Float(self.floats(rows, columns))
         }

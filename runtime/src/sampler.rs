@@ -6,7 +6,7 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::{Error, layer::exp};
+use crate::{Error, kernel::exp};
 
 /// How tokens are drawn.
 #[derive(Clone, Debug, PartialEq)]

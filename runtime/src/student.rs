@@ -13,7 +13,13 @@ use memmap2::Mmap;
 use memmap2::UncheckedAdvice;
 use model::{ChatTemplate, ModelConfig, Packed, Tokenizer, packed::I2sOrder};
 
-use crate::{Error, kernel::Pool, load, network::Network, random};
+use crate::{
+    Error,
+    kernel::{Bits, Pool},
+    load,
+    network::Network,
+    random,
+};
 
 /// A token for each byte and the special ones, with a margin.
 const BYTE_VOCABULARY: usize = 300;
@@ -56,12 +62,12 @@ impl Student {
         })
     }
 
-    /// A student of random weights, made in memory: for measuring a shape's speed without a file. Its tokenizer knows bytes only,
-    /// whatever the vocabulary.
-    pub fn random(config: &ModelConfig, seed: u64) -> Result<Student, Error> {
+    /// A student of random weights, made in memory: for measuring a shape's speed without a file. Its embedding and head are in so
+    /// many bits where the width is whole blocks of them, and else in f32. Its tokenizer knows bytes only, whatever the vocabulary.
+    pub fn random(config: &ModelConfig, head: Bits, seed: u64) -> Result<Student, Error> {
         Network::check(config)?;
         let tokenizer = Tokenizer::train(std::iter::empty(), BYTE_VOCABULARY).expect("a tokenizer of bytes can be made of no text");
-        let network = random::network(config, seed, &Pool::new(threads()));
+        let network = random::network(config, head, seed, &Pool::new(threads()));
         Ok(Student { network, tokenizer, chat: ChatTemplate::chatml(), name: "random".into() })
     }
 

@@ -2,6 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
+use half::f16;
 use model::{
     Activation, Architecture, ChatTemplate, Error as ModelError, ModelConfig, ModelTable, Packed, Quant, Role, Scale, TensorSpec,
     Tokenizer,
@@ -10,7 +11,7 @@ use model::{
     ternary,
 };
 
-use crate::{Engine, Error, Finish, Options, Request, Sampling, Student, kernel::Isa};
+use crate::{Draft, Engine, Error, Event, Finish, Options, Request, Sampling, Student, kernel::Isa};
 
 pub(crate) fn table(architecture: Architecture) -> ModelTable {
     ModelTable {
@@ -58,7 +59,7 @@ fn student(table: &ModelTable) -> Arc<Student> {
 }
 
 fn engine(student: &Arc<Student>, isa: Isa, threads: usize, slots: usize) -> Engine {
-    Engine::with_isa(Arc::clone(student), &Options { threads, slots, cache_tokens: None }, isa).unwrap()
+    Engine::with_isa(Arc::clone(student), &Options { threads, slots, ..Options::default() }, isa).unwrap()
 }
 
 fn prompt(length: usize, seed: usize) -> Vec<u32> {
@@ -147,9 +148,12 @@ impl Reference {
                 let mut attended = Vec::new();
                 for (head, query) in projected[position][0].chunks(config.head_width).enumerate() {
                     let kv = head / (config.heads / config.kv_heads) * config.head_width;
-                    let part = |which: usize, at: usize| &projected[at][which][kv..kv + config.head_width];
+                    // The cache keeps keys and values in f16.
+                    let part = |which: usize, at: usize| -> Vec<f64> {
+                        projected[at][which][kv..kv + config.head_width].iter().map(|x| f16::from_f64(*x).to_f64()).collect()
+                    };
                     let scores: Vec<f64> =
-                        (0..=position).map(|at| (dot(query, part(1, at)) / (config.head_width as f64).sqrt()).exp()).collect();
+                        (0..=position).map(|at| (dot(query, &part(1, at)) / (config.head_width as f64).sqrt()).exp()).collect();
                     let total: f64 = scores.iter().sum();
                     attended.extend(
                         (0..config.head_width)
@@ -261,6 +265,59 @@ fn the_batch_does_not_change_an_answer() {
     }
 }
 
+/// What came of requests, in their order.
+fn answers(engine: &mut Engine, requests: &[Request]) -> Vec<Vec<Event>> {
+    let ids: Vec<_> = requests.iter().map(|request| engine.submit(request.clone()).unwrap()).collect();
+    let mut events = vec![Vec::new(); ids.len()];
+    while !engine.is_idle() {
+        for event in engine.step() {
+            let at = ids.iter().position(|id| *id == event.request).unwrap();
+            assert!(events[at].last().is_none_or(|last: &Event| last.finish.is_none()), "an event after the last one");
+            events[at].push(event);
+        }
+    }
+    events
+}
+
+#[test]
+fn guesses_change_nothing_but_the_number_of_steps() {
+    let student = student(&table(Architecture::Bitnet));
+    // Random weights soon repeat themselves; prompts that do, and settings of every kind.
+    let mut requests: Vec<Request> = (0..6)
+        .map(|seed| Request {
+            sampling: Sampling {
+                temperature: if seed % 2 == 0 { 0.0 } else { 0.3 },
+                repetition_penalty: if seed == 4 { 1.1 } else { 1.0 },
+                top_p: 0.95,
+                seed: seed as u64,
+                ..Sampling::greedy()
+            },
+            log_probabilities: true,
+            ..Request::greedy([prompt(7, seed), prompt(7, seed), prompt(5, seed)].concat(), 100 + 30 * seed)
+        })
+        .collect();
+    let plain =
+        |draft| Engine::with_isa(Arc::clone(&student), &Options { threads: 2, draft, ..Options::default() }, Isa::fastest()).unwrap();
+    let expected = answers(&mut plain(Draft::Never), &requests);
+    // A stop string that comes in the middle of an answer, and so of a guess now and then.
+    let text: String = expected[0].iter().map(|event| event.text.as_str()).collect();
+    let stop = text.chars().filter(char::is_ascii).max_by_key(|letter| text.find(*letter)).expect("an answer with a letter");
+    requests.push(Request { stop: vec![stop.to_string()], ..requests[0].clone() });
+    let expected = answers(&mut plain(Draft::Never), &requests);
+    assert!(matches!(expected[6].last().unwrap().finish, Some(Finish::Stop(0))));
+    for draft in [Draft::WhenItPays, Draft::Always(1), Draft::Always(3), Draft::Always(11), Draft::Always(40)] {
+        assert_eq!(answers(&mut plain(draft), &requests), expected, "{draft:?}");
+    }
+    let steps = |draft| {
+        let mut engine = plain(draft);
+        engine.submit(requests[0].clone()).unwrap();
+        std::iter::from_fn(|| (!engine.is_idle()).then(|| engine.step())).count()
+    };
+    let (fewer, all) = (steps(Draft::Always(3)), steps(Draft::Never));
+    assert_eq!(all, expected[0].len());
+    assert!(fewer < all, "{fewer} steps of {all}: no guess came true");
+}
+
 #[test]
 fn a_prompt_that_begins_like_another_is_computed_once() {
     let student = student(&table(Architecture::Qwen3));
@@ -316,8 +373,12 @@ fn answers_end_for_the_reason_they_say() {
 #[test]
 fn a_cancelled_request_gives_its_pages_back() {
     let student = student(&table(Architecture::Bitnet));
-    let mut engine =
-        Engine::with_isa(Arc::clone(&student), &Options { threads: 1, slots: 4, cache_tokens: Some(160) }, Isa::fastest()).unwrap();
+    let mut engine = Engine::with_isa(
+        Arc::clone(&student),
+        &Options { threads: 1, slots: 4, cache_tokens: Some(160), ..Options::default() },
+        Isa::fastest(),
+    )
+    .unwrap();
     let first = engine.submit(Request::greedy(prompt(100, 6), 60)).unwrap();
     let second = engine.submit(Request::greedy(prompt(100, 7), 60)).unwrap();
     assert!(engine.step().iter().all(|event| event.request == first));
@@ -330,8 +391,12 @@ fn a_cancelled_request_gives_its_pages_back() {
 #[test]
 fn requests_that_cannot_run_are_refused_with_numbers() {
     let student = student(&table(Architecture::Bitnet));
-    let mut engine =
-        Engine::with_isa(Arc::clone(&student), &Options { threads: 1, slots: 1, cache_tokens: Some(64) }, Isa::fastest()).unwrap();
+    let mut engine = Engine::with_isa(
+        Arc::clone(&student),
+        &Options { threads: 1, slots: 1, cache_tokens: Some(64), ..Options::default() },
+        Isa::fastest(),
+    )
+    .unwrap();
     let vocab = student.config().vocab as u32;
     for (request, part) in [
         (Request::greedy(vec![], 1), "at least one"),

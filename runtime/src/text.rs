@@ -23,9 +23,9 @@ impl Text {
         }
         let held = self.stops.iter().map(|stop| overlap(&self.pending, stop.as_bytes())).max().unwrap_or(0);
         let given = self.pending.len() - held.max(unfinished(&self.pending));
-        let rest = self.pending.split_off(given);
-        let given = std::mem::replace(&mut self.pending, rest);
-        (String::from_utf8_lossy(&given).into_owned(), None)
+        let text = String::from_utf8_lossy(&self.pending[..given]).into_owned();
+        self.pending.drain(..given);
+        (text, None)
     }
 
     /// What is left at the end.

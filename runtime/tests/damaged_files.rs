@@ -64,7 +64,7 @@ fn sound_files(folder: &Path) -> Vec<Vec<u8>> {
 fn run(path: &Path) -> Result<(), String> {
     let student = Arc::new(Student::open(path).map_err(|error| error.to_string())?);
     let _ = student.chat().render(&[Message::user("three")], true);
-    let options = Options { threads: 1, slots: 1, cache_tokens: None };
+    let options = Options { threads: 1, slots: 1, ..Options::default() };
     let mut engine = Engine::new(student, &options).map_err(|error| error.to_string())?;
     engine.generate(Request::greedy(vec![1, 2, 3], 3)).map_err(|error| error.to_string())?;
     Ok(())

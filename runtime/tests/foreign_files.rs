@@ -87,7 +87,7 @@ fn as_i2s(codes: &[i8], scale: f32, lanes: usize) -> Vec<u8> {
 }
 
 fn logits(student: Student) -> Vec<u32> {
-    let mut engine = Engine::new(Arc::new(student), &Options { threads: 1, slots: 1, cache_tokens: None }).unwrap();
+    let mut engine = Engine::new(Arc::new(student), &Options { threads: 1, slots: 1, ..Options::default() }).unwrap();
     engine.logits(&PROMPT).unwrap().into_iter().map(f32::to_bits).collect()
 }
 

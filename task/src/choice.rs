@@ -20,6 +20,9 @@ pub const MAX_OPTIONS: usize = 26;
 
 impl Choice {
     /// The letter of the option at `index`, from A.
+    ///
+    /// # Panics
+    /// If `index` is 26 or more: the alphabet ends. No set that is read here has such a question.
     pub fn letter(index: usize) -> char {
         assert!(index < MAX_OPTIONS, "a choice has at most {MAX_OPTIONS} options");
         char::from(b'A' + index as u8)
@@ -27,6 +30,9 @@ impl Choice {
 
     /// The question with its options one a line and `Answer:` at the end, as lm-eval's MMLU asks; the likelihoods of ` A`, ` B` and so on
     /// after it say which letter is chosen.
+    ///
+    /// # Panics
+    /// If there are more than 26 options.
     pub fn lettered(&self) -> String {
         let options = self.options.iter().enumerate().map(|(index, option)| format!("\n{}. {option}", Choice::letter(index)));
         format!("{}{}\nAnswer:", self.question.trim(), options.collect::<String>())

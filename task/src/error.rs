@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file cannot be opened.
-    #[error("cannot open the problem set {path}: {source}")]
+    #[error("cannot open {path}: {source}")]
     Open {
         /// The file.
         path: PathBuf,
@@ -15,7 +15,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The file breaks off, as a gzip stream does that was not fetched to its end.
-    #[error("cannot read the problem set {path} after line {line}: {source}; the file may be incomplete, fetch it again")]
+    #[error("cannot read {path} after line {line}: {source}; the file may be incomplete, fetch it again")]
     Read {
         /// The file.
         path: PathBuf,
@@ -25,13 +25,13 @@ pub enum Error {
         source: io::Error,
     },
     /// The name does not say what is inside.
-    #[error("the problem set {path} ends in none of .jsonl, .json, .tsv and .csv (each also with .gz); rename it")]
+    #[error("{path} ends in none of .jsonl, .json, .tsv and .csv (each also with .gz); rename it")]
     Extension {
         /// The file.
         path: PathBuf,
     },
     /// A `.json` file that is no array of objects.
-    #[error("the problem set {path} is not a JSON array of objects: {what}")]
+    #[error("{path} is not a JSON array of objects: {what}")]
     Json {
         /// The file.
         path: PathBuf,
@@ -39,18 +39,20 @@ pub enum Error {
         what: String,
     },
     /// A file that is larger than this reader takes in one piece.
-    #[error("the problem set {path} has a JSON text of more than {limit_bytes} bytes; write it as .jsonl")]
+    #[error("{path} has a JSON text of more than {limit_bytes} bytes; write it as .jsonl")]
     TooLarge {
         /// The file.
         path: PathBuf,
         /// How many bytes are taken.
         limit_bytes: u64,
     },
-    /// No line of the file is a problem.
-    #[error("the problem set {path} holds no problem; {bad} of its lines are bad, the first: {first}")]
+    /// No line of the file is what was looked for.
+    #[error("{path} holds no {needed}; {bad} of its lines are none, the first: {first}")]
     Empty {
         /// The file.
         path: PathBuf,
+        /// `problem`, `question of multiple choice`, `recorded completion`.
+        needed: &'static str,
         /// How many lines are bad.
         bad: usize,
         /// What is wrong with the first.

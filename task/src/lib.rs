@@ -21,4 +21,6 @@ pub use mark::{GRADER_VERSION, Verdict, mark, mark_readings};
 pub use prompt::{Prompt, PromptContent, PromptStyle, prompts};
 pub use reading::{Reading, Rule, read};
 pub use record::{Completion, Finish, Problem, Trace};
-pub use set::{BadLine, ChoiceSet, Fields, MAX_LINE_BYTES, ProblemSet, read_choices, read_set, strip_calculator_spans};
+pub use set::{
+    BadLine, ChoiceSet, Fields, MAX_LINE_BYTES, ProblemSet, Recorded, read_choices, read_recorded, read_set, strip_calculator_spans,
+};

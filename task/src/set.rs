@@ -1,4 +1,5 @@
-//! Reads problem sets and sets of multiple choice as their authors publish them: `.jsonl`, `.json`, `.tsv` or `.csv`, each also compressed as `.gz`.
+//! Reads problem sets, sets of multiple choice and recorded completions as their authors publish them: `.jsonl`, `.json`, `.tsv` or `.csv`,
+//! each also compressed as `.gz`.
 //!
 //! A line that is no problem is reported with its place and never stops the rest; a file that breaks off is an error, because a score over
 //! half a set is no score.
@@ -6,6 +7,7 @@
 mod choices;
 mod layout;
 mod lines;
+mod recorded;
 mod table;
 
 use std::collections::HashMap;
@@ -22,6 +24,7 @@ use crate::{Choice, Error, Problem};
 use lines::{Line, Lines};
 
 pub use layout::strip_calculator_spans;
+pub use recorded::Recorded;
 
 /// The longest line that is read; a longer one is a [`BadLine`].
 pub const MAX_LINE_BYTES: usize = 64 << 20;
@@ -38,6 +41,8 @@ pub struct Fields {
     pub answer: Option<String>,
     /// The field with the unique name of a problem.
     pub id: Option<String>,
+    /// The field with the list of options, in sets of multiple choice.
+    pub options: Option<String>,
 }
 
 /// The problems of one file, and the lines that are none.
@@ -81,7 +86,7 @@ pub struct ChoiceSet {
 /// If the file cannot be opened or read to its end, if its name does not say what it is, or if it holds no problem at all.
 pub fn read_set(path: &Path, fields: &Fields) -> Result<ProblemSet, Error> {
     let parse = |record: &Map<String, Value>| layout::problem(record, fields).map(|problem| (problem.id.clone(), problem));
-    let (records, bad) = read_records(path, &parse, &|first| layout::headerless(first, fields))?;
+    let (records, bad) = read_records(path, "problem", &parse, &|first| layout::headerless(first, fields))?;
     let problem = |(id, part): (String, layout::Partial)| Problem { id, question: part.question, answer: part.answer, steps: part.steps };
     Ok(ProblemSet { problems: records.into_iter().map(problem).collect(), bad })
 }
@@ -90,10 +95,22 @@ pub fn read_set(path: &Path, fields: &Fields) -> Result<ProblemSet, Error> {
 ///
 /// # Errors
 /// As [`read_set`].
-pub fn read_choices(path: &Path) -> Result<ChoiceSet, Error> {
-    let (records, bad) = read_records(path, &choices::choice, &choices::headerless)?;
+pub fn read_choices(path: &Path, fields: &Fields) -> Result<ChoiceSet, Error> {
+    let (records, bad) =
+        read_records(path, "question of multiple choice", &|record| choices::choice(record, fields), &choices::headerless)?;
     let choices = records.into_iter().map(|(id, choice)| Choice { id, ..choice }).collect();
     Ok(ChoiceSet { choices, bad })
+}
+
+/// Reads what others recorded of a system's answers: records with a question and, under `field` or one of the usual names, what was said
+/// to it. `field` may name a field within a field, as in `a.b`.
+///
+/// # Errors
+/// As [`read_set`].
+pub fn read_recorded(path: &Path, field: Option<&str>) -> Result<(Vec<Recorded>, Vec<BadLine>), Error> {
+    let parse = |record: &Map<String, Value>| Ok((None, recorded::recorded(record, field)?));
+    let (records, bad) = read_records(path, "recorded completion", &parse, &|_| None)?;
+    Ok((records.into_iter().map(|(_, recorded)| recorded).collect(), bad))
 }
 
 /// Makes an id, if the record has one, and an item of a record, or says what is wrong with it.
@@ -104,7 +121,7 @@ type Headerless<'a> = &'a dyn Fn(&[String]) -> Option<Vec<String>>;
 /// Items with their ids, and the lines that are none.
 type Records<T> = (Vec<(String, T)>, Vec<BadLine>);
 
-fn read_records<T>(path: &Path, parse: Parse<T>, headerless: Headerless) -> Result<Records<T>, Error> {
+fn read_records<T>(path: &Path, needed: &'static str, parse: Parse<T>, headerless: Headerless) -> Result<Records<T>, Error> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let plain = name.strip_suffix(".gz").unwrap_or(&name);
     let (stem, kind) = plain.rsplit_once('.').ok_or_else(|| Error::Extension { path: path.to_path_buf() })?;
@@ -124,7 +141,7 @@ fn read_records<T>(path: &Path, parse: Parse<T>, headerless: Headerless) -> Resu
     }
     if set.items.is_empty() {
         let first = set.bad.first().map_or_else(|| "the file is empty".to_owned(), |bad| format!("line {}: {}", bad.line, bad.what));
-        return Err(Error::Empty { path: path.to_path_buf(), bad: set.bad.len(), first });
+        return Err(Error::Empty { path: path.to_path_buf(), needed, bad: set.bad.len(), first });
     }
     Ok((set.items, set.bad))
 }
@@ -207,7 +224,7 @@ impl<T> Collector<'_, T> {
 
     fn record(&mut self, line: u64, value: Value) {
         let Value::Object(record) = value else {
-            return self.bad(line, "found JSON that is no object, needed an object with a question and its answer".to_owned());
+            return self.bad(line, "found JSON that is no object, needed an object with a question".to_owned());
         };
         let (id, item) = match (self.parse)(&record) {
             Ok(parsed) => parsed,

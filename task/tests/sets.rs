@@ -69,7 +69,7 @@ fn our_own_records_come_back() {
 #[test]
 fn fields_can_be_named() {
     let (_folder, path) = file("a.jsonl", br#"{"frage":"q","antwort":"4","nummer":9,"answer":"no"}"#);
-    let fields = |id: &str| Fields { question: Some("frage".into()), answer: Some("antwort".into()), id: Some(id.into()) };
+    let fields = |id: &str| Fields { question: Some("frage".into()), answer: Some("antwort".into()), id: Some(id.into()), options: None };
     let (problems, _) = plain(read_set(&path, &fields("nummer")).unwrap());
     assert_eq!(problems, [["9", "q", "4"].map(str::to_owned)]);
     let error = read_set(&path, &fields("name")).unwrap_err().to_string();
@@ -137,10 +137,10 @@ fn a_file_that_is_no_set_is_refused_with_its_reason() {
     let error = |name: &str, text: &str| read_text(name, text).unwrap_err().to_string();
     assert!(error("a.txt", "x").contains("ends in none of .jsonl, .json, .tsv and .csv"));
     assert!(error("noending", "x").contains("ends in none of"));
-    assert!(error("a.jsonl", "").ends_with("holds no problem; 0 of its lines are bad, the first: the file is empty"));
+    assert!(error("a.jsonl", "").ends_with("holds no problem; 0 of its lines are none, the first: the file is empty"));
     assert!(
         error("a.jsonl", "{}")
-            .contains("1 of its lines are bad, the first: line 1: found no field for the question among no fields at all")
+            .contains("1 of its lines are none, the first: line 1: found no field for the question among no fields at all")
     );
     assert!(error("a.json", "{}").contains("is not a JSON array of objects"));
     assert!(error("a.json", "[{]").contains("line 1 column 3"));
@@ -175,11 +175,11 @@ fn choices_of_each_layout() {
     ];
     for (name, text, id) in table {
         let (_folder, path) = file(name, text.as_bytes());
-        let set = read_choices(&path).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let set = read_choices(&path, &Fields::default()).unwrap_or_else(|error| panic!("{text}: {error}"));
         assert_eq!((set.choices, set.bad), (vec![expected(id)], vec![]), "{text}");
     }
     let (_folder, path) = file("anatomy_test.csv", b"\"Two, and two?\",1,2,3,4,D\nWho?,1,2,3,4,E\n");
-    let set = read_choices(&path).unwrap();
+    let set = read_choices(&path, &Fields::default()).unwrap();
     assert_eq!((set.choices[0].right, set.choices[0].options.len()), (3, 4));
     assert_eq!(set.bad[0].what, "the right option is \"E\", needed one of the 4 letters or an index from 0");
 }

@@ -14,7 +14,8 @@ pub struct TrainTable {
     pub steps: u64,
     /// Rows per step.
     pub rows: usize,
-    /// Rows per forward pass, to save memory; their gradients are added up. Default: all of a step's rows at once.
+    /// Rows per forward pass. A step's passes run side by side as far as there are threads, and their gradients are added up in
+    /// order. Default: a quarter of `rows`; fewer save memory.
     #[serde(default)]
     pub microbatch_rows: Option<usize>,
     /// The peak learning rate.
@@ -32,6 +33,10 @@ pub struct TrainTable {
     /// Decoupled weight decay of the matrices. Default 0.1 (BitNet b1.58's training tips); `two_stage` turns it off at half.
     #[serde(default = "weight_decay")]
     pub weight_decay: f64,
+    /// Share of the divergence from the teacher's probabilities in the loss of a token where the dataset has them; the rest is
+    /// cross-entropy. Default 0.5.
+    #[serde(default = "teacher_share")]
+    pub teacher_share: f64,
     /// The largest norm of all gradients together; larger ones are scaled down. Default 1.
     #[serde(default = "clip")]
     pub clip: f64,
@@ -47,6 +52,9 @@ pub struct TrainTable {
     /// How many checkpoints to keep. Default 2.
     #[serde(default = "keep_last")]
     pub keep_last: usize,
+    /// Steps between evaluations of the packed student in mid-run; the best checkpoint is kept. Default: none in mid-run.
+    #[serde(default)]
+    pub evaluate_every: Option<u64>,
     /// Steps between lines of `metrics.jsonl`. Default 10.
     #[serde(default = "log_every")]
     pub log_every: u64,
@@ -80,11 +88,26 @@ pub enum DeviceName {
     Cuda,
 }
 
+impl DeviceName {
+    /// The cargo feature that brings it.
+    pub(crate) fn feature(self) -> &'static str {
+        match self {
+            DeviceName::Cpu => "default",
+            DeviceName::Wgpu => "wgpu",
+            DeviceName::Ndarray => "ndarray",
+            DeviceName::Cuda => "cuda",
+        }
+    }
+}
+
 fn two_stage() -> Schedule {
     Schedule::TwoStage
 }
 fn weight_decay() -> f64 {
     0.1
+}
+fn teacher_share() -> f64 {
+    0.5
 }
 fn clip() -> f64 {
     1.0
@@ -133,15 +156,18 @@ impl TrainTable {
         require(warm_up_steps < steps, "warm_up_steps", warm_up_steps, format!("which is not below train.steps = {steps}"))?;
         let weight_decay = self.weight_decay;
         require((0.0..=10.0).contains(&weight_decay), "weight_decay", weight_decay, "which is not between 0 and 10".into())?;
+        let share = self.teacher_share;
+        require((0.0..=1.0).contains(&share), "teacher_share", share, "which is not between 0 and 1".into())?;
         require(self.clip.is_finite() && self.clip > 0.0, "clip", self.clip, "which is not a positive number".into())?;
         require(self.save_every >= 1, "save_every", self.save_every, "which is not at least 1".into())?;
         require(self.keep_last >= 1, "keep_last", self.keep_last, "which is not at least 1".into())?;
+        require(self.evaluate_every != Some(0), "evaluate_every", 0, "which is not at least 1; leave it out for none".into())?;
         require(self.log_every >= 1, "log_every", self.log_every, "which is not at least 1".into())
     }
 
     /// Rows per forward pass.
     pub fn microbatch_rows(&self) -> usize {
-        self.microbatch_rows.unwrap_or(self.rows)
+        self.microbatch_rows.unwrap_or(self.rows.div_ceil(4))
     }
 
     /// The second stage's peak.
@@ -164,6 +190,7 @@ impl TrainTable {
             device: DeviceName::Cpu,
             save_every: save_every(),
             keep_last: keep_last(),
+            evaluate_every: None,
             log_every: log_every(),
             ..self.clone()
         }

@@ -1,5 +1,7 @@
 //! Devices, and the one place that chooses between the fused and the composed form of every operation.
 
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+use burn::tensor::DeviceType;
 use burn::{backend::DispatchDevice, tensor::Device};
 
 use crate::{DeviceName, Error};
@@ -15,13 +17,30 @@ pub enum Path {
 
 /// The device of that name with derivatives on, or why there is none.
 pub fn open(name: DeviceName) -> Result<Device, Error> {
-    let missing = |what: &str| Err(Error::Device(format!("this program was built without {what}; take train.device = \"cpu\"")));
     match name {
         DeviceName::Cpu => Ok(cpu()),
-        DeviceName::Wgpu => missing("wgpu"),
-        DeviceName::Ndarray => missing("ndarray"),
-        DeviceName::Cuda => missing("CUDA"),
+        #[cfg(feature = "ndarray")]
+        #[allow(deprecated)] // selectable for as long as burn has it
+        DeviceName::Ndarray => Ok(Device::ndarray().autodiff()),
+        #[cfg(feature = "wgpu")]
+        DeviceName::Wgpu => first(DeviceType::Wgpu, "wgpu found no graphics card"),
+        #[cfg(feature = "cuda")]
+        DeviceName::Cuda => first(DeviceType::Cuda, "CUDA found no card"),
+        #[allow(unreachable_patterns)] // with every feature on
+        other => {
+            let feature = other.feature();
+            Err(Error::Device(format!(
+                "this program was built without {feature}; build it with `--features {feature}`, or take train.device = \"cpu\""
+            )))
+        }
     }
+}
+
+/// The first device of a kind.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn first(kind: DeviceType, none: &str) -> Result<Device, Error> {
+    let found = Device::enumerate(kind).into_iter().next();
+    found.map(Device::autodiff).ok_or_else(|| Error::Device(format!("{none}; take train.device = \"cpu\"")))
 }
 
 /// The CPU, with burn-flex below and derivatives on.
@@ -32,7 +51,7 @@ pub fn cpu() -> Device {
 impl Path {
     /// The fused form where it exists, which is on burn-flex, and the composed one elsewhere.
     pub fn of(device: &Device) -> Path {
-        // With burn-flex as the only backend there is no other variant.
+        // Without further features burn-flex is the only backend.
         #[allow(unreachable_patterns)]
         match device.clone().inner().as_dispatch() {
             DispatchDevice::Flex(_) => Path::Fused,
@@ -52,9 +71,13 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_was_not_built_is_named() {
+    #[cfg(not(feature = "cuda"))]
+    fn a_device_that_was_not_built_names_its_feature() {
         let message = open(DeviceName::Cuda).unwrap_err().to_string();
-        assert_eq!(message, "cannot train on this device: this program was built without CUDA; take train.device = \"cpu\"");
+        assert_eq!(
+            message,
+            "cannot train on this device: this program was built without cuda; build it with `--features cuda`, or take train.device = \"cpu\""
+        );
         assert!(open(DeviceName::Cpu).unwrap().is_autodiff());
     }
 }

@@ -74,6 +74,16 @@ pub enum Error {
         /// The last good checkpoint.
         last: Option<PathBuf>,
     },
+    /// An evaluation in mid-run that could not be made.
+    #[error("cannot evaluate the student of step {step}: {source}; its checkpoint is {}", checkpoint.display())]
+    Evaluation {
+        /// The step.
+        step: u64,
+        /// Its checkpoint, from which the run goes on.
+        checkpoint: PathBuf,
+        /// What the caller said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A file that cannot be read or written.
     #[error("cannot {doing} {}: {source}", path.display())]
     File {

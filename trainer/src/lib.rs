@@ -19,8 +19,10 @@ mod run_folder;
 pub mod schedule;
 mod state;
 pub mod student;
+mod telemetry;
 mod tensor_file;
 mod train;
+mod workers;
 
 pub use checkpoint::Checkpoint;
 pub use config::{DeviceName, Schedule, TrainTable};
@@ -31,4 +33,5 @@ pub use optimizer::{AdamW, Gradients};
 pub use run_folder::{checkpoints, latest};
 pub use state::Totals;
 pub use student::{Batch, Student};
-pub use train::{Job, Progress, Trained, train};
+pub use telemetry::Layers;
+pub use train::{Evaluate, Evaluation, Hooks, Job, Progress, Trained, train};

@@ -1,3 +1,4 @@
 //! The losses, one file each.
 
 pub(crate) mod cross_entropy;
+pub(crate) mod teacher;

@@ -1,4 +1,4 @@
-//! `metrics.jsonl`: one line for every so many steps. A run that goes on from a checkpoint first cuts off the lines of the steps that
+//! `metrics.jsonl`: one line for every so many steps, and one for every evaluation in mid-run. A run that goes on from a checkpoint first cuts off the lines of the steps that
 //! it takes again, so that no step stands in it twice.
 
 use std::{
@@ -7,10 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use model::{Kind, Quant, TensorSpec, ternary};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::{Error, error::file, student::Student};
+use crate::{Error, error::file, telemetry::Layers};
 
 /// The name of the file in a run's folder.
 pub const FILE: &str = "metrics.jsonl";
@@ -32,9 +32,26 @@ pub struct Line {
     pub tokens: u64,
     /// Tokens per second since the last line or the process's start.
     pub tokens_per_s: f64,
-    /// Share of zeros among the ternary codes after the step; absent in full precision.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub zeros: Option<f64>,
+    /// What the last step did to each block.
+    #[serde(flatten)]
+    pub layers: Layers,
+}
+
+/// The line of an evaluation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluated {
+    /// Steps taken.
+    pub step: u64,
+    /// The score of each set.
+    pub eval: Value,
+    /// The number by which checkpoints are compared; the largest is the best.
+    pub score: f64,
+}
+
+/// As much of any line as tells where it belongs.
+#[derive(Deserialize)]
+struct AnyLine {
+    step: u64,
 }
 
 /// The open file.
@@ -54,35 +71,25 @@ impl Metrics {
         Ok(Metrics { path, out })
     }
 
-    /// Add a line.
-    pub(crate) fn write(&mut self, line: &Line) -> Result<(), Error> {
+    /// Add a [`Line`] or an [`Evaluated`].
+    pub(crate) fn write(&mut self, line: &impl Serialize) -> Result<(), Error> {
         let mut text = serde_json::to_string(line).expect("a line can be written");
         text.push('\n');
         self.out.write_all(text.as_bytes()).map_err(file("write", &self.path))
     }
 }
 
-/// How many bytes are whole lines of steps up to `step`.
-fn kept(text: &[u8], step: u64) -> u64 {
-    let is_kept = |line: &&[u8]| line.ends_with(b"\n") && serde_json::from_slice::<Line>(line).is_ok_and(|line| line.step <= step);
-    text.split_inclusive(|byte| *byte == b'\n').take_while(is_kept).map(|line| line.len() as u64).sum()
+/// The evaluations of a run so far.
+pub(crate) fn evaluations(run: &Path) -> Result<Vec<Evaluated>, Error> {
+    let path = run.join(FILE);
+    let text = fs::read_to_string(&path).map_err(file("read", &path))?;
+    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
-/// The share of zeros among a ternary student's codes.
-pub(crate) fn zeros(student: &Student) -> Option<f64> {
-    let config = student.config();
-    if config.quant != Quant::Ternary {
-        return None;
-    }
-    let (mut zeros, mut codes) = (0, 0);
-    for (spec, weights) in student.tensors() {
-        if let (TensorSpec { shape, .. }, Kind::Linear) = (&spec, spec.kind()) {
-            let matrix = ternary::quantize(&weights, shape[0], shape[1], config.scale);
-            zeros += matrix.codes.iter().filter(|code| **code == 0).count();
-            codes += matrix.codes.len();
-        }
-    }
-    Some(zeros as f64 / codes as f64)
+/// How many bytes are whole lines of steps up to `step`.
+fn kept(text: &[u8], step: u64) -> u64 {
+    let is_kept = |line: &&[u8]| line.ends_with(b"\n") && serde_json::from_slice::<AnyLine>(line).is_ok_and(|line| line.step <= step);
+    text.split_inclusive(|byte| *byte == b'\n').take_while(is_kept).map(|line| line.len() as u64).sum()
 }
 
 #[cfg(test)]
@@ -91,7 +98,7 @@ mod tests {
 
     fn line(step: u64) -> Line {
         let (loss, rate, weight_decay, gradient_norm) = (1.5, 1e-3, 0.1, 0.25);
-        Line { step, loss, rate, weight_decay, gradient_norm, tokens: step * 100, tokens_per_s: 10.0, zeros: None }
+        Line { step, loss, rate, weight_decay, gradient_norm, tokens: step * 100, tokens_per_s: 10.0, layers: Layers::default() }
     }
 
     fn steps(folder: &Path) -> Vec<u64> {

@@ -146,4 +146,4 @@ impl AdamW {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -3,7 +3,7 @@
 //! The target of a token is the next one of the same document, so the last token of a document has none. Short rows are filled up
 //! with an unsupervised document of their own.
 
-use data::PackedRow;
+use data::{PackedRow, TeacherRow};
 use model::ModelConfig;
 
 use crate::{Error, student::Batch};
@@ -12,8 +12,9 @@ use crate::{Error, student::Batch};
 const FILLER: u32 = 0;
 
 impl Batch {
-    /// The batch of some rows, as long as the longest; or what in them a student of these sizes cannot take.
-    pub fn from_rows(rows: &[PackedRow], config: &ModelConfig) -> Result<Batch, Error> {
+    /// The batch of some rows, as long as the longest; or what in them a student of these sizes cannot take. `teacher_share` is that
+    /// of the divergence from the teacher's probabilities, where the rows have them.
+    pub fn from_rows(rows: &[PackedRow], config: &ModelConfig, teacher_share: f32) -> Result<Batch, Error> {
         rows.iter().try_for_each(|row| check(row, config))?;
         let length = rows.iter().map(|row| row.tokens.len()).max().unwrap_or(0);
         let n = rows.len() * length;
@@ -25,8 +26,13 @@ impl Batch {
             keep: Vec::with_capacity(n),
             documents: Vec::with_capacity(n),
             positions: Vec::with_capacity(n),
+            likely: vec![Vec::new(); n],
+            teacher_share,
         };
-        for row in rows {
+        for (at, row) in rows.iter().enumerate() {
+            if let Some(teacher) = &row.teacher {
+                teach(teacher, &mut batch.likely[at * length..][..length], config)?;
+            }
             let mut start = 0;
             for (document, len) in row.documents.iter().enumerate() {
                 let end = start + *len as usize;
@@ -47,6 +53,26 @@ impl Batch {
         self.documents.extend(std::iter::repeat_n(document as u32, tokens.len()));
         self.positions.extend(0..tokens.len() as u32);
     }
+}
+
+/// Put the teacher's probabilities of a row's tokens where these are predicted: one place earlier.
+fn teach(teacher: &TeacherRow, likely: &mut [Vec<(u32, f32)>], config: &ModelConfig) -> Result<(), Error> {
+    if let Some(temperature) = teacher.temperatures.iter().find(|temperature| ![0.0, 1.0].contains(*temperature)) {
+        let found =
+            format!("its teacher's probabilities were taken at temperature {temperature}, and at 1 they can be compared with a student's");
+        return Err(Error::Rows(found));
+    }
+    let lists = teacher.ids.chunks(teacher.top_k).zip(teacher.logprobs.chunks(teacher.top_k));
+    for (at, (ids, logprobs)) in teacher.at.iter().zip(lists) {
+        let named = ids.iter().zip(logprobs).filter(|(_, logprob)| logprob.is_finite());
+        if let Some((id, _)) = named.clone().find(|(id, _)| **id as usize >= config.vocab) {
+            return Err(Error::Rows(format!("its teacher names the token {id}, the student knows {}; ingest again", config.vocab)));
+        }
+        if let Some(list) = (*at as usize).checked_sub(1).and_then(|place| likely.get_mut(place)) {
+            *list = named.map(|(id, logprob)| (*id, logprob.exp())).filter(|(_, p)| *p > 0.0).collect();
+        }
+    }
+    Ok(())
 }
 
 fn check(row: &PackedRow, config: &ModelConfig) -> Result<(), Error> {
@@ -79,13 +105,40 @@ mod tests {
             tokens: documents.concat(),
             supervised: documents.iter().flat_map(|document| (0..document.len()).map(|at| at >= prompt)).collect(),
             documents: documents.iter().map(|document| document.len() as u32).collect(),
+            teacher: None,
+        }
+    }
+
+    /// What a teacher held likely at one token of a row, two alternatives.
+    fn teacher(at: u32, ids: [u32; 2], logprobs: [f32; 2], temperature: f32) -> Option<TeacherRow> {
+        let (at, ids, logprobs) = (vec![at], ids.to_vec(), logprobs.to_vec());
+        Some(TeacherRow { top_k: 2, at, ids, logprobs, tails: vec![0.25], temperatures: vec![temperature] })
+    }
+
+    #[test]
+    fn a_teacher_speaks_where_its_token_is_predicted() {
+        let half = 0.5f32.ln();
+        let mut rows = [row(&[&[1, 2, 3]], 1), row(&[&[8, 9]], 1)];
+        rows[0].teacher = teacher(2, [3, 0], [half, f32::NEG_INFINITY], 1.0);
+        rows[1].teacher = teacher(1, [9, 4], [half, half / 2.0], 1.0);
+        let batch = Batch::from_rows(&rows, &config(), 0.5).unwrap();
+        let none = Vec::new();
+        assert_eq!(batch.likely[..3], [none.clone(), vec![(3, 0.5)], none.clone()]);
+        assert_eq!((batch.likely[3].len(), &batch.likely[4..]), (2, &[none.clone(), none][..]));
+        for (spoiled, expected) in [
+            (teacher(1, [9, 10], [half; 2], 1.0), "its teacher names the token 10, the student knows 10"),
+            (teacher(1, [9, 4], [half; 2], 0.7), "at temperature 0.7"),
+        ] {
+            rows[1].teacher = spoiled;
+            let message = Batch::from_rows(&rows, &config(), 0.5).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
         }
     }
 
     #[test]
     fn targets_stay_within_their_document_and_short_rows_are_filled_up() {
         let rows = [row(&[&[1, 2, 3], &[4, 5, 6, 7]], 2), row(&[&[8, 9]], 1)];
-        let batch = Batch::from_rows(&rows, &config()).unwrap();
+        let batch = Batch::from_rows(&rows, &config(), 0.5).unwrap();
         let no = false;
         assert_eq!((batch.rows, batch.length), (2, 7));
         assert_eq!(batch.tokens, [1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 0, 0, 0, 0]);
@@ -105,7 +158,7 @@ mod tests {
             (row(&[&[1, 10]], 1), "a row has the token 10, the student knows 10"),
         ];
         for (row, expected) in cases {
-            let message = Batch::from_rows(&[row], &config()).unwrap_err().to_string();
+            let message = Batch::from_rows(&[row], &config(), 0.5).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
         }
     }

@@ -39,6 +39,11 @@ pub fn checkpoints(run: &Path) -> Result<Vec<(u64, PathBuf)>, Error> {
     Ok(found)
 }
 
+/// Where the checkpoint of a step is or would be.
+pub(crate) fn checkpoint(run: &Path, step: u64) -> PathBuf {
+    run.join(format!("{PREFIX}{step:08}"))
+}
+
 /// The last whole checkpoint of a run.
 pub fn latest(run: &Path) -> Result<Option<(u64, PathBuf)>, Error> {
     Ok(checkpoints(run)?.pop())
@@ -66,15 +71,16 @@ impl RunFolder {
 
     /// Add a checkpoint, whose files `write` puts into the folder that it is given. Nothing is left of it if that fails.
     pub(crate) fn add(&self, step: u64, write: impl FnOnce(&Path) -> Result<(), Error>) -> Result<PathBuf, Error> {
-        let whole = self.path.join(format!("{PREFIX}{step:08}"));
+        let whole = checkpoint(&self.path, step);
         write_folder_by(&whole, &self.path.join(format!("{PARTIAL}{step:08}")), write)?;
         Ok(whole)
     }
 
-    /// Take away all but the last `keep` checkpoints.
-    pub(crate) fn prune(&self, keep: usize) -> Result<(), Error> {
+    /// Take away all but the last `keep` checkpoints and the `best` one.
+    pub(crate) fn prune(&self, keep: usize, best: Option<u64>) -> Result<(), Error> {
         let all = checkpoints(&self.path)?;
-        for (step, folder) in &all[..all.len().saturating_sub(keep)] {
+        let old = &all[..all.len().saturating_sub(keep)];
+        for (step, folder) in old.iter().filter(|(step, _)| Some(*step) != best) {
             // Renamed first, so that a checkpoint is never half there under its own name.
             let partial = self.path.join(format!("{PARTIAL}{step:08}"));
             fs::rename(folder, &partial).map_err(file("remove", folder))?;
@@ -130,12 +136,14 @@ mod tests {
     fn checkpoints_are_listed_in_order_and_pruned_from_the_front() {
         let folder = tempfile::tempdir().unwrap();
         let run = RunFolder::open(&folder.path().join("run")).unwrap();
-        for step in [90, 100, 20, 5] {
+        for step in [90, 100, 20, 5, 30] {
             run.add(step, note).unwrap();
         }
         fs::write(run.path.join("step-notes.txt"), "not a checkpoint").unwrap();
-        assert_eq!(steps(&run.path), [5, 20, 90, 100]);
-        run.prune(2).unwrap();
+        assert_eq!(steps(&run.path), [5, 20, 30, 90, 100]);
+        run.prune(2, Some(20)).unwrap();
+        assert_eq!(steps(&run.path), [20, 90, 100]);
+        run.prune(2, None).unwrap();
         assert_eq!(steps(&run.path), [90, 100]);
         assert_eq!(latest(&run.path).unwrap().unwrap().1, run.path.join("step-00000100"));
     }

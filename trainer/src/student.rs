@@ -19,13 +19,13 @@ pub(crate) use batch::Layout;
 
 use crate::{
     device::Path,
-    loss::cross_entropy::{Targets, cross_entropy},
+    loss::cross_entropy::cross_entropy,
     operation::{
         attention::{Heads, attention},
         buffer,
         embed::embed,
         gate::gate,
-        linear::{Group, Precision, Weights, linear},
+        linear::{Group, Precision, Weights, linear, prepare},
         norm::rms_norm,
         rotary::Rotary,
     },
@@ -38,8 +38,8 @@ use crate::{
 pub struct Student {
     parameters: Vec<Parameter>,
     plan: Plan,
-    /// For each block, the weights of each linear group as the fused form multiplies with them.
-    prepared: Vec<[OnceLock<Arc<Weights>>; GROUPS]>,
+    /// For each block, the weights of each linear group as the fused form multiplies with them. Shared with its forks.
+    prepared: Arc<[Prepared]>,
 }
 
 /// One trained tensor, a leaf of burn's graph.
@@ -50,6 +50,8 @@ pub(crate) enum Parameter {
     /// Everything else.
     Matrix(Tensor<2>),
 }
+
+type Prepared = [OnceLock<Arc<Weights>>; GROUPS];
 
 /// The linear groups of a block: each with the norm before it and its layers.
 const GROUPS: usize = 4;
@@ -107,7 +109,7 @@ impl Student {
             device: device.clone(),
             path: Path::of(device),
         };
-        Ok(Student { parameters, plan, prepared: vec![Default::default(); config.layers] })
+        Ok(Student { parameters, plan, prepared: prepared(config.layers) })
     }
 
     /// The same student on the other form of the operations.
@@ -146,23 +148,28 @@ impl Student {
     /// Replace every parameter, in order.
     pub(crate) fn update(&mut self, change: impl FnMut(Parameter) -> Parameter) {
         self.parameters = std::mem::take(&mut self.parameters).into_iter().map(change).collect();
-        self.prepared.fill(Default::default());
+        self.prepared = prepared(self.plan.config.layers);
         buffer::trim();
     }
 
-    /// The cross-entropy summed over the supervised targets, in nats, and how many these are. Without a supervised target the
+    /// The same student as other nodes: a graph over them has none in common with one over these.
+    pub(crate) fn fork(&self) -> Student {
+        Student { parameters: self.parameters.iter().map(Parameter::fork).collect(), ..self.clone() }
+    }
+
+    /// The loss summed over the supervised targets, in nats, and how many these are: the cross-entropy, in part replaced by the
+    /// divergence from the teacher's probabilities where the batch has them. Without a supervised target the
     /// loss is a zero that has no gradient.
     ///
     /// # Panics
     /// If the lists of the batch have not the same length, a token is not below the vocabulary, or a position is not below the
     /// context.
     pub fn loss(&self, batch: &Batch) -> (Tensor<1>, usize) {
-        let (places, targets) = batch.supervised();
-        if places.is_empty() {
+        let targets = batch.supervised();
+        let kept = targets.places.len();
+        if kept == 0 {
             return (Tensor::zeros([1], &self.plan.device), 0);
         }
-        let kept = places.len();
-        let targets = Targets { places: places.into(), tokens: targets.into() };
         let gain_d = self.vector(None, Role::FinalNorm);
         let (path, epsilon) = (self.plan.path, self.plan.config.norm_epsilon);
         (cross_entropy(path, self.hidden(batch), gain_d, self.head(), targets, epsilon), kept)
@@ -183,19 +190,17 @@ impl Student {
     fn hidden(&self, batch: &Batch) -> Tensor<2> {
         let Plan { config, heads, device, path, .. } = &self.plan;
         let layout = Arc::new(batch.layout());
-        let precision = Precision { quant: config.quant, scale: config.scale, norm_epsilon: config.norm_epsilon };
         let group = |layer: usize, group: usize, x_ni, residual_no| {
-            let (gain, weights): (_, &[Role]) = match group {
-                QKV => (Some(Role::AttentionNorm), &[Role::Query, Role::Key, Role::Value]),
-                OUTPUT => (config.has_sub_norms().then_some(Role::AttentionSubNorm), &[Role::Output]),
-                GATE_UP => (Some(Role::FeedForwardNorm), &[Role::Gate, Role::Up]),
-                DOWN => (config.has_sub_norms().then_some(Role::FeedForwardSubNorm), &[Role::Down]),
+            let gain = match group {
+                QKV => Some(Role::AttentionNorm),
+                OUTPUT => config.has_sub_norms().then_some(Role::AttentionSubNorm),
+                GATE_UP => Some(Role::FeedForwardNorm),
+                DOWN => config.has_sub_norms().then_some(Role::FeedForwardSubNorm),
                 _ => unreachable!("a block has {GROUPS} linear groups"),
             };
             let gain_i = gain.map(|role| self.vector(Some(layer), role));
-            let weights_oi = weights.iter().map(|role| self.matrix(Some(layer), *role)).collect();
-            let prepared = &self.prepared[layer][group];
-            linear(*path, Group { x_ni, gain_i, weights_oi, residual_no, prepared }, precision)
+            let (weights_oi, prepared) = (self.weights(layer, group), &self.prepared[layer][group]);
+            linear(*path, Group { x_ni, gain_i, weights_oi, residual_no, prepared }, self.precision())
         };
 
         let mut hidden_nd = embed(*path, self.matrix(None, Role::Embedding), &batch.tokens, device);
@@ -207,6 +212,35 @@ impl Student {
             hidden_nd = group(layer, DOWN, gate(*path, gate_up, config.activation), Some(hidden_nd));
         }
         hidden_nd
+    }
+
+    /// Make what the fused form multiplies with, with all threads, where weights have changed.
+    pub(crate) fn prepare(&self) {
+        if self.plan.path == Path::Composed {
+            return;
+        }
+        for (layer, groups) in self.prepared.iter().enumerate() {
+            for (group, prepared) in groups.iter().enumerate() {
+                prepare(prepared, &self.weights(layer, group), self.precision());
+            }
+        }
+    }
+
+    /// The weights of a block's linear group, each [o_k, i].
+    fn weights(&self, layer: usize, group: usize) -> Vec<Tensor<2>> {
+        let roles: &[Role] = match group {
+            QKV => &[Role::Query, Role::Key, Role::Value],
+            OUTPUT => &[Role::Output],
+            GATE_UP => &[Role::Gate, Role::Up],
+            DOWN => &[Role::Down],
+            _ => unreachable!("a block has {GROUPS} linear groups"),
+        };
+        roles.iter().map(|role| self.matrix(Some(layer), *role)).collect()
+    }
+
+    fn precision(&self) -> Precision {
+        let ModelConfig { quant, scale, norm_epsilon, .. } = self.plan.config;
+        Precision { quant, scale, norm_epsilon }
     }
 
     /// Qwen 2's biases and Qwen 3's norms on queries and keys, where this student has them.
@@ -249,6 +283,11 @@ impl Student {
     }
 }
 
+/// Nothing made yet.
+fn prepared(layers: usize) -> Arc<[Prepared]> {
+    (0..layers).map(|_| Prepared::default()).collect()
+}
+
 impl Parameter {
     fn new(spec: &TensorSpec, values: Vec<f32>, device: &Device) -> Parameter {
         assert_eq!(values.len(), spec.len(), "values of {}", spec.name);
@@ -256,6 +295,13 @@ impl Parameter {
         match spec.kind() {
             Kind::Vector => Parameter::Vector(Tensor::from_data(data, device).require_grad()),
             Kind::Linear | Kind::Embedding => Parameter::Matrix(Tensor::from_data(data, device).require_grad()),
+        }
+    }
+
+    fn fork(&self) -> Parameter {
+        match self {
+            Parameter::Vector(vector) => Parameter::Vector(Tensor::from_inner(vector.clone().inner()).require_grad()),
+            Parameter::Matrix(matrix) => Parameter::Matrix(Tensor::from_inner(matrix.clone().inner()).require_grad()),
         }
     }
 

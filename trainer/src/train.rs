@@ -1,25 +1,33 @@
 //! The loop. A run that was stopped at any moment and is started again ends with the same bits as one that never was.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     time::Instant,
 };
 
 use data::{Cursor, Dataset, PackedRow, RowStream};
-use model::{ChatTemplate, ModelConfig, Tokenizer};
+use model::{ChatTemplate, ModelConfig, Tokenizer, block::Format};
 use serde_json::Value;
 
 use crate::{
     Error, Totals, TrainTable,
     checkpoint::{self, Checkpoint},
     device,
-    metrics::{self, Metrics},
-    optimizer::{AdamW, BETAS, Gradients},
+    error::file,
+    export::export,
+    metrics::{self, Evaluated, Line, Metrics},
+    optimizer::{AdamW, BETAS},
     run_folder::{self, RunFolder},
     state::{self, TrainingState},
     student::{Batch, Student},
+    telemetry::Snapshot,
+    workers::{Sum, Workers},
 };
+
+/// The packed student of an evaluation in mid-run.
+const GLANCE: &str = "student-in-training.gguf";
 
 /// What is to be trained.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +42,28 @@ pub struct Job<'a> {
     pub dataset: &'a Dataset,
     /// The run's folder: checkpoints and metrics.
     pub run: &'a Path,
+}
+
+/// What a training asks of its caller, which alone knows what a question is.
+pub struct Hooks<'a> {
+    /// Set when the training is to save and stop.
+    pub should_stop: &'a AtomicBool,
+    /// Told after each step.
+    pub report: &'a mut dyn FnMut(&Progress),
+    /// Scores the packed student in a file, every `train.evaluate_every` steps; `None` where it was told to stop.
+    pub evaluate: &'a mut Evaluate<'a>,
+}
+
+/// Scores a packed student.
+pub type Evaluate<'a> = dyn FnMut(&Path) -> Result<Option<Evaluation>, Box<dyn std::error::Error + Send + Sync>> + 'a;
+
+/// What an evaluation in mid-run found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evaluation {
+    /// The score of each set, an object that becomes part of the metrics.
+    pub eval: Value,
+    /// The number by which checkpoints are compared; the largest is the best.
+    pub score: f64,
 }
 
 /// How far a training is, after each step.
@@ -60,6 +90,8 @@ pub struct Trained {
     pub checkpoint: PathBuf,
     /// Steps taken.
     pub step: u64,
+    /// The checkpoint with the best evaluation in mid-run, where there were any.
+    pub best: Option<PathBuf>,
     /// False where it was asked to stop before its last step; the same call goes on.
     pub is_finished: bool,
     /// What the run has cost so far, over all processes that trained it.
@@ -76,47 +108,51 @@ struct Run<'a> {
     identity: Value,
     student: Student,
     optimizer: AdamW,
+    workers: Workers,
     rows: RowStream,
     step: u64,
     /// The first row of the next step.
     cursor: Cursor,
     /// The last whole checkpoint.
     last: Option<(u64, PathBuf)>,
+    metrics: Metrics,
+    /// The first of the best evaluations so far: its step and score.
+    best: Option<(u64, f64)>,
+    /// The step of the last evaluation.
+    evaluated: u64,
     totals: Totals,
     started: Instant,
     /// The seconds that earlier processes took.
     earlier_s: f64,
 }
 
-/// Train until the last step or until `should_stop`, and save. Goes on from the last checkpoint of the run's folder if there is one.
-pub fn train(job: &Job, should_stop: &AtomicBool, report: &mut dyn FnMut(&Progress)) -> Result<Trained, Error> {
+/// Train until the last step or until told to stop, and save. Goes on from the last checkpoint of the run's folder if there is one.
+pub fn train(job: &Job, hooks: &mut Hooks) -> Result<Trained, Error> {
     let config = job.config;
     let mut run = Run::open(job)?;
-    let mut metrics = Metrics::open(job.run, run.step)?;
+    run.evaluate_if_due(hooks)?; // a process may have ended between a checkpoint and its evaluation
     let mut logged = (Instant::now(), run.totals.tokens);
 
-    while run.step < config.steps && !should_stop.load(Ordering::Relaxed) {
+    while run.step < config.steps && !hooks.should_stop.load(Ordering::Relaxed) {
         let (rate, weight_decay) = (config.rate_at(run.step), config.weight_decay_at(run.step));
         let (step_started, tokens_before) = (Instant::now(), run.totals.tokens);
-        let mut gradients = Gradients::new();
-        let mut loss_sum = 0.0;
 
         let step_rows = run.next_rows()?;
-        for rows in step_rows.chunks(config.microbatch_rows()) {
-            let batch = Batch::from_rows(rows, job.model)?;
-            let (loss, supervised) = run.student.loss(&batch);
-            loss_sum += f64::from(loss.clone().into_scalar::<f32>());
-            gradients.add(&run.student, &loss, supervised);
-        }
+        let microbatches = step_rows.chunks(config.microbatch_rows());
+        let batches: Vec<_> =
+            microbatches.map(|rows| Batch::from_rows(rows, job.model, config.teacher_share as f32)).collect::<Result<_, _>>()?;
+        let Sum { loss, gradients } = run.workers.run(&run.student, &batches);
 
         let supervised = gradients.tokens();
         if supervised == 0 {
             return Err(Error::Rows(format!("the {} rows of step {} have no supervised token", config.rows, run.step + 1)));
         }
-        let loss = loss_sum / supervised as f64;
+        let loss = loss / supervised as f64;
         if !loss.is_finite() {
             return Err(run.stop_at("the loss", loss));
         }
+        let is_logged = (run.step + 1).is_multiple_of(config.log_every) || run.step + 1 == config.steps;
+        let before = is_logged.then(|| Snapshot::of(&run.student));
         let stats = run.optimizer.step(&mut run.student, gradients, rate, weight_decay, config.clip);
         if !stats.gradient_norm.is_finite() {
             return Err(run.stop_at("the norm of the gradients", f64::from(stats.gradient_norm)));
@@ -128,22 +164,25 @@ pub fn train(job: &Job, should_stop: &AtomicBool, report: &mut dyn FnMut(&Progre
 
         let speed = |since: Instant, before: u64| (run.totals.tokens - before) as f64 / since.elapsed().as_secs_f64();
         let (step, steps, gradient_norm) = (run.step, config.steps, stats.gradient_norm);
-        report(&Progress { step, steps, loss, rate, gradient_norm, tokens_per_s: speed(step_started, tokens_before) });
-        if step.is_multiple_of(config.log_every) || step == steps {
-            let (tokens, tokens_per_s, zeros) = (run.totals.tokens, speed(logged.0, logged.1), metrics::zeros(&run.student));
-            metrics.write(&metrics::Line { step, loss, rate, weight_decay, gradient_norm, tokens, tokens_per_s, zeros })?;
+        (hooks.report)(&Progress { step, steps, loss, rate, gradient_norm, tokens_per_s: speed(step_started, tokens_before) });
+        if let Some(before) = before {
+            let (tokens, tokens_per_s, layers) = (run.totals.tokens, speed(logged.0, logged.1), Snapshot::of(&run.student).since(&before));
+            run.metrics.write(&Line { step, loss, rate, weight_decay, gradient_norm, tokens, tokens_per_s, layers })?;
             logged = (Instant::now(), tokens);
         }
-        if step.is_multiple_of(config.save_every) {
+        if step.is_multiple_of(config.save_every) || run.is_evaluation_due() {
             run.save()?;
-            run.folder.prune(config.keep_last)?;
+            run.evaluate_if_due(hooks)?;
+            run.prune()?;
+            logged.0 = Instant::now();
         }
     }
 
     run.save()?;
-    run.folder.prune(config.keep_last)?;
+    run.prune()?;
+    let best = run.best.map(|(step, _)| run_folder::checkpoint(job.run, step));
     let (step, checkpoint) = run.last.expect("it was just saved");
-    Ok(Trained { checkpoint, step, is_finished: step == config.steps, totals: run.totals })
+    Ok(Trained { checkpoint, step, best, is_finished: step == config.steps, totals: run.totals })
 }
 
 impl<'a> Run<'a> {
@@ -173,6 +212,11 @@ impl<'a> Run<'a> {
                 (student, optimizer, state)
             }
         };
+        let metrics = Metrics::open(job.run, state.step)?;
+        let (mut best, mut evaluated) = (None, 0);
+        for Evaluated { step, score, .. } in metrics::evaluations(job.run)? {
+            (best, evaluated) = (better(best, step, score), step);
+        }
         Ok(Run {
             job,
             folder,
@@ -181,10 +225,14 @@ impl<'a> Run<'a> {
             identity,
             student,
             optimizer,
+            workers: Workers::new(job.config.rows.div_ceil(job.config.microbatch_rows()))?,
             rows: job.dataset.rows(job.config.seed, state.cursor),
             step: state.step,
             cursor: state.cursor,
             last,
+            metrics,
+            best,
+            evaluated,
             totals: state.totals,
             started: Instant::now(),
             earlier_s: state.totals.wall_s,
@@ -194,6 +242,32 @@ impl<'a> Run<'a> {
     /// The rows of the next step.
     fn next_rows(&mut self) -> Result<Vec<PackedRow>, Error> {
         Ok(self.rows.by_ref().take(self.job.config.rows).collect::<Result<_, _>>()?)
+    }
+
+    /// Whether this step's student is to be evaluated and has not been.
+    fn is_evaluation_due(&self) -> bool {
+        self.step > self.evaluated && self.job.config.evaluate_every.is_some_and(|every| self.step.is_multiple_of(every))
+    }
+
+    /// Pack the checkpoint that was just saved, have it scored, and write the score down.
+    fn evaluate_if_due(&mut self, hooks: &mut Hooks) -> Result<(), Error> {
+        if !self.is_evaluation_due() {
+            return Ok(());
+        }
+        let (step, checkpoint) = self.last.clone().expect("a step to be evaluated is saved");
+        let packed = self.job.run.join(GLANCE);
+        export(&Checkpoint::open(&checkpoint)?, &packed, "student", Format::Tq2_0)?;
+        let found = (hooks.evaluate)(&packed);
+        fs::remove_file(&packed).map_err(file("remove", &packed))?;
+        if let Some(Evaluation { eval, score }) = found.map_err(|source| Error::Evaluation { step, checkpoint, source })? {
+            self.metrics.write(&Evaluated { step, eval, score })?;
+            (self.best, self.evaluated) = (better(self.best, step, score), step);
+        }
+        Ok(())
+    }
+
+    fn prune(&self) -> Result<(), Error> {
+        self.folder.prune(self.job.config.keep_last, self.best.map(|(step, _)| step))
     }
 
     /// Write a checkpoint, unless this step has one already.
@@ -232,6 +306,11 @@ impl<'a> Run<'a> {
     fn last_path(&self) -> Option<PathBuf> {
         self.last.as_ref().map(|(_, path)| path.clone())
     }
+}
+
+/// The better one of an evaluation and a later one.
+fn better(best: Option<(u64, f64)>, step: u64, score: f64) -> Option<(u64, f64)> {
+    best.filter(|(_, best)| *best >= score).or(Some((step, score)))
 }
 
 /// Whether student and dataset belong together.

@@ -147,7 +147,7 @@ fn logits_differ_by_rounding_alone() {
         let (difference, flips, positions) = pair.difference(&stored);
         assert!(positions >= 500, "{positions} positions are too few");
         assert!(
-            difference < 2e-3 && flips * 100 <= positions,
+            difference < 5e-3 && flips * 100 <= positions,
             "{table}: logits differ by {difference} of the largest, {flips} of {positions} tokens"
         );
         // The student as it was trained, with its embedding in full precision: the difference is that of rounding it to 8 bits, which

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 use example::{Place, six_steps};
 use serde_json::{Value, json};
-use tristill_trainer::{self as trainer, Checkpoint, Error, checkpoints, latest, metrics};
+use tristill_trainer::{Checkpoint, Error, checkpoints, latest, metrics};
 
 const TO_THE_END: u64 = u64::MAX;
 
@@ -50,6 +50,26 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
+fn the_best_evaluation_in_mid_run_keeps_its_checkpoint() {
+    let place = Place::new(5);
+    let (config, model) = (six_steps(json!({ "evaluate_every": 2, "keep_last": 1, "save_every": 100 })), place.model(json!({})));
+    let run = place.path("run");
+    // Stopped right after a step that is evaluated.
+    place.train(&run, &config, &model, 4).unwrap();
+    let trained = place.train(&run, &config, &model, TO_THE_END).unwrap();
+    assert_eq!((steps_of(&run), trained.best), (vec![4, 6], Some(run.join("step-00000004"))));
+    let text = fs::read_to_string(run.join(metrics::FILE)).unwrap();
+    let evaluated: Vec<metrics::Evaluated> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    assert_eq!(evaluated.iter().map(|line| (line.step, line.score)).collect::<Vec<_>>(), [(2, 0.2), (4, 0.5), (6, 0.3)]);
+    assert_eq!(evaluated[1].eval, json!({ "sums": { "accuracy": 0.5, "layers": 1 } }));
+    // An evaluation that a killed process did not get to is made by the next one.
+    let end_of_last = text.trim_end().rfind('\n').unwrap() + 1;
+    fs::write(run.join(metrics::FILE), &text[..end_of_last]).unwrap();
+    place.train(&run, &config, &model, TO_THE_END).unwrap();
+    assert_eq!(fs::read_to_string(run.join(metrics::FILE)).unwrap(), text);
+}
+
+#[test]
 fn a_run_that_was_stopped_anywhere_ends_with_the_same_bits() {
     let place = Place::new(1);
     let (config, model) = (six_steps(json!({})), place.model(json!({})));
@@ -59,7 +79,7 @@ fn a_run_that_was_stopped_anywhere_ends_with_the_same_bits() {
     let lines = lines_of(&place.path("whole"));
     assert_eq!(lines.iter().map(|line| line.step).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
     assert!(lines[5].loss < lines[0].loss, "nothing was learned: {lines:?}");
-    assert!((0.2..0.6).contains(&lines[5].zeros.unwrap()), "{lines:?}");
+    assert!((0.2..0.6).contains(&lines[5].layers.zeros[0]), "{lines:?}");
 
     for stop in 1..6 {
         let run = place.path(&format!("stopped-{stop}"));
@@ -304,8 +324,7 @@ fn a_full_disk_is_a_sentence_and_loses_nothing() {
         let dataset = data::Dataset::open(&Path::new(&folder).join("dataset")).unwrap();
         let model = serde_json::from_value::<model::ModelTable>(example::table()).unwrap().resolve(dataset.manifest().vocab).unwrap();
         let run = Path::new(&folder).join("run");
-        let job = trainer::Job { config: &config, model: &model, from: None, dataset: &dataset, run: &run };
-        let error = trainer::train(&job, &Default::default(), &mut |_| {}).unwrap_err();
+        let error = example::train_in(&run, &dataset, &config, &model, TO_THE_END).unwrap_err();
         fs::write(Path::new(&folder).join("message"), error.to_string()).unwrap();
         return;
     }

@@ -4,20 +4,20 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use model::{Quant, hugging_face};
-use runtime::{Options, Student, bench};
+use runtime::{Options, Student, bench, kernel::Bits};
 use serde_json::json;
 
 pub use bench::measure;
 
 use crate::{
-    arguments::{BenchArguments, ShapeType},
+    arguments::{BenchArguments, HeadType, ShapeType},
     progress::print,
 };
 
 pub fn bench(arguments: &BenchArguments) -> Result<()> {
     let student = match (&arguments.student, &arguments.shape) {
         (Some(path), None) => Student::open(path).with_context(|| format!("cannot open {}", path.display()))?,
-        (None, Some(path)) => random(path, arguments.r#type)?,
+        (None, Some(path)) => random(path, arguments.r#type, arguments.head)?,
         _ => bail!("either a packed student or --shape is needed"),
     };
     let student = Arc::new(student);
@@ -50,12 +50,17 @@ pub fn bench(arguments: &BenchArguments) -> Result<()> {
 }
 
 /// A student of random weights with the sizes of a Hugging Face `config.json`.
-fn random(path: &Path, kind: ShapeType) -> Result<Student> {
+fn random(path: &Path, kind: ShapeType, head: HeadType) -> Result<Student> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut config = hugging_face::read_config(&text, path)?;
     config.quant = match kind {
         ShapeType::Tq2_0 => Quant::Ternary,
         ShapeType::F32 => Quant::None,
     };
-    Ok(Student::random(&config.validated()?, 1)?)
+    let head = match head {
+        HeadType::Q8_0 => Bits::Eight,
+        HeadType::Q6K => Bits::Six,
+        HeadType::Q4_0 => Bits::Four,
+    };
+    Ok(Student::random(&config.validated()?, head, 1)?)
 }

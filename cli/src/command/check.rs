@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use anyhow::{Context, Result};
-use data::{Job, Piece};
+use data::{Job, Look, Piece};
 
 use crate::{
     arguments::ConfigArguments,
@@ -11,17 +11,29 @@ use crate::{
     run::{Run, eval_sets},
 };
 
-/// Rows that are shown.
-const ROWS: usize = 2;
+/// Traces that are shown: as many as on the dataset's card.
+const TRACES: usize = 5;
 
 pub fn check(arguments: &ConfigArguments) -> Result<()> {
     let mut run = Run::open(arguments)?;
     let config = toml::to_string_pretty(&run.config).context("cannot write the resolved config as TOML")?;
     print(&format!("# The resolved config; the run's folder is {}.\n\n{config}\n", run.folder.display()));
+    let look = look(&mut run)?;
+    let marks = Marks::of_terminal();
+    let whole = if look.is_whole { "as on its card" } else { "made of the beginning of each source" };
+    print(&format!("# {} traces of the dataset, {whole}: {}.\n", look.traces.len(), marks.legend()));
+    for trace in &look.traces {
+        let learned = trace.iter().filter(|piece| piece.supervised).count();
+        print(&format!("\n# {} tokens, {learned} learned\n{}\n", trace.len(), marks.render(trace)));
+    }
+    Ok(())
+}
 
-    // The teacher's files may not be there yet; a few of its traces show the same.
+fn look(run: &mut Run) -> Result<Look> {
     let place = tempfile::tempdir().context("cannot create a temporary folder")?;
-    if let Some(synth) = &mut run.config.synth {
+    let there = run.dataset().exists();
+    // The teacher's files may not be there yet; a few of its traces show the same.
+    if let Some(synth) = run.config.synth.as_mut().filter(|_| !there) {
         synth.problems = synth.problems.min(200);
         let written = data::synth::write(synth, place.path())?;
         for (source, path) in run.config.data.sources.iter_mut().zip([written.train]) {
@@ -34,39 +46,30 @@ pub fn check(arguments: &ConfigArguments) -> Result<()> {
     let sets = run.problems()?;
     let sets = eval_sets(&sets);
     let chat = run.chat()?;
-    let out = place.path().join("dataset");
+    let out = if there { run.dataset() } else { place.path().join("dataset") };
     let job = Job { config: &run.config.data, chat: &chat, context: run.config.model.context()?, eval_sets: &sets, out: &out };
-    let rows = data::check(&job, ROWS).context("cannot make a few rows of the dataset")?;
-
-    let colour = std::io::stdout().is_terminal();
-    let legend = if colour { "learned text is green, given text is grey" } else { "learned text stands between «»" };
-    print(&format!("# {} rows of the dataset: {legend}.\n", rows.len()));
-    for row in &rows {
-        let learned = row.iter().filter(|piece| piece.supervised).count();
-        let shares =
-            format!("{} tokens, {learned} learned, {} documents", row.len(), row.iter().filter(|piece| piece.starts_document).count());
-        print(&format!("\n# {shares}\n{}\n", render(row, colour)));
-    }
-    Ok(())
+    data::check(&job, TRACES).context("cannot make a few rows of the dataset")
 }
 
-/// A row as text with what is learned marked, each document on a line of its own.
-fn render(row: &[Piece], colour: bool) -> String {
-    let (open, close) = if colour { ("\x1b[32m", "\x1b[90m") } else { ("«", "»") };
-    let mut text = String::new();
-    let mut learned = false;
-    for piece in row {
-        if piece.supervised != learned {
-            text.push_str(if piece.supervised { open } else { close });
-            learned = piece.supervised;
-        }
-        if piece.starts_document && !text.is_empty() {
-            text.push('\n');
-        }
-        text.push_str(&piece.text);
+/// How learned text is told from given text.
+pub struct Marks {
+    colour: bool,
+}
+
+impl Marks {
+    /// Colours on a terminal, quotation marks elsewhere.
+    pub fn of_terminal() -> Marks {
+        Marks { colour: std::io::stdout().is_terminal() }
     }
-    if learned {
-        text.push_str(close);
+
+    pub fn legend(&self) -> &'static str {
+        if self.colour { "learned text is green, given text is grey" } else { "learned text stands between «»" }
     }
-    if colour { format!("\x1b[90m{text}\x1b[0m") } else { text }
+
+    pub fn render(&self, trace: &[Piece]) -> String {
+        match self.colour {
+            true => format!("\x1b[90m{}\x1b[0m", data::marked(trace, "\x1b[32m", "\x1b[90m")),
+            false => data::marked(trace, "«", "»"),
+        }
+    }
 }

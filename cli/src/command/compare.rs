@@ -1,60 +1,76 @@
-//! `tristill compare`: two systems that answered the same problems, question by question.
+//! `tristill compare`: systems that answered the same questions, question by question.
 
-use std::{fs, path::Path};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
-use eval::{Comparison, EvalConfig, SetTable, System, compare as compare_systems, read_completions};
-use serde::Deserialize;
+use anyhow::{Result, bail};
+use eval::{Comparison, Questions, SetTable, compare as compare_said, compare_choices};
 
 use crate::{
     arguments::CompareArguments,
     progress::print,
-    run::{completions, read_set},
+    run::{read_set, set_name},
+    system::System,
 };
 
-/// What is needed of a run's resolved config.
-#[derive(Deserialize)]
-struct Resolved {
-    eval: EvalConfig,
-}
-
 pub fn compare(arguments: &CompareArguments) -> Result<()> {
-    let (one, other) = (&arguments.one, &arguments.other);
-    let compared = match (&arguments.set, one.is_dir() && other.is_dir()) {
-        (None, true) => compare_runs(one, other)?,
-        (Some(set), false) => vec![compare_files(&SetTable::new("set", set.clone()), one, other)?],
-        (Some(_), true) => bail!("--set goes with two files of completions; the sets of two runs are taken from their folders"),
-        (None, false) => {
-            bail!("{} and {} are not both folders of runs; for files of completions --set FILE is needed", one.display(), other.display())
-        }
-    };
+    let first = System::find(&arguments.one)?;
+    let set = arguments.set.as_ref().map(|path| SetTable::new(set_name(path), path.clone()));
+    let mut compared = Vec::new();
+    for other in &arguments.others {
+        compared.extend(between(&first, &System::find(other)?, set.as_ref())?);
+    }
     if arguments.json {
         print(&format!("{}\n", serde_json::to_string_pretty(&compared)?));
     } else {
-        compared.iter().for_each(|comparison| print(&format!("{comparison}\n")));
+        compared.iter().for_each(|comparison| print(&format!("{comparison}\n\n")));
     }
     Ok(())
 }
 
-/// Every set that both runs were scored on.
-fn compare_runs(one: &Path, other: &Path) -> Result<Vec<Comparison>> {
-    let path = one.join("config.toml");
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}, which a run's folder holds", path.display()))?;
-    let resolved: Resolved = toml::from_str(&text).with_context(|| format!("cannot read {}", path.display()))?;
-    let both = |set: &SetTable| completions(one, &set.name).exists() && completions(other, &set.name).exists();
-    let sets: Vec<SetTable> = resolved.eval.sets.into_iter().filter(both).collect();
-    if sets.is_empty() {
-        bail!("{} and {} have no set in common that both answered", one.display(), other.display());
+/// The systems that a run is held against, each before the run itself.
+pub fn against(run: &System, others: &[PathBuf]) -> Result<Vec<Comparison>> {
+    let mut compared = Vec::new();
+    for other in others {
+        compared.extend(between(&System::find(other)?, run, None)?);
     }
-    sets.iter().map(|set| compare_files(set, &completions(one, &set.name), &completions(other, &set.name))).collect()
+    Ok(compared)
 }
 
-fn compare_files(set: &SetTable, one: &Path, other: &Path) -> Result<Comparison> {
-    let problems = read_set(set)?;
-    let read = |path: &Path| read_completions(path).with_context(|| format!("cannot read {}", path.display()));
-    let (first, second) = (read(one)?, read(other)?);
-    let (first_name, second_name) = (one.display().to_string(), other.display().to_string());
-    let first = System { name: &first_name, completions: &first.completions };
-    let second = System { name: &second_name, completions: &second.completions };
-    compare_systems(&problems, first, second).with_context(|| format!("cannot compare {first_name} with {second_name}"))
+/// Two systems on every set that both answered, or on the given one.
+fn between(first: &System, second: &System, set: Option<&SetTable>) -> Result<Vec<Comparison>> {
+    let sets = match set {
+        Some(set) => vec![set.clone()],
+        None => match (first.sets()?, second.sets()?) {
+            (Some(sets), _) | (None, Some(sets)) => sets,
+            (None, None) => {
+                bail!("neither {} nor {} is the folder of a run, which knows its sets; --set FILE is needed", first.name, second.name)
+            }
+        },
+    };
+    let mut compared = Vec::new();
+    for set in &sets {
+        match read_set(set)? {
+            Questions::Numbers(problems) => {
+                let said = |system: &System| system.said(&set.name, &problems);
+                if let (Some(one), Some(two)) = (said(first)?, said(second)?) {
+                    let one = eval::System { name: &first.name, completions: &one.completions };
+                    let two = eval::System { name: &second.name, completions: &two.completions };
+                    match compare_said(&set.name, &problems, one, two) {
+                        Err(eval::Error::NothingShared { .. }) => {}
+                        found => compared.push(found?),
+                    }
+                }
+            }
+            Questions::Choices(choices) => {
+                if let (Some(one), Some(two)) = (first.likelihoods(&set.name)?, second.likelihoods(&set.name)?) {
+                    compared.extend(compare_choices(&set.name, &choices, (&first.name, &one), (&second.name, &two))?);
+                }
+            }
+        }
+    }
+    if compared.is_empty() {
+        let names: Vec<&str> = sets.iter().map(|set| set.name.as_str()).collect();
+        bail!("{} and {} have no set in common that both answered; looked for {}", first.name, second.name, names.join(", "));
+    }
+    Ok(compared)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use data::Dataset;
-use eval::report::{Machine, Report, Stage, pick_samples};
+use eval::report::{Report, Stage};
 use trainer::{Exported, Trained};
 
 use crate::{
@@ -14,9 +14,6 @@ use crate::{
     progress::{print, say},
     run::Run,
 };
-
-/// Samples of each set that the report shows.
-const SAMPLES: usize = 6;
 
 pub fn distill(arguments: &ConfigArguments) -> Result<()> {
     let run = Run::open(arguments)?;
@@ -33,6 +30,7 @@ pub fn distill(arguments: &ConfigArguments) -> Result<()> {
     seconds.insert("train".to_owned(), trained.totals.wall_s);
     facts.wall_s = seconds.values().sum();
     facts.stages = seconds.into_iter().map(|(name, wall_s)| Stage { name, wall_s }).collect();
+    report::keep_comparisons(&run.folder, &mut facts);
     facts.write(&run.report())?;
     report::write(&run.folder)?;
     print(&summary(&run, &facts));
@@ -77,28 +75,12 @@ fn quant(model: &model::ModelConfig) -> &'static str {
 /// Ask the packed student every set, and measure how fast it writes.
 fn score(run: &Run, facts: &mut Report) -> Result<()> {
     let mut exam = Exam::open(&run.student(), &run.config.eval)?;
-    let (mut tokens, mut wall_s) = (0, 0.0);
-    for (set, problems) in run.problems()? {
-        let (asked, score) = exam.sit(&set.name, &problems, &run.folder)?;
-        facts.samples.insert(set.name.clone(), pick_samples(&problems, &asked.completions, SAMPLES));
-        facts.eval.insert(set.name, score);
-        (tokens, wall_s) = (tokens + asked.tokens, wall_s + asked.wall_s);
-    }
-    if tokens > 0 {
-        facts.eval_tokens_per_s = Some(tokens as f64 / wall_s);
-    }
+    facts.eval_tokens_per_s = exam.sit_all(&run.sets()?, &run.folder, facts)?;
     let speed = bench::measure(exam.engine.student(), exam.engine.threads())?;
     facts.prefill_tokens_per_s = Some(speed.prefill_tokens_per_s);
     facts.decode_tokens_per_s = Some(speed.decode_tokens_per_s);
-    facts.machine = Machine { cpu: cpu(), threads: exam.engine.threads(), kernel: exam.engine.isa().to_string() };
+    facts.machine = exam.machine();
     Ok(())
-}
-
-/// The processor's name, where the system tells it.
-fn cpu() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
-    name.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
 }
 
 fn summary(run: &Run, facts: &Report) -> String {
@@ -106,6 +88,15 @@ fn summary(run: &Run, facts: &Report) -> String {
     for (set, score) in &facts.eval {
         let interval = format!("95 % interval {:.1} to {:.1}", 100.0 * score.low, 100.0 * score.high);
         text += &format!("  {set:10} {:.1} % of {} problems right ({interval})\n", 100.0 * score.accuracy, score.n);
+    }
+    for (set, score) in &facts.choices {
+        let shares = [&score.letters, &score.texts, &score.texts_by_length].map(|share| 100.0 * share.accuracy);
+        let [letters, texts, by_length] = shares;
+        text += &format!(
+            "  {set:10} {letters:.1} % of {} right by letter, {texts:.1} % by text, {by_length:.1} % by text per character, guessing {:.1} %\n",
+            score.n,
+            100.0 * score.chance
+        );
     }
     text += &format!(
         "  size       {} bytes, {:.1} times smaller than f16 ({} bytes)\n",

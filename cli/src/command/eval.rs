@@ -1,95 +1,170 @@
-//! `tristill eval`: a packed student's answers to a set of problems, and their score.
+//! `tristill eval`: a packed student's answers to sets of questions, and their scores. Given completions instead of a student, it only
+//! marks them.
 
-use std::{
-    ops::ControlFlow,
-    path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering},
-    time::Instant,
-};
+mod exam;
 
-use anyhow::{Context, Result};
-use eval::{Asked, Asking, EvalConfig, Score, SetTable};
-use runtime::{Engine, Student};
-use task::Problem;
+use std::{fs::File, io::Read, path::Path};
+
+use anyhow::{Context, Result, bail};
+use eval::{EvalConfig, Questions, SetTable, report::Report};
+use model::{ModelConfig, Quant};
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::{Map, Value};
 
 use crate::{
     arguments::EvalArguments,
-    interrupt::{self, Interrupted},
-    progress::{Progress, print, say},
-    run::{completions, read_set, write_json},
+    command::report::{self, FACTS},
+    config,
+    progress::print,
+    run::{read_sets, set_name},
+    system::System,
 };
 
+pub use exam::Exam;
+use exam::say_score;
+
 pub fn command(arguments: &EvalArguments) -> Result<()> {
-    let name = arguments.set.file_name().and_then(|name| name.to_str()).and_then(|name| name.split('.').next()).unwrap_or("set");
-    let set = SetTable { limit: arguments.limit, ..SetTable::new(name, arguments.set.clone()) };
-    let config = EvalConfig {
-        max_tokens: arguments.max_tokens,
-        threads: arguments.threads.threads,
-        sets: vec![set.clone()],
-        ..EvalConfig::default()
-    };
+    let config = settings(arguments)?;
     config.check()?;
-    let problems = read_set(&set)?;
-    let folder = arguments.to.clone().unwrap_or_else(|| arguments.student.parent().unwrap_or(Path::new(".")).to_owned());
+    let sets = read_sets(&config.sets)?;
+    if sets.is_empty() {
+        bail!("there is no set to ask: the config's [eval] table has no sets");
+    }
+    if !is_packed(&arguments.student)? {
+        return mark(&arguments.student, &sets);
+    }
+    let folder = arguments.to.clone().unwrap_or_else(|| arguments.student.parent().unwrap_or(Path::new("")).to_owned());
     let mut exam = Exam::open(&arguments.student, &config)?;
-    let (_, score) = exam.sit(name, &problems, &folder)?;
-    print(&format!("{}\n", serde_json::to_string_pretty(&score)?));
+    let mut facts = facts(&arguments.student, &folder, &exam)?;
+    exam.sit_all(&sets, &folder, &mut facts)?;
+    facts.write(&folder.join(FACTS))?;
+    report::write(&folder)?;
+
+    let score = |(set, _): &(SetTable, Questions)| -> Result<(String, Value)> {
+        let score = match facts.eval.get(&set.name) {
+            Some(score) => serde_json::to_value(score)?,
+            None => serde_json::to_value(&facts.choices[&set.name])?,
+        };
+        Ok((set.name.clone(), score))
+    };
+    print_scores(sets.iter().map(score).collect::<Result<_>>()?)
+}
+
+/// The `[eval]` table of the config that was named, or what was typed as one.
+fn settings(arguments: &EvalArguments) -> Result<EvalConfig> {
+    /// Any run's config, of which only one table matters.
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "other tables may be there")]
+    struct EvalOnly {
+        eval: EvalConfig,
+        synth: Option<IgnoredAny>,
+        data: Option<IgnoredAny>,
+        model: Option<IgnoredAny>,
+        train: Option<IgnoredAny>,
+    }
+    let threads = arguments.threads.threads;
+    if let Some(path) = &arguments.config {
+        let config = config::load::<EvalOnly>(path, &[])?.eval;
+        return Ok(EvalConfig { threads: threads.or(config.threads), ..config });
+    }
+    let Some(path) = &arguments.set else { bail!("--set FILE or --config CONFIG is needed") };
+    let set = SetTable {
+        kind: arguments.kind,
+        fields: task::Fields {
+            question: arguments.question.clone(),
+            answer: arguments.answer.clone(),
+            id: arguments.id.clone(),
+            options: arguments.options.clone(),
+        },
+        limit: arguments.limit,
+        ..SetTable::new(set_name(path), path.clone())
+    };
+    Ok(EvalConfig {
+        sets: vec![set],
+        prompt: arguments.prompt,
+        examples: arguments.examples.clone(),
+        samples: arguments.samples,
+        max_tokens: arguments.sampling.max_tokens,
+        temperature: arguments.sampling.temperature,
+        top_p: arguments.sampling.top_p,
+        seed: arguments.sampling.seed,
+        threads,
+        ..EvalConfig::default()
+    })
+}
+
+/// Whether a path is a packed student's rather than one of completions.
+fn is_packed(path: &Path) -> Result<bool> {
+    if path.extension().is_some_and(|extension| extension == "gguf") {
+        return Ok(true); // Whatever is in it: opening it says what is wrong.
+    }
+    let mut magic = [0; 4];
+    let Ok(mut file) = File::open(path) else { return Ok(false) };
+    Ok(file.read_exact(&mut magic).is_ok() && &magic == b"GGUF")
+}
+
+/// Mark what a system said before, asking nobody.
+fn mark(typed: &Path, sets: &[(SetTable, Questions)]) -> Result<()> {
+    let system = System::find(typed)?;
+    let mut scores = Map::new();
+    for (set, questions) in sets {
+        let Questions::Numbers(problems) = questions else {
+            bail!("{} is multiple choice, which is scored by a student's likelihoods; completions cannot be marked on it", set.name);
+        };
+        let said = system.said(&set.name, problems)?;
+        let said = said.with_context(|| format!("{} holds no completions of {}", system.name, set.name))?;
+        let score = eval::score(problems, &said.completions, said.head.map(|head| head.settings).as_ref());
+        say_score(&set.name, &score);
+        scores.insert(set.name.clone(), serde_json::to_value(score)?);
+    }
+    print_scores(scores)
+}
+
+/// One score as it is, several by the names of their sets.
+fn print_scores(scores: Map<String, Value>) -> Result<()> {
+    let scores = match scores.len() {
+        1 => scores.into_iter().next().map(|(_, score)| score).unwrap_or_default(),
+        _ => Value::Object(scores),
+    };
+    print(&format!("{}\n", serde_json::to_string_pretty(&scores)?));
     Ok(())
 }
 
-/// A packed student before its questions.
-pub struct Exam<'a> {
-    /// Runs the student.
-    pub engine: Engine,
-    config: &'a EvalConfig,
-    hash: String,
+/// The report that the scores go into: the run's where the folder is one, else a new one.
+fn facts(student: &Path, folder: &Path, exam: &Exam) -> Result<Report> {
+    let path = folder.join(FACTS);
+    let quoted = |part: &str| if part.contains(char::is_whitespace) { format!("'{part}'") } else { part.to_owned() };
+    let typed: Vec<String> = std::env::args_os().skip(1).map(|part| quoted(&part.to_string_lossy())).collect();
+    let command = format!("tristill {}", typed.join(" "));
+    let mut facts = match path.exists() {
+        true => {
+            Report::read(&path).with_context(|| format!("cannot add the score to {}; name another folder with --to", path.display()))?
+        }
+        false => {
+            let config = exam.engine.student().config();
+            Report {
+                run: exam.engine.student().name().to_owned(),
+                student: describe(config),
+                parameters: config.parameters() as u64,
+                packed_bytes: std::fs::metadata(student).with_context(|| format!("cannot read {}", student.display()))?.len(),
+                f16_bytes: 2 * config.parameters() as u64,
+                machine: exam.machine(),
+                files: [("packed student".to_owned(), student.display().to_string())].into(),
+                ..Report::default()
+            }
+        }
+    };
+    if !facts.commands.contains(&command) {
+        facts.commands.push(command);
+    }
+    Ok(facts)
 }
 
-impl Exam<'_> {
-    /// Open a packed student for an evaluation.
-    pub fn open<'a>(student: &Path, config: &'a EvalConfig) -> Result<Exam<'a>> {
-        let opened = Student::open(student).with_context(|| format!("cannot open {}", student.display()))?;
-        let engine = Engine::new(Arc::new(opened), &config.engine_options())?;
-        Ok(Exam { engine, config, hash: eval::student_hash(student)? })
-    }
-
-    /// Ask every problem that has no answer yet, then mark all of them. What the student said lies in the folder's `eval/<set>/`.
-    pub fn sit(&mut self, set: &str, problems: &[Problem], folder: &Path) -> Result<(Asked, Score)> {
-        let path: PathBuf = completions(folder, set);
-        let asking = Asking { student: &self.hash, set, problems, config: self.config };
-        let stop = interrupt::flag();
-        let started = Instant::now();
-        let mut bar: Option<Progress> = None;
-        let asked = eval::ask(&mut self.engine, &asking, &path, |at| {
-            let bar = bar.get_or_insert_with(|| Progress::start(set, at.wanted, at.done));
-            let right = 100.0 * at.right as f64 / at.done.max(1) as f64;
-            let tokens_per_s = at.tokens as f64 / started.elapsed().as_secs_f64();
-            bar.at(at.done, at.wanted, &format!("{right:.1} % right, {tokens_per_s:.0} tokens/s"));
-            if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })
-        .with_context(|| format!("cannot ask {set}"))?;
-        if let Some(bar) = bar {
-            bar.end();
-        }
-        if !asked.whole {
-            let count = asked.completions.len();
-            return Err(Interrupted(format!(
-                "stopped after {count} answers, which are in {}; the same command asks the rest",
-                path.display()
-            ))
-            .into());
-        }
-        if !asked.too_long.is_empty() {
-            let context = self.engine.student().config().context;
-            say(&format!(
-                "   warning {} problems of {set} were not asked: their prompts fill the context of {context} tokens",
-                asked.too_long.len()
-            ));
-        }
-        let score = eval::score(problems, &asked.completions, self.config.prompt.harness_task());
-        write_json(&path.with_file_name("score.json"), &score)?;
-        let interval = format!("95 % interval {:.1} to {:.1}", 100.0 * score.low, 100.0 * score.high);
-        say(&format!("     score {set}: {:.1} % of {} right ({interval})", 100.0 * score.accuracy, score.n));
-        Ok((asked, score))
-    }
+fn describe(config: &ModelConfig) -> String {
+    let quant = match config.quant {
+        Quant::None => "full precision",
+        Quant::Ternary => "ternary",
+    };
+    format!("{} blocks of width {}, {quant}", config.layers, config.width)
 }

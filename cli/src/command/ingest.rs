@@ -1,20 +1,54 @@
-//! `tristill ingest`: from traces to the run's dataset.
+//! `tristill ingest`: from traces to the run's dataset, or what a file of traces would be taken for.
+
+use std::path::Path;
 
 use anyhow::{Context, Result};
-use data::{Dataset, Job, Stage};
+use data::{Dataset, Explanation, Job, Source, Stage};
+use model::ChatTemplate;
 
 use crate::{
-    arguments::ConfigArguments,
-    command::synth::synth,
-    progress::{Progress, say},
+    arguments::{ConfigArguments, IngestArguments},
+    command::{check::Marks, synth::synth},
+    progress::{Progress, print, say},
     run::{Run, eval_sets},
 };
 
-pub fn command(arguments: &ConfigArguments) -> Result<()> {
-    let run = Run::open(arguments)?;
-    run.start()?;
-    synth(&run)?;
-    ingest(&run).map(|_| ())
+pub fn command(arguments: &IngestArguments) -> Result<()> {
+    let IngestArguments { config, overrides, explain } = arguments;
+    let run = match config {
+        Some(config) => Some(Run::open(&ConfigArguments { config: config.clone(), overrides: overrides.clone() })?),
+        None => None,
+    };
+    match (run, explain) {
+        (run, Some(file)) => show(run.as_ref(), file),
+        (Some(run), None) => {
+            run.start()?;
+            synth(&run)?;
+            ingest(&run).map(|_| ())
+        }
+        (None, None) => unreachable!("clap wants one of the two"),
+    }
+}
+
+/// Explain a file, as the source of the config that names it, or with the defaults.
+fn show(run: Option<&Run>, file: &Path) -> Result<()> {
+    let named = run.and_then(|run| run.config.data.sources.iter().find(|source| source.path == file));
+    let source = named.cloned().unwrap_or_else(|| Source::new(file));
+    let (rules, system) = run.map(|run| (run.config.data.rules.clone(), run.config.data.system)).unwrap_or_default();
+    let Explanation { path, form, layout, keys, rows, traces, kept, examples, doubts } =
+        data::explain(&source, &rules, &ChatTemplate::chatml(), system).context("cannot explain the file")?;
+    let marks = Marks::of_terminal();
+    print(&format!(
+        "{} is {form}, its rows have {keys}.\nIt is read as {layout}: of the first {rows} rows {traces} traces, of which {kept} are kept.\n",
+        path.display()
+    ));
+    print(&format!("\n{} traces as they are learned ({}):\n", examples.len(), marks.legend()));
+    for example in &examples {
+        print(&format!("\n{}\n", marks.render(example)));
+    }
+    let doubts = if doubts.is_empty() { vec!["nothing".to_owned()] } else { doubts };
+    print(&format!("\nUncertain:\n{}", doubts.iter().map(|doubt| format!("  - {doubt}\n")).collect::<String>()));
+    Ok(())
 }
 
 /// Make the dataset, unless it is there already. Says where every row went.
@@ -50,14 +84,19 @@ pub fn ingest(run: &Run) -> Result<Dataset> {
         for (rule, count) in dropped {
             say(&format!("   dropped {count} by the rule {rule}; see {}", out.join("dropped.parquet").display()));
         }
+        if let Some(why) = &ingested.card.decontaminate_off_because {
+            say(&format!("   warning evaluation questions were not looked for: {why}"));
+        }
         Ok(ingested.dataset)
     })
 }
 
 fn word(stage: Stage) -> &'static str {
     match stage {
-        Stage::Tokenizer => "tokenizer",
         Stage::Read => "traces",
+        Stage::Compare => "duplicates",
+        Stage::Tokenizer => "tokenizer",
+        Stage::Tokenise => "tokens",
         Stage::Pack => "rows",
     }
 }

@@ -1,15 +1,22 @@
 //! `tristill train`: from the run's dataset to a checkpoint.
 
+use std::{collections::BTreeMap, path::Path};
+
 use anyhow::{Context, Result, bail};
 use data::Dataset;
-use trainer::{Job, Trained};
+use eval::Questions;
+use trainer::{Evaluation, Hooks, Job, Trained};
 
 use crate::{
     arguments::ConfigArguments,
+    command::eval::Exam,
     interrupt::{self, Interrupted},
     progress::{Progress, say},
     run::Run,
 };
+
+/// Problems of each set that are asked in mid-run.
+const GLANCE: usize = 200;
 
 pub fn command(arguments: &ConfigArguments) -> Result<()> {
     let run = Run::open(arguments)?;
@@ -30,11 +37,13 @@ pub fn train(run: &Run, dataset: &Dataset) -> Result<Trained> {
     say(&format!("   student {} weights, {} steps of {} rows", model.parameters(), config.steps, config.rows));
 
     let mut bar: Option<Progress> = None;
-    let trained = trainer::train(&job, interrupt::flag(), &mut |at| {
+    let mut report = |at: &trainer::Progress| {
         let bar = bar.get_or_insert_with(|| Progress::start("train", at.steps, at.step));
         bar.at(at.step, at.steps, &format!("loss {:.4}, rate {:.2e}, {:.0} tokens/s", at.loss, at.rate, at.tokens_per_s));
-    })
-    .context("training stopped")?;
+    };
+    let mut evaluate = |packed: &Path| glance(run, packed).map_err(Into::into);
+    let mut hooks = Hooks { should_stop: interrupt::flag(), report: &mut report, evaluate: &mut evaluate };
+    let trained = trainer::train(&job, &mut hooks).context("training stopped")?;
     if let Some(bar) = bar {
         bar.end();
     }
@@ -45,5 +54,25 @@ pub fn train(run: &Run, dataset: &Dataset) -> Result<Trained> {
         return Err(Interrupted(stopped).into());
     }
     say(&format!("checkpoint {}", trained.checkpoint.display()));
+    if let Some(best) = &trained.best {
+        say(&format!("      best {} by the evaluations in mid-run; `tristill export` packs it", best.display()));
+    }
     Ok(trained)
+}
+
+/// Score a packed student in mid-run: the first problems of each set, without keeping what it said.
+fn glance(run: &Run, packed: &Path) -> Result<Option<Evaluation>> {
+    let folder = tempfile::tempdir().context("cannot create a folder for an evaluation")?;
+    let mut exam = Exam::open(packed, &run.config.eval)?;
+    let mut scores = BTreeMap::new();
+    for (set, questions) in run.sets()? {
+        let Questions::Numbers(problems) = questions else { continue };
+        let few = &problems[..problems.len().min(GLANCE)];
+        match exam.sit(&set.name, few, folder.path()) {
+            Err(error) if error.is::<Interrupted>() => return Ok(None),
+            sat => scores.insert(set.name, sat?.1),
+        };
+    }
+    let score = scores.values().map(|score| score.accuracy).sum::<f64>() / scores.len().max(1) as f64;
+    Ok(Some(Evaluation { eval: serde_json::to_value(scores).context("cannot write the scores as JSON")?, score }))
 }

@@ -7,7 +7,7 @@ use task::Trace;
 
 use super::{Candidate, Found, Object, exchange_before, first_of, keys, prompt, reasoning};
 use crate::rules::{Drop, Rule};
-use crate::teacher::{Alternative, Step};
+use crate::teacher::{Alternative, Step, logprob};
 
 pub(super) fn fits(row: &Object) -> bool {
     choices(row).is_some_and(|choices| choices.first().is_some_and(|choice| choice.get("message").is_some()))
@@ -114,7 +114,7 @@ fn alternative(token: &Value) -> Option<Alternative> {
         Some(bytes) => bytes.iter().map(|byte| byte.as_u64().and_then(|byte| u8::try_from(byte).ok())).collect::<Option<Vec<u8>>>()?,
         None => token.get("token")?.as_str()?.as_bytes().to_vec(),
     };
-    Some(Alternative { bytes, id: None, logprob: token.get("logprob")?.as_f64()? as f32 })
+    Some(Alternative { bytes, id: None, logprob: logprob(token.get("logprob"))? })
 }
 
 #[cfg(test)]

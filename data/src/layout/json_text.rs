@@ -34,17 +34,19 @@ fn trace(row: &Object) -> Result<Candidate, Drop> {
     if question.is_empty() {
         return Err(Drop::new(Rule::Incomplete, "there is no question"));
     }
-    let (reasoning, answer) = fields(output)?;
+    let (reasoning, answer, is_mended) = fields(output).map_err(|drop| drop.about(&question))?;
     let trace = Trace { id: id(row), system: None, question, reasoning, answer, reference: first_of(row, &["answer", "reference"]) };
-    Ok(Candidate { stopped_by: first_of(row, &["finish_reason", "stop_reason"]), ..Candidate::of(trace) })
+    Ok(Candidate { stopped_by: first_of(row, &["finish_reason", "stop_reason"]), is_mended, ..Candidate::of(trace) })
 }
 
-/// Reasoning and answer of a text that holds them as JSON, more or less.
-fn fields(text: &str) -> Result<(String, String), Drop> {
+/// Reasoning and answer of a text that holds them as JSON, more or less, and whether it is JSON but for a fence and words around it.
+fn fields(text: &str) -> Result<(String, String, bool), Drop> {
     let incomplete = |why: &str| Drop::new(Rule::Incomplete, why.to_owned());
     let open = text.find('{').ok_or_else(|| incomplete("the output holds no {"))?;
     let close = text.rfind('}').map_or(text.len(), |at| at + 1).max(open);
-    let (reasoning, answer) = match serde_json::from_str::<Object>(&text[open..close]) {
+    let strict = serde_json::from_str::<Object>(&text[open..close]);
+    let is_mended = strict.is_err();
+    let (reasoning, answer) = match strict {
         Ok(object) => {
             let reasoning = first_of(&object, &REASONING).ok_or_else(|| incomplete("the JSON in the output has no reasoning"))?;
             (reasoning, first_of(&object, &ANSWER).ok_or_else(|| incomplete("the JSON in the output has no answer"))?)
@@ -55,7 +57,7 @@ fn fields(text: &str) -> Result<(String, String), Drop> {
     if answer.is_empty() || answer.chars().all(|character| character == '_') {
         return Err(Drop::new(Rule::Unfinished, "the JSON in the output has a blank answer"));
     }
-    Ok((reasoning.to_owned(), format!("The answer is {answer}")))
+    Ok((reasoning.to_owned(), format!("The answer is {answer}"), is_mended))
 }
 
 /// Takes apart what is almost JSON: the reasoning goes from its key to the answer's key, the answer to the end of its value.
@@ -129,16 +131,16 @@ mod tests {
     #[test]
     fn what_models_write_for_json() {
         let good = [
-            ("```json\n{\n  \"reasoning\": \"1 + 1 = 2\",\n  \"answer\": \"2\"\n}\n```", "1 + 1 = 2", "2"),
-            ("Here it is:\n{\"reasoning\": \"Line one.\nLine \"two\".\", \"answer\": \"2\"\n}\n", "Line one.\nLine \"two\".", "2"),
-            ("{\"reasoning\": \"\\(1 + 1\\) is\n\\$2\", \"answer\": 1,002}", "\\(1 + 1\\) is\n\\$2", "1,002"),
-            ("{\"reasoning\": \"so \\\"answer\\\": 3\nno,\", \"answer\": \"2\"", "so \"answer\": 3\nno,", "2"),
-            ("{\"answer\": \"2\",\n\"reasoning\": \"1\n+ 1\"}", "1\n+ 1", "2"),
-            ("{\"reasoning\": \"1\n+ 1\", \"answer\": \"2\"\n}\n```\n\nThe \"key\" {steps}: \"answer\" it.", "1\n+ 1", "2"),
-            ("{\"explanation\": \"1 + 1\", \"final_answer\": 2}", "1 + 1", "2"),
+            ("```json\n{\n  \"reasoning\": \"1 + 1 = 2\",\n  \"answer\": \"2\"\n}\n```", "1 + 1 = 2", "2", false),
+            ("Here it is:\n{\"reasoning\": \"Line one.\nLine \"two\".\", \"answer\": \"2\"\n}\n", "Line one.\nLine \"two\".", "2", true),
+            ("{\"reasoning\": \"\\(1 + 1\\) is\n\\$2\", \"answer\": 1,002}", "\\(1 + 1\\) is\n\\$2", "1,002", true),
+            ("{\"reasoning\": \"so \\\"answer\\\": 3\nno,\", \"answer\": \"2\"", "so \"answer\": 3\nno,", "2", true),
+            ("{\"answer\": \"2\",\n\"reasoning\": \"1\n+ 1\"}", "1\n+ 1", "2", true),
+            ("{\"reasoning\": \"1\n+ 1\", \"answer\": \"2\"\n}\n```\n\nThe \"key\" {steps}: \"answer\" it.", "1\n+ 1", "2", true),
+            ("{\"explanation\": \"1 + 1\", \"final_answer\": 2}", "1 + 1", "2", false),
         ];
-        for (text, reasoning, answer) in good {
-            assert_eq!(fields(text), Ok((reasoning.to_owned(), format!("The answer is {answer}"))), "{text}");
+        for (text, reasoning, answer, is_mended) in good {
+            assert_eq!(fields(text), Ok((reasoning.to_owned(), format!("The answer is {answer}"), is_mended)), "{text}");
         }
         let bad = [
             ("It is 2.", Rule::Incomplete),

@@ -19,7 +19,16 @@ pub(super) fn fits(row: &Object) -> bool {
 }
 
 pub(super) fn read(row: &Object) -> Found {
-    vec![exchange(row)]
+    vec![exchange(row).map_err(|drop| match asked(row) {
+        Some(question) => drop.about(question),
+        None => drop,
+    })]
+}
+
+/// What the user says first.
+fn asked(row: &Object) -> Option<&str> {
+    let is_user = |turn: &&Object| matches!(role(turn), Some("user" | "human"));
+    turns(row)?.iter().filter_map(Value::as_object).find(is_user).and_then(content)
 }
 
 fn turns(row: &Object) -> Option<&Vec<Value>> {

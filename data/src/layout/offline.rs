@@ -6,7 +6,7 @@ use task::Trace;
 
 use super::{Candidate, Found, Object, exchange_before, first_of, id, keys, list, prompt, reasoning, text};
 use crate::rules::{Drop, Rule};
-use crate::teacher::{Alternative, Step};
+use crate::teacher::{Alternative, Step, logprob};
 
 pub(super) fn fits_vllm(row: &Object) -> bool {
     let first = row.get("outputs").and_then(Value::as_array).and_then(|outputs| outputs.first());
@@ -75,7 +75,7 @@ fn vllm_steps(output: &Object) -> Option<Vec<Step>> {
             .iter()
             .map(|(id, facts)| {
                 let bytes = facts.get("decoded_token").and_then(Value::as_str).unwrap_or_default().as_bytes().to_vec();
-                Some(Alternative { bytes, id: Some(id.parse().ok()?), logprob: facts.get("logprob")?.as_f64()? as f32 })
+                Some(Alternative { bytes, id: Some(id.parse().ok()?), logprob: logprob(facts.get("logprob"))? })
             })
             .collect::<Option<_>>()?;
         let bytes = alternatives.iter().find(|it| it.id == Some(token))?.bytes.clone();
@@ -90,7 +90,7 @@ fn sglang_steps(meta: &Object) -> Option<Vec<Step>> {
     let top = meta.get("output_top_logprobs").and_then(Value::as_array);
     let entry = |entry: &Value| {
         let bytes = entry.get(2).and_then(Value::as_str).unwrap_or_default().as_bytes().to_vec();
-        Some(Alternative { bytes, id: Some(u32::try_from(entry.get(1)?.as_u64()?).ok()?), logprob: entry.get(0)?.as_f64()? as f32 })
+        Some(Alternative { bytes, id: Some(u32::try_from(entry.get(1)?.as_u64()?).ok()?), logprob: logprob(entry.get(0))? })
     };
     let step = |(at, chosen): (usize, &Value)| {
         let chosen = entry(chosen)?;

@@ -11,6 +11,20 @@ const THINKING: [(&str, &str); 3] =
 /// Marks around the answer, which are taken off.
 const ANSWERS: [(&str, &str); 2] = [("<|begin_of_solution|>", "<|end_of_solution|>"), ("<answer>", "</answer>")];
 
+/// All of them, as a teacher may write them around the parts of its text.
+pub(crate) const MARKS: [&str; 10] = [
+    "<think>",
+    "</think>",
+    "<|begin_of_thought|>",
+    "<|end_of_thought|>",
+    "<thinking>",
+    "</thinking>",
+    "<|begin_of_solution|>",
+    "<|end_of_solution|>",
+    "<answer>",
+    "</answer>",
+];
+
 /// Reasoning and answer; the reasoning is blank where the text has no marks.
 pub(super) fn split(text: &str) -> Result<(String, String), Drop> {
     for (open, close) in THINKING {

@@ -52,7 +52,7 @@ mod tests {
             answer: answer.into(),
             reference: reference.map(str::to_owned),
         };
-        Candidate { trace, stopped_by: None, is_right, teacher: None }
+        Candidate { trace, stopped_by: None, is_right, teacher: None, is_mended: false }
     }
 
     fn rule(answer: &str, reference: Option<&str>, verify: Verify) -> Option<Rule> {

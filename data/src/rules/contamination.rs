@@ -10,7 +10,7 @@ use task::Problem;
 
 use super::{Drop, Rule};
 use crate::config::Decontaminate;
-use crate::words::{phrase_hash, word_hashes, word_hashes_without_numbers};
+use crate::words::{Words, phrase_hash};
 
 /// A phrase of this many words in common is enough.
 const LONG_PHRASE: usize = 13;
@@ -18,6 +18,50 @@ const LONG_PHRASE: usize = 13;
 const SHORT_PHRASE: usize = 8;
 /// A question of fewer words is only compared whole, never looked for inside another: "What is 2 + 2?" is in many.
 const SHORTEST_INSIDE: usize = 6;
+
+/// How a question touches an evaluation question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    Whole,
+    Inside,
+    LongPhrase,
+    HalfOfShortPhrases,
+    /// Reported, not dropped.
+    Masked,
+    /// Reported, not dropped.
+    ShortPhrase,
+}
+
+impl How {
+    /// The name in the counts on the card.
+    pub fn name(self) -> &'static str {
+        match self {
+            How::Whole => "word_for_word",
+            How::Inside => "holds_it_whole",
+            How::LongPhrase => "13_words",
+            How::HalfOfShortPhrases => "half_of_8_word_phrases",
+            How::Masked => "same_but_for_numbers",
+            How::ShortPhrase => "8_words",
+        }
+    }
+
+    fn detail(self) -> Option<&'static str> {
+        match self {
+            How::Whole => Some("it is word for word"),
+            How::Inside => Some("it holds, whole,"),
+            How::LongPhrase => Some("it shares 13 words in a row with"),
+            How::HalfOfShortPhrases => Some("it holds half of the 8-word phrases of"),
+            How::Masked | How::ShortPhrase => None,
+        }
+    }
+}
+
+/// A question's nearest contact with an evaluation question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Touch {
+    place: Place,
+    pub how: How,
+}
 
 /// A set that the run will be scored on.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +84,8 @@ pub(crate) struct Contamination<'a> {
     short: HashMap<u64, Vec<Place>>,
     /// How many different short phrases each question has.
     short_counts: HashMap<Place, usize>,
-    masked: HashSet<u64>,
+    /// Questions without their numbers.
+    masked: HashMap<u64, Place>,
 }
 
 /// A set and a problem in it.
@@ -56,7 +101,7 @@ impl<'a> Contamination<'a> {
             long: HashMap::new(),
             short: HashMap::new(),
             short_counts: HashMap::new(),
-            masked: HashSet::new(),
+            masked: HashMap::new(),
         };
         for (set, of_set) in sets.iter().enumerate() {
             for (problem, of_problem) in of_set.problems.iter().enumerate() {
@@ -69,12 +114,13 @@ impl<'a> Contamination<'a> {
     }
 
     fn add(&mut self, place: Place, question: &str) {
-        let words = word_hashes(question);
-        self.whole.entry(phrase_hash(&words)).or_insert(place);
+        let words = Words::of(question);
+        self.whole.entry(phrase_hash(&words.hashes)).or_insert(place);
         if self.mode != Decontaminate::Overlap {
             return;
         }
-        self.masked.insert(phrase_hash(&word_hashes_without_numbers(question)));
+        self.masked.entry(phrase_hash(&words.without_numbers())).or_insert(place);
+        let words = words.hashes;
         if (SHORTEST_INSIDE..LONG_PHRASE).contains(&words.len()) {
             self.inside_lengths.push(words.len());
         }
@@ -88,25 +134,25 @@ impl<'a> Contamination<'a> {
         }
     }
 
-    /// Drops a question that is too near to one of an evaluation set.
-    pub fn check(&self, question: &str) -> Result<(), Drop> {
+    /// Where a question touches an evaluation set, if it does.
+    pub fn look(&self, question: &Words) -> Option<Touch> {
         if self.mode == Decontaminate::Off || self.whole.is_empty() {
-            return Ok(());
+            return None;
         }
-        let words = word_hashes(question);
-        if let Some(place) = self.whole.get(&phrase_hash(&words)) {
-            return Err(self.drop(*place, "it is word for word"));
+        let touch = |how: How| move |place: Place| Touch { place, how };
+        let words = question.hashes.as_slice();
+        if let Some(&place) = self.whole.get(&phrase_hash(words)) {
+            return Some(touch(How::Whole)(place));
         }
         if self.mode == Decontaminate::Exact {
-            return Ok(());
+            return None;
         }
-        for &length in &self.inside_lengths {
-            if let Some(place) = words.windows(length).find_map(|phrase| self.whole.get(&phrase_hash(phrase))) {
-                return Err(self.drop(*place, "it holds, whole,"));
-            }
+        let whole_inside = |length: usize| words.windows(length).find_map(|phrase| self.whole.get(&phrase_hash(phrase)));
+        if let Some(&place) = self.inside_lengths.iter().find_map(|&length| whole_inside(length)) {
+            return Some(touch(How::Inside)(place));
         }
-        if let Some(place) = words.windows(LONG_PHRASE).find_map(|phrase| self.long.get(&phrase_hash(phrase))) {
-            return Err(self.drop(*place, "it shares 13 words in a row with"));
+        if let Some(&place) = words.windows(LONG_PHRASE).find_map(|phrase| self.long.get(&phrase_hash(phrase))) {
+            return Some(touch(How::LongPhrase)(place));
         }
         let mut found: HashMap<Place, usize> = HashMap::new();
         for phrase in words.windows(SHORT_PHRASE).map(phrase_hash).collect::<HashSet<_>>() {
@@ -114,21 +160,24 @@ impl<'a> Contamination<'a> {
                 *found.entry(*place).or_default() += 1;
             }
         }
-        // The smallest place, so that the detail does not depend on the order in a hash table.
-        match found.into_iter().filter(|(place, count)| 2 * count >= self.short_counts[place]).map(|(place, _)| place).min() {
-            Some(place) => Err(self.drop(place, "it holds half of the 8-word phrases of")),
-            None => Ok(()),
-        }
+        // The smallest place, so that the outcome does not depend on the order in a hash table.
+        let half = found.iter().filter(|(place, count)| 2 * **count >= self.short_counts[place]).map(|(place, _)| *place).min();
+        let masked = || self.masked.get(&phrase_hash(&question.without_numbers())).copied();
+        half.map(touch(How::HalfOfShortPhrases))
+            .or_else(|| masked().map(touch(How::Masked)))
+            .or_else(|| found.keys().min().copied().map(touch(How::ShortPhrase)))
     }
 
-    /// Whether the question is an evaluation question with other numbers. That is reported and not a reason to drop.
-    pub fn is_masked_match(&self, question: &str) -> bool {
-        !self.masked.is_empty() && self.masked.contains(&phrase_hash(&word_hashes_without_numbers(question)))
+    /// The name of the set that is touched.
+    pub fn set_name(&self, touch: Touch) -> &'a str {
+        self.sets[touch.place.0 as usize].name
     }
 
-    fn drop(&self, (set, problem): Place, how: &str) -> Drop {
+    /// The reason to drop a question, if the touch is one.
+    pub fn drop(&self, Touch { place: (set, problem), how }: Touch) -> Option<Drop> {
         let set = &self.sets[set as usize];
-        Drop::new(Rule::Contaminated, format!("{how} question {:?} of {}", set.problems[problem as usize].id, set.name))
+        let id = &set.problems[problem as usize].id;
+        how.detail().map(|how| Drop::new(Rule::Contaminated, format!("{how} question {id:?} of {}", set.name)))
     }
 }
 
@@ -146,7 +195,8 @@ mod tests {
     fn rule(mode: Decontaminate, question: &str) -> Option<String> {
         let problems = [problem(ASKED), problem("How many legs do five dogs have?"), problem("What is 2 + 2?")];
         let sets = [EvalSet { name: "test", problems: &problems }];
-        Contamination::new(mode, &sets).check(question).err().map(|drop| drop.detail)
+        let index = Contamination::new(mode, &sets);
+        index.look(&Words::of(question)).and_then(|touch| index.drop(touch)).map(|drop| drop.detail)
     }
 
     #[test]
@@ -170,9 +220,10 @@ mod tests {
         let problems = [problem(&run(0..24))];
         let sets = [EvalSet { name: "test", problems: &problems }];
         let index = Contamination::new(Decontaminate::Overlap, &sets);
-        let found = index.check(&format!("{} and {}", run(0..12), run(12..24))).unwrap_err();
-        assert_eq!(found.detail, "it holds half of the 8-word phrases of question \"7\" of test");
-        assert!(index.check(&format!("{} and {}", run(0..12), run(12..22))).is_ok());
+        let found = index.look(&Words::of(&format!("{} and {}", run(0..12), run(12..24)))).unwrap();
+        assert_eq!(index.drop(found).unwrap().detail, "it holds half of the 8-word phrases of question \"7\" of test");
+        let less = index.look(&Words::of(&format!("{} and {}", run(0..12), run(12..22)))).unwrap();
+        assert_eq!((less.how, index.drop(less), index.set_name(less)), (How::ShortPhrase, None, "test"));
     }
 
     #[test]
@@ -183,12 +234,12 @@ mod tests {
     }
 
     #[test]
-    fn other_numbers_are_a_masked_match_only() {
+    fn other_numbers_are_reported_only() {
         let problems = [problem("Tom has 5 hats and buys 3 more.")];
         let sets = [EvalSet { name: "test", problems: &problems }];
         let index = Contamination::new(Decontaminate::Overlap, &sets);
-        assert!(index.check("Tom has 7 hats and buys 2 more.").is_ok());
-        assert!(index.is_masked_match("Tom has 7 hats and buys 2 more."));
-        assert!(!index.is_masked_match("Tom has 7 caps and buys 2 more."));
+        let masked = index.look(&Words::of("Tom has 7 hats and buys 2 more.")).unwrap();
+        assert_eq!((masked.how, index.drop(masked)), (How::Masked, None));
+        assert_eq!(index.look(&Words::of("Tom has 7 caps and buys 2 more.")), None);
     }
 }

@@ -1,18 +1,21 @@
 //! Lines of a stream with an upper limit on their length, so that a file without line ends cannot fill the memory.
 
-use std::io::{BufRead, Error};
+use std::io::{BufRead, Error, Read};
 
-/// A longer line is passed over and reported.
+/// A longer row is passed over and reported.
 pub(super) const LONGEST_BYTES: usize = 32 << 20;
 
-/// One line without its line end.
+/// So much of a row that is too long is kept, to show it.
+pub(super) const HEAD_BYTES: usize = 256;
+
+/// One line, or whatever else is one row, as bytes.
 #[derive(Debug, PartialEq)]
 pub(super) enum Line {
     Text(Vec<u8>),
-    TooLong { len_bytes: u64 },
+    TooLong { len_bytes: u64, head: Vec<u8> },
 }
 
-/// The lines of a stream that are not blank.
+/// The lines of a stream.
 pub(super) struct Lines<R> {
     stream: R,
     number: u64,
@@ -29,48 +32,42 @@ impl<R: BufRead> Lines<R> {
         self.number
     }
 
-    /// The next line that is not blank.
+    /// The next line that is not blank, without white space around it.
     pub fn next_line(&mut self) -> Result<Option<Line>, Error> {
-        while let Some(line) = self.any_line()? {
+        while let Some(line) = self.next_raw()? {
             match line {
-                Line::Text(text) if text.is_empty() => {}
+                Line::Text(text) if text.trim_ascii().is_empty() => {}
+                Line::Text(mut text) => {
+                    text.truncate(text.trim_ascii_end().len());
+                    text.drain(..text.len() - text.trim_ascii_start().len());
+                    return Ok(Some(Line::Text(text)));
+                }
                 line => return Ok(Some(line)),
             }
         }
         Ok(None)
     }
 
-    fn any_line(&mut self) -> Result<Option<Line>, Error> {
+    /// The next line as it stands, without its line feed.
+    pub fn next_raw(&mut self) -> Result<Option<Line>, Error> {
         let mut text = Vec::new();
-        let mut len_bytes: u64 = 0;
-        loop {
-            let piece = self.stream.fill_buf()?;
-            if piece.is_empty() {
-                if len_bytes == 0 {
-                    return Ok(None);
-                }
-                break;
-            }
-            let end = piece.iter().position(|&byte| byte == b'\n');
-            let part = &piece[..end.unwrap_or(piece.len())];
-            let used = part.len() + usize::from(end.is_some());
-            if text.len() + part.len() <= self.longest_bytes && len_bytes == text.len() as u64 {
-                text.extend_from_slice(part);
-            }
-            len_bytes += part.len() as u64;
-            self.stream.consume(used);
-            if end.is_some() {
-                break;
-            }
+        let limit = self.longest_bytes as u64 + 1;
+        let count = (&mut self.stream).take(limit).read_until(b'\n', &mut text)? as u64;
+        if count == 0 {
+            return Ok(None);
         }
         self.number += 1;
-        if len_bytes != text.len() as u64 {
-            return Ok(Some(Line::TooLong { len_bytes }));
+        if text.last() == Some(&b'\n') {
+            text.pop();
+        } else if count == limit {
+            let before = count + self.stream.skip_until(b'\n')? as u64;
+            text.truncate(HEAD_BYTES);
+            return Ok(Some(Line::TooLong { len_bytes: before, head: text }));
         }
         if self.number == 1 && text.starts_with(b"\xef\xbb\xbf") {
             text.drain(..3);
         }
-        Ok(Some(Line::Text(text.trim_ascii().to_vec())))
+        Ok(Some(Line::Text(text)))
     }
 }
 
@@ -90,8 +87,9 @@ mod tests {
     #[test]
     fn lines_keep_their_numbers_and_long_ones_are_passed_over() {
         let text = |text: &str| Line::Text(text.as_bytes().to_vec());
-        assert_eq!(lines(b"ab\r\n\n  \ncdefghij\nklmno\n", 5), [(1, text("ab")), (4, Line::TooLong { len_bytes: 8 }), (5, text("klmno"))]);
+        let long = Line::TooLong { len_bytes: 9, head: b"cdefgh".to_vec() };
+        assert_eq!(lines(b"ab\r\n\n  \ncdefghij\nklmno\n", 5), [(1, text("ab")), (4, long), (5, text("klmno"))]);
         assert_eq!(lines(b"\n\n", 5), []);
-        assert_eq!(lines(b"a", 5), [(1, text("a"))]);
+        assert_eq!(lines(b" a ", 5), [(1, text("a"))]);
     }
 }

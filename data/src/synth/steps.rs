@@ -67,18 +67,14 @@ type Written = (Vec<String>, u32);
 
 fn add(left: u32, right: u32) -> Written {
     let mut expressions = vec![format!("{left} + {right}")];
-    if left.max(right) >= 100 {
-        place_by_place(&mut expressions, left, right, "+", |sum, part| sum + part);
-    }
+    place_by_place(&mut expressions, left, right, "+", |sum, part| sum + part);
     (expressions, left + right)
 }
 
 fn subtract(left: u32, right: u32) -> Option<Written> {
     let result = left.checked_sub(right)?;
     let mut expressions = vec![format!("{left} - {right}")];
-    if left >= 100 {
-        place_by_place(&mut expressions, left, right, "-", |rest, part| rest - part);
-    }
+    place_by_place(&mut expressions, left, right, "-", |rest, part| rest - part);
     Some((expressions, result))
 }
 
@@ -129,10 +125,21 @@ fn divide(left: u32, right: u32) -> Option<Written> {
         if place_values(right).len() > 1 {
             return None; // a long division by a number of several digits
         }
-        expressions.push(sum_of(quotients.iter().map(|part| format!("{} / {right}", part * right))));
+        quotient_by_quotient(&mut expressions, left, right, &quotients);
         add_up(&mut expressions, quotients);
     }
     Some((expressions, result))
+}
+
+/// `685 / 5`: `500 / 5 + 185 / 5`, then `100 + 150 / 5 + 35 / 5`.
+fn quotient_by_quotient(expressions: &mut Vec<String>, left: u32, right: u32, quotients: &[u32]) {
+    let mut rest = left;
+    for (done, quotient) in quotients[..quotients.len() - 1].iter().enumerate() {
+        let part = quotient * right;
+        rest -= part;
+        let terms = quotients[..done].iter().map(u32::to_string);
+        expressions.push(sum_of(terms.chain([format!("{part} / {right}"), format!("{rest} / {right}")])));
+    }
 }
 
 fn share_of(named: String, whole: u32, divisor: u32) -> Option<Written> {
@@ -180,10 +187,11 @@ mod tests {
     fn small_numbers_take_one_step_and_large_ones_are_taken_apart() {
         let cases = [
             (Operation::Add, 12, 7, Some("12 + 7 = 19")),
-            (Operation::Add, 47, 85, Some("47 + 85 = 132")),
+            (Operation::Add, 47, 85, Some("47 + 85 = 47 + 80 + 5 = 127 + 5 = 132")),
             (Operation::Add, 338, 50, Some("338 + 50 = 388")),
             (Operation::Add, 338, 147, Some("338 + 147 = 338 + 100 + 40 + 7 = 438 + 40 + 7 = 478 + 7 = 485")),
             (Operation::Subtract, 19, 4, Some("19 - 4 = 15")),
+            (Operation::Subtract, 73, 68, Some("73 - 68 = 73 - 60 - 8 = 13 - 8 = 5")),
             (Operation::Subtract, 100, 37, Some("100 - 37 = 100 - 30 - 7 = 70 - 7 = 63")),
             (Operation::Subtract, 4, 4, None),
             (Operation::Subtract, 4, 5, None),
@@ -197,6 +205,7 @@ mod tests {
             (Operation::Divide, 42, 7, Some("42 / 7 = 6")),
             (Operation::Divide, 84, 7, Some("84 / 7 = 70 / 7 + 14 / 7 = 10 + 2 = 12")),
             (Operation::Divide, 240, 6, Some("240 / 6 = 40")),
+            (Operation::Divide, 685, 5, Some("685 / 5 = 500 / 5 + 185 / 5 = 100 + 150 / 5 + 35 / 5 = 100 + 30 + 7 = 130 + 7 = 137")),
             (Operation::Divide, 870, 10, Some("870 / 10 = 87")),
             (Operation::Divide, 85, 7, None),
             (Operation::Divide, 85, 0, None),

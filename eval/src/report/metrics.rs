@@ -3,14 +3,14 @@
 //! A line is an object with a `step` and any of these:
 //! - numbers, each a curve: `loss`, `loss.<term>` for its terms, `rate`, `gradient_norm`, `tokens_per_s`, `zeros` and whatever else;
 //! - arrays with a number per layer, each a drawing with a line per layer: `layers.zeros` (the share of zeros among a layer's codes),
-//!   `layers.flips` (the share of a layer's codes that changed per step since the line before), `layers.scale` (a layer's mean scale
-//!   divided by that before the first step) and whatever else;
+//!   `layers.flips` (the share of a layer's codes that the step changed), `layers.edges` (the share of its weights near the threshold
+//!   between two codes), `layers.scale` (its mean scale) and whatever else;
 //! - `eval`, an object with the score of each set: `{"held_out": {"accuracy": 0.5, "low": 0.4, "high": 0.6, ...}}`, as
 //!   [`Score`](crate::Score) is written.
 //!
-//! There is no event file for TensorBoard, because no crate that writes one is kept: tensorboard-rs calls itself not active (last
-//! release in March 2022), tboard had a single release, tfrecord's last is of September 2023. A column of this file is what
-//! `SummaryWriter.add_scalar` takes: a name, a step and a number.
+//! There is no event file for TensorBoard, because no crate that writes one is kept: tensorboard-rs calls itself not active, tfrecord
+//! has not changed since September 2023 and tboard since February 2024. A column of this file is what `SummaryWriter.add_scalar`
+//! takes: a name, a step and a number.
 
 use std::collections::BTreeMap;
 use std::path::Path;

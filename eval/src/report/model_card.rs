@@ -13,7 +13,9 @@ pub fn model_card(report: &Report, file: &str) -> String {
     add_filters(&mut environment);
     environment.add_template("card", include_str!("model_card.md")).expect("the template parses");
     let template = environment.get_template("card").expect("the only template");
-    template.render(context! { report, file, times_smaller => report.times_smaller() }).expect("the template fits the report")
+    template
+        .render(context! { report, file, times_smaller => report.times_smaller(), contamination => report.contamination() })
+        .expect("the template fits the report")
 }
 
 #[cfg(test)]
@@ -27,6 +29,10 @@ mod tests {
         for text in ["| held_out | 75.0 % |", "tristill chat student.gguf", "| synth.jsonl | 1,000 | 940 |", "# proof"] {
             assert!(card.contains(text), "{text} is missing in\n{card}");
         }
+        assert!(
+            card.contains("| mmlu | 31.0 % |") && card.contains("held_out. Contamination: its questions were not looked for"),
+            "{card}"
+        );
         assert!(!model_card(&Report::default(), "student.gguf").is_empty());
     }
 }

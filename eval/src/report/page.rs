@@ -24,8 +24,8 @@ const LAYERS: [(&str, &str, &str); 3] = [
 /// Columns that are no measurement.
 const NOT_DRAWN: [&str; 2] = ["tokens", "weight_decay"];
 
-/// The page of a run.
-pub fn page(report: &Report, metrics: &Metrics) -> String {
+/// The page of a run. A browser loads it again every `refresh_s` seconds, if that is given: while the run goes on.
+pub fn page(report: &Report, metrics: &Metrics, refresh_s: Option<u32>) -> String {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
     add_filters(&mut environment);
@@ -33,6 +33,8 @@ pub fn page(report: &Report, metrics: &Metrics) -> String {
     let template = environment.get_template("page").expect("the only template");
     let values = context! {
         report => report,
+        refresh_s => refresh_s,
+        contamination => report.contamination(),
         curves => curves(metrics),
         layers => layers(metrics),
         scores => scores(metrics),
@@ -86,10 +88,8 @@ fn words(name: &str) -> String {
 pub(super) mod tests {
     use std::collections::BTreeMap;
 
-    use task::HarnessTask;
-
     use super::*;
-    use crate::completions::tests::{problems, said};
+    use crate::journal::tests::{problems, said, settings};
     use crate::report::{Machine, Stage, pick_samples};
     use crate::{ChoiceScore, Share, System, compare, score};
 
@@ -106,12 +106,17 @@ pub(super) mod tests {
         let systems = [("full precision", &twin), ("ternary", &completions)].map(|(name, completions)| System { name, completions });
         Report {
             run: "proof".into(),
-            eval: BTreeMap::from([("held_out".into(), score(&problems, &completions, HarnessTask::Gsm8k))]),
+            eval: BTreeMap::from([("held_out".into(), score(&problems, &completions, Some(&settings())))]),
             choices: BTreeMap::from([(
                 "mmlu".into(),
-                ChoiceScore { n: 100, chance: 0.25, letters: Share { accuracy: 0.31, low: 0.23, high: 0.41 }, ..ChoiceScore::default() },
+                ChoiceScore {
+                    n: 100,
+                    chance: 0.25,
+                    letters: Share { accuracy: 0.31, low: 0.23, high: 0.41, standard_error: None },
+                    ..ChoiceScore::default()
+                },
             )]),
-            comparisons: vec![compare(&problems, systems[0], systems[1]).unwrap()],
+            comparisons: vec![compare("held_out", &problems, systems[0], systems[1]).unwrap()],
             student: "bitnet, 4 layers of width 256, ternary with one scale per row".into(),
             parameters: 2_500_000,
             packed_bytes: 812_345,
@@ -136,7 +141,7 @@ pub(super) mod tests {
 
     #[test]
     fn the_page_stands_alone() {
-        let page = page(&whole(), &Metrics::default());
+        let page = page(&whole(), &Metrics::default(), None);
         for text in ["75.0 %", "1,234", "avx512-vnni", "tristill distill configs&#x2f;proof.toml", "duplicate", "full precision", "31.0 %"]
         {
             assert!(page.contains(text), "{text} is missing");
@@ -148,8 +153,23 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn contamination_is_told_for_each_set() {
+        let mut report = whole();
+        let not_looked_for = "Contamination: its questions were not looked for in the training traces.";
+        assert_eq!(report.contamination()["mmlu"], not_looked_for);
+        report.dataset["decontaminated_against"] = serde_json::json!({ "held_out": 40 });
+        report.dataset["sources"][0]["dropped"]["contaminated"] = 3.into();
+        let found = report.contamination();
+        assert!(found["held_out"].contains("its 40 questions were looked for in all 1,000 training traces, whole, or 13"), "{found:?}");
+        assert!(found["held_out"].contains("; 3 traces were dropped") && found["mmlu"] == not_looked_for, "{found:?}");
+        report.config = serde_json::json!({ "data": { "rules": { "decontaminate": "off" } } });
+        assert_eq!(report.contamination()["held_out"], not_looked_for);
+        assert!(Report::default().contamination().is_empty());
+    }
+
+    #[test]
     fn what_was_measured_is_drawn() {
-        let page = page(&whole(), &crate::report::metrics::tests::everything());
+        let page = page(&whole(), &crate::report::metrics::tests::everything(), None);
         for figure in ["Loss", "Learning rate", "Zeros by layer", "Flips by layer", "Scale by layer", "held_out"] {
             assert!(page.contains(&format!("aria-label=\"{figure} over training steps\"")), "{figure} is missing");
         }
@@ -158,7 +178,8 @@ pub(super) mod tests {
 
     #[test]
     fn a_run_that_has_only_begun_has_a_page() {
-        let page = page(&Report::default(), &Metrics::default());
-        assert!(page.contains("</html>"));
+        let page = page(&Report::default(), &Metrics::default(), Some(5));
+        assert!(page.contains("</html>") && page.contains("<meta http-equiv=\"refresh\" content=\"5\">"));
+        assert!(!page.contains("Size and speed"));
     }
 }

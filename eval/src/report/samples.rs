@@ -72,7 +72,7 @@ fn shorten(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::completions::tests::{problems, said};
+    use crate::journal::tests::{problems, said};
 
     #[test]
     fn the_first_right_and_the_first_others_are_shown() {

@@ -3,7 +3,7 @@
 
 use model::ternary::{ACTIVATION_MAX, GROUP, MIN_ACTIVATION_SCALE};
 
-use super::{Isa, Pool, matrix::STEP, vectorise::vectorised};
+use super::{Isa, Pool, elementary::to_whole, matrix::STEP, pool::Chunks, vectorise::vectorised};
 
 /// Tokens of a matrix tile, which reads memory of so many.
 pub(super) const TILE_TOKENS: usize = 16;
@@ -59,23 +59,26 @@ impl Activations {
         self.sums.resize(tokens * self.groups(), 0);
     }
 
-    /// Compute tokens of `width` numbers each into `floats` and quantise them, spread over the pool's threads.
+    /// Compute tokens of `width` numbers each from the `source`'s and quantise them, spread over the pool's threads. `compute` may
+    /// change its part of the source.
     pub(crate) fn fill(
         &mut self,
-        isa: Isa,
-        pool: &Pool,
+        (isa, pool): (Isa, &Pool),
+        source: (&mut [f32], usize),
         (floats, width): (&mut [f32], usize),
-        compute: &(dyn Fn(usize, &mut [f32]) + Sync),
+        compute: &(dyn Fn(usize, &mut [f32], &mut [f32]) + Sync),
     ) {
-        self.resize(floats.len() / width, width);
-        let groups = self.groups();
-        let mut rest: Vec<_> =
-            self.codes.chunks_exact_mut(self.stride).zip(&mut self.scales).zip(self.sums.chunks_exact_mut(groups)).collect();
-        pool.for_each_pair((floats, width), (&mut rest, 1), |token, activations, rest| {
-            let ((codes, scale), sums) = &mut rest[0];
-            compute(token, activations);
-            let codes = &mut codes[..width];
-            **scale = quantize_activations(isa, activations, codes);
+        let tokens = floats.len() / width;
+        self.resize(tokens, width);
+        let (stride, groups) = (self.stride, self.groups());
+        let codes = Chunks::new(&mut self.codes[..tokens * stride], stride);
+        let (scales, sums) = (Chunks::new(&mut self.scales, 1), Chunks::new(&mut self.sums, groups));
+        assert!(scales.count(tokens) && sums.count(tokens), "the activations are of another number of tokens");
+        pool.for_each_pair(source, (floats, width), |token, source, floats| {
+            compute(token, source, floats);
+            // SAFETY: there are as many chunks of each, and no two calls are for the same token.
+            let (codes, scale, sums) = unsafe { (&mut codes.get(token)[..width], scales.get(token), sums.get(token)) };
+            scale[0] = quantize_activations(isa, floats, codes);
             sum_groups(isa, codes, sums);
         });
     }
@@ -151,7 +154,7 @@ vectorised! {
         let scale = (largest / f32::from(ACTIVATION_MAX)).max(MIN_ACTIVATION_SCALE);
         let limit = f32::from(ACTIVATION_MAX);
         for (code, activation) in codes.iter_mut().zip(activations) {
-            *code = to_code(activation / scale, limit);
+            *code = to_whole(activation / scale, limit) as i8;
         }
         scale
     }
@@ -162,18 +165,9 @@ vectorised! {
     pub fn quantize_weights(weights: &[f32], scale: half::f16, codes: &mut [i8]) {
         let scale = scale.to_f32();
         for (code, weight) in codes.iter_mut().zip(weights) {
-            *code = to_code(weight / scale, 1.0);
+            *code = to_whole(weight / scale, 1.0) as i8;
         }
     }
-}
-
-/// round_half_even(x) within a whole `limit`, and 0 for what is not a number. Adding 1.5 * 2^23 rounds and leaves the whole number
-/// in the low bits; `as i8` on a float saturates, for which compilers take one number at a time.
-#[inline(always)]
-fn to_code(x: f32, limit: f32) -> i8 {
-    const ROUNDER: f32 = 12_582_912.0;
-    let x = if x.is_nan() { 0.0 } else { x.clamp(-limit, limit) };
-    (x + ROUNDER).to_bits() as i8
 }
 
 vectorised! {

@@ -159,6 +159,26 @@ macro_rules! shared {
         unsafe fn add(self, other: Self) -> Self {
             unsafe { Self(vaddq_s32(self.0, other.0)) }
         }
+
+        #[inline(always)]
+        unsafe fn and(self, mask: u8) -> Self {
+            unsafe { Self(vandq_s32(self.0, vreinterpretq_s32_u8(vdupq_n_u8(mask)))) }
+        }
+
+        #[inline(always)]
+        unsafe fn or(self, other: Self) -> Self {
+            unsafe { Self(vorrq_s32(self.0, other.0)) }
+        }
+
+        #[inline(always)]
+        unsafe fn left(self, by: i32) -> Self {
+            unsafe { Self(vreinterpretq_s32_u8(vshlq_u8(vreinterpretq_u8_s32(self.0), vdupq_n_s8(by as i8)))) }
+        }
+
+        #[inline(always)]
+        unsafe fn right(self, by: i32) -> Self {
+            unsafe { self.left(-by) }
+        }
     };
 }
 
@@ -190,6 +210,11 @@ macro_rules! with_sdot {
         #[inline(always)]
         unsafe fn dot_bytes(sum: Self, weights: Self, four: *const i8) -> Self {
             unsafe { Self(sdot::<0>(sum.0, flip(weights.0), splat(four))) }
+        }
+
+        #[inline(always)]
+        unsafe fn dot_small(sum: Self, weights: Self, four: *const i8) -> Self {
+            unsafe { Self(sdot::<0>(sum.0, vreinterpretq_s8_s32(weights.0), splat(four))) }
         }
     };
 }
@@ -237,12 +262,22 @@ impl Vector for Neon {
 
     #[inline(always)]
     unsafe fn dot_bytes(sum: Self, weights: Self, four: *const i8) -> Self {
-        unsafe {
-            let (weights, codes) = (flip(weights.0), splat(four));
-            let front = vpaddlq_s16(vmull_s8(vget_low_s8(weights), vget_low_s8(codes)));
-            let back = vpaddlq_s16(vmull_high_s8(weights, codes));
-            Self(vaddq_s32(sum.0, vpaddq_s32(front, back)))
-        }
+        unsafe { Self(dot_plain(sum.0, flip(weights.0), splat(four))) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_small(sum: Self, weights: Self, four: *const i8) -> Self {
+        unsafe { Self(dot_plain(sum.0, vreinterpretq_s8_s32(weights.0), splat(four))) }
+    }
+}
+
+/// sum + the four products of each lane.
+#[inline(always)]
+unsafe fn dot_plain(sum: int32x4_t, weights: int8x16_t, codes: int8x16_t) -> int32x4_t {
+    unsafe {
+        let front = vpaddlq_s16(vmull_s8(vget_low_s8(weights), vget_low_s8(codes)));
+        let back = vpaddlq_s16(vmull_high_s8(weights, codes));
+        vaddq_s32(sum, vpaddq_s32(front, back))
     }
 }
 

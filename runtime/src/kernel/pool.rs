@@ -1,12 +1,16 @@
 //! Threads that wait for the next multiply without a system call.
 //!
-//! A decoded token is hundreds of short tasks, so a worker spins a while for the next one and only then goes to sleep.
+//! A decoded token is hundreds of short tasks, so a worker spins a while for the next one and only then goes to sleep. Each part of a
+//! task belongs to whoever claims it first: a worker takes its own, and the caller, when it is done with its own, those whose
+//! workers have not begun. So a worker that sleeps, or that the system keeps from running, is not waited for.
 
 use std::{
+    marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    ptr::null,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle, Thread},
 };
@@ -23,25 +27,44 @@ pub struct Pool {
     running: Mutex<()>,
 }
 
-type Task = *const (dyn Fn(usize) + Sync);
+/// A task, as the caller's stack has it.
+type Task<'a> = &'a (dyn Fn(usize) + Sync);
 
 struct Shared {
     /// Counts the tasks; a change is the signal to start.
     epoch: AtomicUsize,
-    /// Workers that have not finished the task.
+    /// Parts that are not finished.
     left: AtomicUsize,
-    task: Mutex<Option<SendTask>>,
+    /// The task of this epoch; read by whoever has claimed a part of it.
+    task: AtomicPtr<Task<'static>>,
     stop: AtomicBool,
     panicked: AtomicBool,
-    /// For each worker, whether it sleeps.
-    asleep: Vec<AtomicBool>,
+    workers: Vec<Worker>,
 }
 
-#[derive(Clone, Copy)]
-struct SendTask(Task);
+/// What concerns one worker, in a cache line of its own.
+#[repr(align(64))]
+struct Worker {
+    /// The epoch up to which its parts were claimed.
+    claimed: AtomicUsize,
+    asleep: AtomicBool,
+}
 
-// SAFETY: the task is `Sync`, and `Pool::run` does not return before all workers are done with it.
-unsafe impl Send for SendTask {}
+impl Shared {
+    /// Run a worker's part of the epoch's task, unless someone else does.
+    fn run_part(&self, worker: usize, epoch: usize) {
+        // Where the claim succeeds, the part is not finished, so that `Pool::run` has not returned and the task is this epoch's.
+        if self.workers[worker].claimed.compare_exchange(epoch.wrapping_sub(1), epoch, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            return;
+        }
+        // SAFETY: as above, and `Pool::run` keeps the task borrowed until `left` is zero.
+        let task = unsafe { *self.task.load(Ordering::Acquire) };
+        if catch_unwind(AssertUnwindSafe(|| task(worker + 1))).is_err() {
+            self.panicked.store(true, Ordering::Relaxed);
+        }
+        self.left.fetch_sub(1, Ordering::Release);
+    }
+}
 
 impl Pool {
     /// A pool of `threads`, of which the caller of [`Pool::run`] is one.
@@ -50,10 +73,10 @@ impl Pool {
         let shared = Arc::new(Shared {
             epoch: AtomicUsize::new(0),
             left: AtomicUsize::new(0),
-            task: Mutex::new(None),
+            task: AtomicPtr::new(null::<Task>().cast_mut()),
             stop: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
-            asleep: (0..count).map(|_| AtomicBool::new(false)).collect(),
+            workers: (0..count).map(|_| Worker { claimed: AtomicUsize::new(0), asleep: AtomicBool::new(false) }).collect(),
         });
         let workers: Vec<JoinHandle<()>> = (0..count)
             .map(|worker| {
@@ -68,36 +91,36 @@ impl Pool {
         Pool { shared, workers, threads, running: Mutex::new(()) }
     }
 
-    /// How many parts [`Pool::run`] runs at once.
+    /// How many parts [`Pool::run`] has.
     pub fn threads(&self) -> usize {
         self.workers.len() + 1
     }
 
-    /// Run `task(part)` for every part below [`Pool::threads`], each on a thread of its own. Where the pool is already busy (with
-    /// another caller's task, or the one that calls this), the caller runs all parts itself.
+    /// Run `task(part)` once for every part below [`Pool::threads`], side by side as far as threads are free. Where the pool is
+    /// already busy (with another caller's task, or the one that calls this), the caller runs all parts itself.
     pub fn run(&self, task: &(dyn Fn(usize) + Sync)) {
         let free = if self.workers.is_empty() { None } else { self.running.try_lock().ok() };
         let Some(turn) = free else {
             (0..self.threads()).for_each(task);
             return;
         };
-        // SAFETY: only the lifetime changes; the workers are done with the task before this function returns.
-        let forever = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), Task>(task) };
-        *self.shared.task.lock().expect("no one panics while holding it") = Some(SendTask(forever));
-        self.shared.left.store(self.workers.len(), Ordering::SeqCst);
-        self.shared.epoch.fetch_add(1, Ordering::SeqCst);
-        for (asleep, thread) in self.shared.asleep.iter().zip(&self.threads) {
-            if asleep.load(Ordering::SeqCst) {
+        let shared = &*self.shared;
+        shared.left.store(self.workers.len(), Ordering::Relaxed);
+        shared.task.store((&raw const task).cast_mut().cast(), Ordering::Relaxed);
+        let epoch = shared.epoch.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
+        for (worker, thread) in shared.workers.iter().zip(&self.threads) {
+            if worker.asleep.load(Ordering::SeqCst) {
                 thread.unpark();
             }
         }
         let own = catch_unwind(AssertUnwindSafe(|| task(0)));
+        (0..self.workers.len()).for_each(|worker| shared.run_part(worker, epoch));
         let mut spins = 0;
-        while self.shared.left.load(Ordering::Acquire) != 0 {
+        while shared.left.load(Ordering::Acquire) != 0 {
             spins += 1;
             if spins < SPINS { std::hint::spin_loop() } else { thread::yield_now() }
         }
-        let panicked = self.shared.panicked.swap(false, Ordering::Relaxed);
+        let panicked = shared.panicked.swap(false, Ordering::Relaxed);
         drop(turn);
         if let Err(panic) = own {
             resume_unwind(panic);
@@ -107,72 +130,83 @@ impl Pool {
 }
 
 impl Pool {
+    /// Call `task` with every number below `count`, spread over the threads as they become free.
+    pub(crate) fn for_each(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
+        let next = AtomicUsize::new(0);
+        let run = |_part: usize| {
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                if index >= count {
+                    break;
+                }
+                task(index);
+            }
+        };
+        if count == 1 { task(0) } else { self.run(&run) }
+    }
+
     /// Call `task` with each chunk of the two slices, which have as many chunks of their own lengths each, spread over the threads.
+    /// The second may be empty with chunks of no length.
     pub(crate) fn for_each_pair<A, B, F>(&self, first: (&mut [A], usize), second: (&mut [B], usize), task: F)
     where
         A: Send,
         B: Send,
         F: Fn(usize, &mut [A], &mut [B]) + Sync,
     {
-        let Ok(()) = self.try_for_each_pair(first, second, |index, first: &mut [A], second: &mut [B]| {
-            task(index, first, second);
-            Ok::<(), std::convert::Infallible>(())
-        });
+        let (count, first, second) = (first.0.len() / first.1.max(1), Chunks::new(first.0, first.1), Chunks::new(second.0, second.1));
+        assert!(first.count(count) && second.count(count), "the slices are not as many chunks each");
+        // SAFETY: each index below the count comes once, so that no two tasks have the same chunk, and both slices stay borrowed.
+        self.for_each(count, &|index| unsafe { task(index, first.get(index), second.get(index)) });
     }
 
     /// As [`Pool::for_each_pair`] with a task that can fail; one of the failures.
-    pub(crate) fn try_for_each_pair<A, B, E, F>(
-        &self,
-        (first, first_length): (&mut [A], usize),
-        (second, second_length): (&mut [B], usize),
-        task: F,
-    ) -> Result<(), E>
+    pub(crate) fn try_for_each_pair<A, B, E, F>(&self, first: (&mut [A], usize), second: (&mut [B], usize), task: F) -> Result<(), E>
     where
         A: Send,
         B: Send,
         E: Send,
         F: Fn(usize, &mut [A], &mut [B]) -> Result<(), E> + Sync,
     {
-        let count = first.len() / first_length.max(1);
-        assert_eq!(first.len(), count * first_length, "the first slice is no whole number of chunks");
-        assert_eq!(second.len(), count * second_length, "the second slice has another number of chunks");
-        let (first, second) = (Chunks(first.as_mut_ptr(), first_length), Chunks(second.as_mut_ptr(), second_length));
-        let (next, failure) = (AtomicUsize::new(0), Mutex::new(None));
-        let run = |_part| loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= count {
-                break;
-            }
-            // SAFETY: each index below the count is taken once, so that no two tasks have the same chunk, and both slices stay
-            // borrowed until all are done.
-            let result = unsafe { task(index, first.get(index), second.get(index)) };
-            if let Err(error) = result {
-                next.store(count, Ordering::Relaxed);
+        let (failed, failure) = (AtomicBool::new(false), Mutex::new(None));
+        self.for_each_pair(first, second, |index, first, second| {
+            if !failed.load(Ordering::Relaxed)
+                && let Err(error) = task(index, first, second)
+            {
+                failed.store(true, Ordering::Relaxed);
                 *failure.lock().expect("no one panics while holding it") = Some(error);
             }
-        };
-        if count == 1 {
-            run(0)
-        } else {
-            self.run(&run)
-        }
+        });
         failure.into_inner().expect("no one panics while holding it").map_or(Ok(()), Err)
     }
 }
 
 /// A slice as chunks of a length, for threads that take different ones.
-struct Chunks<T>(*mut T, usize);
+pub(super) struct Chunks<'a, T> {
+    start: *mut T,
+    length: usize,
+    all: usize,
+    slice: PhantomData<&'a mut [T]>,
+}
 
 // SAFETY: the threads take different chunks, whose contents may be sent.
-unsafe impl<T: Send> Sync for Chunks<T> {}
+unsafe impl<T: Send> Sync for Chunks<'_, T> {}
 
-impl<T> Chunks<T> {
+impl<'a, T> Chunks<'a, T> {
+    pub(super) fn new(slice: &'a mut [T], length: usize) -> Chunks<'a, T> {
+        Chunks { start: slice.as_mut_ptr(), length, all: slice.len(), slice: PhantomData }
+    }
+
+    /// Whether there are so many chunks and nothing beside them.
+    pub(super) fn count(&self, count: usize) -> bool {
+        self.all == count * self.length
+    }
+
     /// # Safety
-    /// The chunk exists, and no one else has it.
+    /// There is such a chunk, and no one else has it.
     #[allow(clippy::mut_from_ref)] // Different threads take different chunks.
-    unsafe fn get(&self, index: usize) -> &mut [T] {
+    pub(super) unsafe fn get(&self, index: usize) -> &mut [T] {
         // SAFETY: passed on from the caller.
-        unsafe { std::slice::from_raw_parts_mut(self.0.add(index * self.1), self.1) }
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(index * self.length), self.length) }
     }
 }
 
@@ -190,7 +224,11 @@ fn work(shared: &Shared, worker: usize) {
     let mut seen = 0;
     loop {
         let mut spins = 0;
-        while shared.epoch.load(Ordering::Acquire) == seen {
+        let epoch = loop {
+            let epoch = shared.epoch.load(Ordering::Acquire);
+            if epoch != seen {
+                break epoch;
+            }
             if shared.stop.load(Ordering::Relaxed) {
                 return;
             }
@@ -200,20 +238,15 @@ fn work(shared: &Shared, worker: usize) {
                 continue;
             }
             // The order matters: say so, look once more, sleep. The caller counts up first and looks then.
-            shared.asleep[worker].store(true, Ordering::SeqCst);
+            let asleep = &shared.workers[worker].asleep;
+            asleep.store(true, Ordering::SeqCst);
             if shared.epoch.load(Ordering::SeqCst) == seen && !shared.stop.load(Ordering::SeqCst) {
                 thread::park();
             }
-            shared.asleep[worker].store(false, Ordering::SeqCst);
-        }
-        seen = seen.wrapping_add(1);
-        let task = shared.task.lock().expect("no one panics while holding it").expect("a task was published with the epoch");
-        // SAFETY: `Pool::run` keeps the task borrowed until `left` is zero.
-        let task = unsafe { &*task.0 };
-        if catch_unwind(AssertUnwindSafe(|| task(worker + 1))).is_err() {
-            shared.panicked.store(true, Ordering::Relaxed);
-        }
-        shared.left.fetch_sub(1, Ordering::Release);
+            asleep.store(false, Ordering::SeqCst);
+        };
+        seen = epoch;
+        shared.run_part(worker, epoch);
     }
 }
 

@@ -97,4 +97,37 @@ impl Vector for Plain {
     unsafe fn add(self, other: Plain) -> Plain {
         Plain(std::array::from_fn(|lane| self.0[lane].wrapping_add(other.0[lane])))
     }
+
+    #[inline(always)]
+    unsafe fn dot_small(sum: Plain, weights: Plain, four: *const i8) -> Plain {
+        // SAFETY: the caller has four codes there.
+        let four = unsafe { four.cast::<[i8; 4]>().read() };
+        let mut sum = sum;
+        for (sum, weights) in sum.0.iter_mut().zip(weights.0) {
+            for (byte, code) in weights.to_le_bytes().into_iter().zip(four) {
+                *sum = sum.wrapping_add_signed(i32::from(byte) * i32::from(code));
+            }
+        }
+        sum
+    }
+
+    #[inline(always)]
+    unsafe fn and(self, mask: u8) -> Plain {
+        Plain(self.0.map(|lane| lane & u32::from_le_bytes([mask; 4])))
+    }
+
+    #[inline(always)]
+    unsafe fn or(self, other: Plain) -> Plain {
+        Plain(std::array::from_fn(|lane| self.0[lane] | other.0[lane]))
+    }
+
+    #[inline(always)]
+    unsafe fn left(self, by: i32) -> Plain {
+        Plain(self.0.map(|lane| lane << by))
+    }
+
+    #[inline(always)]
+    unsafe fn right(self, by: i32) -> Plain {
+        Plain(self.0.map(|lane| lane >> by))
+    }
 }

@@ -47,8 +47,16 @@ pub(super) trait Vector: Copy {
     unsafe fn splat(number: i32) -> Self;
     /// sum + the products of four bytes a lane, stored as w + 128, with four activations.
     unsafe fn dot_bytes(sum: Self, weights: Self, four: *const i8) -> Self;
+    /// sum + the products of four unsigned bytes a lane, each at most 63, with four activations.
+    unsafe fn dot_small(sum: Self, weights: Self, four: *const i8) -> Self;
     unsafe fn times_128(self) -> Self;
     unsafe fn add(self, other: Self) -> Self;
+    /// Of every byte the bits of the mask.
+    unsafe fn and(self, mask: u8) -> Self;
+    unsafe fn or(self, other: Self) -> Self;
+    /// Bits moved up or down; those that cross into another byte are for [`Vector::and`] to take away.
+    unsafe fn left(self, by: i32) -> Self;
+    unsafe fn right(self, by: i32) -> Self;
 }
 
 /// Where results go: `[tokens, stride]`, of which a kernel writes rows of its own only.

@@ -20,8 +20,10 @@ pub(super) trait Register: Copy {
     unsafe fn splat(four: i32) -> Self;
     /// Of every byte the bits of the mask.
     unsafe fn and(self, mask: i8) -> Self;
-    /// The next plane in the lowest bits; bits that cross into another byte are for `and` to take away.
-    unsafe fn shift(self) -> Self;
+    unsafe fn or(self, other: Self) -> Self;
+    /// Lanes of 16 bits shifted; bits that cross into another byte are for `and` to take away.
+    unsafe fn left16(self, by: i32) -> Self;
+    unsafe fn right16(self, by: i32) -> Self;
     /// Lanes of 32 bits divided by 4, signed.
     unsafe fn quarter(self) -> Self;
     unsafe fn add(self, other: Self) -> Self;
@@ -59,6 +61,7 @@ pub(super) struct Maddubs<R>(R);
 // A lane of 16 bits holds two products of each of four planes, or two of bytes.
 const _: () = assert!(4 * 2 * 2 * 127 <= i16::MAX as i32);
 const _: () = assert!(2 * 128 * 127 <= i16::MAX as i32);
+const _: () = assert!(2 * 63 * 127 <= i16::MAX as i32);
 
 // SAFETY (of every `unsafe` below): these functions have the safety conditions of `Vector` and `Register`, which are those of
 // the intrinsics and pointer reads that they consist of.
@@ -96,7 +99,7 @@ impl<R: Register> Vector for Vnni<R> {
                 let mut weights = [R::zero(); M];
                 for m in 0..M {
                     weights[m] = line[m].0.and(3);
-                    line[m].0 = line[m].0.shift();
+                    line[m].0 = line[m].0.right16(2);
                 }
                 for n in 0..N {
                     let codes = splat::<R>(tokens.add(n * stride), plane);
@@ -155,6 +158,31 @@ impl<R: Register> Vector for Vnni<R> {
             Vnni(sum.0.dot(weights.0, codes))
         }
     }
+
+    #[inline(always)]
+    unsafe fn dot_small(sum: Self, weights: Self, four: *const i8) -> Self {
+        unsafe { Self::dot_bytes(sum, weights, four) }
+    }
+
+    #[inline(always)]
+    unsafe fn and(self, mask: u8) -> Self {
+        unsafe { Vnni(self.0.and(mask as i8)) }
+    }
+
+    #[inline(always)]
+    unsafe fn or(self, other: Self) -> Self {
+        unsafe { Vnni(self.0.or(other.0)) }
+    }
+
+    #[inline(always)]
+    unsafe fn left(self, by: i32) -> Self {
+        unsafe { Vnni(self.0.left16(by)) }
+    }
+
+    #[inline(always)]
+    unsafe fn right(self, by: i32) -> Self {
+        unsafe { Vnni(self.0.right16(by)) }
+    }
 }
 
 impl<R: Register> Vector for Maddubs<R> {
@@ -185,9 +213,9 @@ impl<R: Register> Vector for Maddubs<R> {
     unsafe fn add_line<const M: usize, const N: usize>(sums: &mut [[Self; N]; M], line: [Self; M], tokens: *const i8, stride: usize) {
         for m in 0..M {
             unsafe {
-                let second = line[m].0.shift();
-                let third = second.shift();
-                let fourth = third.shift();
+                let second = line[m].0.right16(2);
+                let third = second.right16(2);
+                let fourth = third.right16(2);
                 let planes = [line[m].0.and(3), second.and(3), third.and(3), fourth.and(3)];
                 for n in 0..N {
                     let token = tokens.add(n * stride);
@@ -243,11 +271,36 @@ impl<R: Register> Vector for Maddubs<R> {
             Maddubs(sum.0.add(weights.sizes().pairs(codes.with_signs_of(weights)).widen()))
         }
     }
+
+    #[inline(always)]
+    unsafe fn dot_small(sum: Self, weights: Self, four: *const i8) -> Self {
+        unsafe { Maddubs(sum.0.add(weights.0.pairs(splat(four, 0)).widen())) }
+    }
+
+    #[inline(always)]
+    unsafe fn and(self, mask: u8) -> Self {
+        unsafe { Maddubs(self.0.and(mask as i8)) }
+    }
+
+    #[inline(always)]
+    unsafe fn or(self, other: Self) -> Self {
+        unsafe { Maddubs(self.0.or(other.0)) }
+    }
+
+    #[inline(always)]
+    unsafe fn left(self, by: i32) -> Self {
+        unsafe { Maddubs(self.0.left16(by)) }
+    }
+
+    #[inline(always)]
+    unsafe fn right(self, by: i32) -> Self {
+        unsafe { Maddubs(self.0.right16(by)) }
+    }
 }
 
 macro_rules! register {
     ($register:ty, $rows:literal, $zero:ident, $load:ident, $store:ident, $splat32:ident, $splat8:ident, $splat16:ident, $and:ident,
-     $shift16:ident, $shift32:ident, $add:ident, $add16:ident, $pairs:ident, $widen:ident, $dot:ident, $xor:ident, $abs:ident,
+     $or:ident, $left16:ident, $right16:ident, $shift32:ident, $add:ident, $add16:ident, $pairs:ident, $widen:ident, $dot:ident, $xor:ident, $abs:ident,
      $signs:ident, $left:ident) => {
         impl Register for $register {
             const ROWS: usize = $rows;
@@ -278,8 +331,18 @@ macro_rules! register {
             }
 
             #[inline(always)]
-            unsafe fn shift(self) -> Self {
-                unsafe { $shift16::<2>(self) }
+            unsafe fn or(self, other: Self) -> Self {
+                unsafe { $or(self, other) }
+            }
+
+            #[inline(always)]
+            unsafe fn left16(self, by: i32) -> Self {
+                unsafe { $left16(self, _mm_cvtsi32_si128(by)) }
+            }
+
+            #[inline(always)]
+            unsafe fn right16(self, by: i32) -> Self {
+                unsafe { $right16(self, _mm_cvtsi32_si128(by)) }
             }
 
             #[inline(always)]
@@ -345,7 +408,9 @@ register!(
     _mm256_set1_epi8,
     _mm256_set1_epi16,
     _mm256_and_si256,
-    _mm256_srli_epi16,
+    _mm256_or_si256,
+    _mm256_sll_epi16,
+    _mm256_srl_epi16,
     _mm256_srai_epi32,
     _mm256_add_epi32,
     _mm256_add_epi16,
@@ -367,7 +432,9 @@ register!(
     _mm512_set1_epi8,
     _mm512_set1_epi16,
     _mm512_and_si512,
-    _mm512_srli_epi16,
+    _mm512_or_si512,
+    _mm512_sll_epi16,
+    _mm512_srl_epi16,
     _mm512_srai_epi32,
     _mm512_add_epi32,
     _mm512_add_epi16,

@@ -4,25 +4,25 @@
 use serde_json::{Map, Value};
 
 use super::Fields;
-use super::layout::{id, kind, names, scalar, text};
+use super::layout::{id, kind, missing, names, scalar, text};
 use crate::Choice;
 use crate::choice::MAX_OPTIONS;
 
-const RIGHT: [&str; 3] = ["answer", "correct", "answerKey"];
+const RIGHT: [&str; 3] = ["correct", "answerKey", "answer"];
 /// MMLU's columns.
 const COLUMNS: [&str; 6] = ["question", "A", "B", "C", "D", "answer"];
 
 /// The choice in a record; its id is empty here.
-pub(super) fn choice(record: &Map<String, Value>) -> Result<(Option<String>, Choice), String> {
-    let question = text(record, &None, &["question", "problem"], "question")?;
-    let options = options(record)?;
+pub(super) fn choice(record: &Map<String, Value>, fields: &Fields) -> Result<(Option<String>, Choice), String> {
+    let question = text(record, &fields.question, &["question", "problem"], "question")?;
+    let options = options(record, &fields.options)?;
     if !(2..=MAX_OPTIONS).contains(&options.len()) {
         return Err(format!("found {} options, needed 2 to {MAX_OPTIONS}", options.len()));
     }
-    let right = text(record, &None, &RIGHT, "right option")?;
+    let right = text(record, &fields.answer, &RIGHT, "right option")?;
     let right = index(right.trim(), options.len())
         .ok_or_else(|| format!("the right option is {right:?}, needed one of the {} letters or an index from 0", options.len()))?;
-    Ok((id(record, &Fields::default())?, Choice { id: String::new(), question, options, right }))
+    Ok((id(record, fields)?, Choice { id: String::new(), question, options, right }))
 }
 
 pub(super) fn headerless(first: &[String]) -> Option<Vec<String>> {
@@ -30,8 +30,12 @@ pub(super) fn headerless(first: &[String]) -> Option<Vec<String>> {
     is_row.then(|| COLUMNS.map(str::to_owned).to_vec())
 }
 
-fn options(record: &Map<String, Value>) -> Result<Vec<String>, String> {
-    let Some(listed) = record.get("choices").or_else(|| record.get("options")) else {
+fn options(record: &Map<String, Value>, given: &Option<String>) -> Result<Vec<String>, String> {
+    let listed = match given {
+        Some(name) => Some(record.get(name).ok_or_else(|| missing(record, name))?),
+        None => record.get("choices").or_else(|| record.get("options")),
+    };
+    let Some(listed) = listed else {
         let columns: Vec<String> = (0..MAX_OPTIONS).map_while(|at| record.get(&Choice::letter(at).to_string()).and_then(scalar)).collect();
         if columns.is_empty() {
             return Err(format!("found no options among {}; needed choices, options or columns A, B, C", names(record)));

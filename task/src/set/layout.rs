@@ -31,14 +31,7 @@ pub fn strip_calculator_spans(text: &str) -> String {
 
 /// The problem in a record, or what keeps it from being one.
 pub(super) fn problem(record: &Map<String, Value>, fields: &Fields) -> Result<Partial, String> {
-    let question = text(record, &fields.question, &QUESTIONS, "question")?;
-    let question = match record.get("Body").and_then(Value::as_str) {
-        Some(body) if fields.question.is_none() => format!("{} {}", body.trim(), question.trim()),
-        _ => question,
-    };
-    if question.trim().is_empty() {
-        return Err("the question is empty".to_owned());
-    }
+    let question = question(record, &fields.question)?;
     let answer = text(record, &fields.answer, &ANSWERS, "answer")?;
     if answer.trim().is_empty() {
         return Err("the answer is empty".to_owned());
@@ -48,6 +41,16 @@ pub(super) fn problem(record: &Map<String, Value>, fields: &Fields) -> Result<Pa
         None => solution_lines(&answer),
     };
     Ok(Partial { id: id(record, fields)?, question, answer, steps })
+}
+
+/// The question, with the story that SVAMP and ASDiv keep apart from it.
+pub(super) fn question(record: &Map<String, Value>, given: &Option<String>) -> Result<String, String> {
+    let question = text(record, given, &QUESTIONS, "question")?;
+    let question = match record.get("Body").or_else(|| record.get("body")).and_then(Value::as_str) {
+        Some(body) if given.is_none() => format!("{} {}", body.trim(), question.trim()),
+        _ => question,
+    };
+    if question.trim().is_empty() { Err("the question is empty".to_owned()) } else { Ok(question) }
 }
 
 /// The column names for a table that has none: MGSM's question and number. `None` where the first row is a header.
@@ -115,7 +118,7 @@ pub(super) fn kind(value: &Value) -> String {
     }
 }
 
-fn missing(record: &Map<String, Value>, name: &str) -> String {
+pub(super) fn missing(record: &Map<String, Value>, name: &str) -> String {
     format!("found no field {name} among {}", names(record))
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use burn::tensor::{Tensor, activation::log_softmax};
 use rayon::prelude::*;
 
+use super::teacher::{self, Likely};
 use crate::{
     device::Path,
     operation::{
@@ -26,6 +27,8 @@ pub(crate) struct Targets {
     pub(crate) places: Arc<[u32]>,
     /// The token to be predicted there.
     pub(crate) tokens: Arc<[u32]>,
+    /// What a teacher held likely there.
+    pub(crate) likely: Option<Likely>,
 }
 
 /// The loss of the residual stream `hidden_nd` under `head_vd`, summed over the targets.
@@ -56,7 +59,11 @@ fn composed(hidden_nd: Tensor<2>, gain_d: Tensor<1>, head_vd: Tensor<2>, targets
     let hidden_kd = rms_norm(select_rows(hidden_nd, &targets.places, &device), gain_d, norm_epsilon);
     let log_probabilities_kv = log_softmax(hidden_kd.matmul(head_vd.transpose()), 1);
     let targets_k1 = indices(&targets.tokens, &device).reshape([targets.tokens.len(), 1]);
-    log_probabilities_kv.gather(1, targets_k1).sum().neg()
+    let cross_entropy_k = log_probabilities_kv.clone().gather(1, targets_k1).flatten::<1>(0, 1).neg();
+    match &targets.likely {
+        None => cross_entropy_k.sum(),
+        Some(likely) => teacher::composed(log_probabilities_kv, cross_entropy_k, targets, likely),
+    }
 }
 
 /// Logits that are in memory at once.
@@ -93,7 +100,7 @@ impl Fused for FusedCrossEntropy {
         let (mut normed_kd, mut gradient_kd) = (buffer::take(chunk * d), buffer::take(chunk * d));
         let mut logits_kv = buffer::take(chunk * v);
         let head = View::new(&head_vd, v, d);
-        let mut loss = 0.0f64;
+        let (mut loss, mut first) = (0.0f64, 0);
         for (places, tokens) in self.targets.places.chunks(chunk).zip(self.targets.tokens.chunks(chunk)) {
             let k = places.len();
             let (normed_kd, gradient_kd, logits_kv) = (&mut normed_kd[..k * d], &mut gradient_kd[..k * d], &mut logits_kv[..k * v]);
@@ -103,8 +110,10 @@ impl Fused for FusedCrossEntropy {
             let inverses: Vec<f32> = rows.map(|(normed, place)| norm_row(hidden(place), &gain_d, self.norm_epsilon, normed)).collect();
             let normed = View::new(normed_kd, k, d);
             multiply(ViewMut::new(logits_kv, k, v), normed, head.transposed(), 1.0, Write::Replace, Workers::Pool);
-            let losses: Vec<f32> = logits_kv.par_chunks_mut(v).zip(tokens).map(|(row, token)| lose(row, *token as usize)).collect();
+            let rows = logits_kv.par_chunks_mut(v).zip(tokens).enumerate();
+            let losses: Vec<f32> = rows.map(|(at, (row, token))| self.lose(row, first + at, *token as usize)).collect();
             loss += losses.into_iter().map(f64::from).sum::<f64>();
+            first += k;
 
             let dlogits = View::new(logits_kv, k, v);
             multiply(ViewMut::new(&mut saved.dhead_vd, v, d), dlogits.transposed(), normed, 1.0, Write::Add, Workers::Pool);
@@ -149,6 +158,20 @@ impl Fused for FusedCrossEntropy {
     }
 }
 
+impl FusedCrossEntropy {
+    /// The loss of a target's row of logits; leaves its gradient there.
+    fn lose(&self, row: &mut [f32], at: usize, target: usize) -> f32 {
+        let likely = self.targets.likely.as_ref().map(|likely| (likely.share, likely.of(at)));
+        let Some((share, tokens)) = likely.filter(|(_, tokens)| !tokens.is_empty()) else {
+            return lose(row, target);
+        };
+        let (of_target, mut log_q) = (row[target], tokens.iter().map(|(token, _)| row[*token as usize]).collect::<Vec<_>>());
+        let cross_entropy = lose(row, target);
+        log_q.iter_mut().for_each(|logit| *logit -= cross_entropy + of_target);
+        teacher::mix(row, target, cross_entropy, share, tokens, &log_q)
+    }
+}
+
 /// Rows that one task differentiates.
 const ROWS: usize = 64;
 
@@ -181,12 +204,20 @@ mod tests {
         for (n, d, v, every) in [(1, 1, 1, 1), (5, 7, 9, 2), (40, 12, 1 << 16, 1), (1500, 4, 3, 1)] {
             let places: Vec<u32> = (0..n as u32).step_by(every).collect();
             let tokens: Vec<u32> = places.iter().map(|place| place * 7919 % v as u32).collect();
-            let targets = Targets { places: places.into(), tokens: tokens.into() };
-            let inputs = [(sample(n * d, 1), n), (sample(d, 2), 1), (sample(v * d, 3), v)];
-            same_and_smooth(&inputs, |path, inputs| {
-                let [hidden, gain, head] = inputs.try_into().expect("three inputs");
-                cross_entropy(path, hidden, gain.reshape([d]), head, targets.clone(), 1e-5).unsqueeze()
-            });
+            // Every other target has up to three tokens that a teacher named, with 0.4, 0.2 and 0.1, and one that it did not.
+            let named = |target: usize| if target % 2 == 0 { (v - 1).min(3) } else { 0 };
+            let ends = (0..tokens.len()).scan(0, |end, target| Some(std::mem::replace(end, *end + named(target) as u32)));
+            let pairs = |target: usize| (0..named(target)).map(move |at| (((target + at) % v) as u32, 0.4 / (1 << at) as f32));
+            let all: Vec<_> = (0..tokens.len()).flat_map(pairs).collect();
+            let likely = Likely { share: 0.6, starts: ends.chain([all.len() as u32]).collect(), tokens: all.into() };
+            for likely in [None, Some(likely)] {
+                let targets = Targets { places: places.clone().into(), tokens: tokens.clone().into(), likely };
+                let inputs = [(sample(n * d, 1), n), (sample(d, 2), 1), (sample(v * d, 3), v)];
+                same_and_smooth(&inputs, |path, inputs| {
+                    let [hidden, gain, head] = inputs.try_into().expect("three inputs");
+                    cross_entropy(path, hidden, gain.reshape([d]), head, targets.clone(), 1e-5).unsqueeze()
+                });
+            }
         }
     }
 

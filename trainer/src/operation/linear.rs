@@ -77,13 +77,8 @@ fn composed(group: Group, precision: Precision) -> Tensor<2> {
 
 fn fused(group: Group, precision: Precision) -> Tensor<2> {
     let Group { x_ni, gain_i, weights_oi, residual_no, prepared } = group;
-    let [_, inputs] = x_ni.dims();
-    let prepare = || {
-        let masters = weights_oi.iter().map(|weights| (Values::of(weights.clone()), weights.dims()[0])).collect();
-        Arc::new(Weights::prepare(masters, inputs, precision, Tiles::detect()))
-    };
     let operation = FusedLinear {
-        weights: prepared.get_or_init(prepare).clone(),
+        weights: prepare(prepared, &weights_oi, precision),
         normed: gain_i.is_some(),
         residual: residual_no.is_some(),
         norm_epsilon: precision.norm_epsilon,
@@ -96,6 +91,15 @@ fn fused(group: Group, precision: Precision) -> Tensor<2> {
         all = all.and(residual_no);
     }
     run(operation, weights_oi.into_iter().fold(all, Inputs::and))
+}
+
+/// The weights of a group as the fused form multiplies with them, made where they are not yet.
+pub(crate) fn prepare(prepared: &OnceLock<Arc<Weights>>, weights_oi: &[Tensor<2>], precision: Precision) -> Arc<Weights> {
+    let make = || {
+        let masters = weights_oi.iter().map(|weights| (Values::of(weights.clone()), weights.dims()[0])).collect();
+        Arc::new(Weights::prepare(masters, weights_oi[0].dims()[1], precision, Tiles::detect()))
+    };
+    prepared.get_or_init(make).clone()
 }
 
 #[cfg(test)]

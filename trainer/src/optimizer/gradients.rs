@@ -19,22 +19,27 @@ impl Gradients {
         Gradients::default()
     }
 
-    /// Add the gradient of a loss as [`Student::loss`] gives it, with the number of its targets. The loss's graph is used up.
-    pub fn add(&mut self, student: &Student, loss: &Tensor<1>, tokens: usize) {
+    /// The gradient of a loss as [`Student::loss`] gives it, with the number of its targets. The loss's graph is used up.
+    pub fn of(student: &Student, loss: &Tensor<1>, tokens: usize) -> Gradients {
         if tokens == 0 {
-            return;
+            return Gradients::new();
         }
-        self.tokens += tokens;
         let mut gradients = loss.backward();
-        let new: Vec<_> = student.parameters().iter().map(|parameter| parameter.take_gradient(&mut gradients)).collect();
+        let sums = student.parameters().iter().map(|parameter| parameter.take_gradient(&mut gradients)).collect();
+        Gradients { sums, tokens }
+    }
+
+    /// Add those of further batches.
+    pub fn add(&mut self, more: Gradients) {
+        self.tokens += more.tokens;
         if self.sums.is_empty() {
-            self.sums = new;
+            self.sums = more.sums;
             return;
         }
-        for (sum, new) in self.sums.iter_mut().zip(new) {
-            *sum = match (sum.take(), new) {
-                (Some(sum), Some(new)) => Some(sum + new),
-                (sum, new) => sum.or(new),
+        for (sum, more) in self.sums.iter_mut().zip(more.sums) {
+            *sum = match (sum.take(), more) {
+                (Some(sum), Some(more)) => Some(sum + more),
+                (sum, more) => sum.or(more),
             };
         }
     }
@@ -44,7 +49,7 @@ impl Gradients {
         self.tokens
     }
 
-    pub(super) fn into_tensors(self) -> Vec<Option<Tensor<1>>> {
+    pub(crate) fn into_tensors(self) -> Vec<Option<Tensor<1>>> {
         self.sums
     }
 }

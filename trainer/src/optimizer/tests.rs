@@ -7,7 +7,7 @@ use crate::{
     student::{Batch, tests::tiny},
 };
 
-fn batch() -> Batch {
+pub(crate) fn batch() -> Batch {
     let mut batch = Batch::document(&[3, 1, 4, 1, 5, 9, 2, 6]);
     batch.targets = vec![1, 4, 1, 5, 9, 2, 6, 5];
     batch.keep = vec![false, false, true, true, true, true, true, true];
@@ -15,10 +15,8 @@ fn batch() -> Batch {
 }
 
 fn gradients(student: &Student) -> Gradients {
-    let mut gradients = Gradients::new();
     let (loss, kept) = student.loss(&batch());
-    gradients.add(student, &loss, kept);
-    gradients
+    Gradients::of(student, &loss, kept)
 }
 
 /// The values of each tensor after a step by the formula in f64, from the gradient of a fresh student.
@@ -66,10 +64,9 @@ fn microbatches_add_up() {
     let student = tiny(|_| {});
     let once = gradients(&student);
     let mut twice = gradients(&student);
-    let (loss, kept) = student.loss(&batch());
-    twice.add(&student, &loss, kept);
+    twice.add(gradients(&student));
     let (nothing, none) = student.loss(&Batch::document(&[1, 2]));
-    twice.add(&student, &nothing, none);
+    twice.add(Gradients::of(&student, &nothing, none));
     assert_eq!(twice.tokens(), 2 * once.tokens());
     for (twice, once) in twice.into_tensors().into_iter().zip(once.into_tensors()) {
         let values = |tensor: Option<Tensor<1>>| tensor.unwrap().try_into_vec_as::<f32>().unwrap();
@@ -131,8 +128,7 @@ fn a_loss_falls() {
         for _ in 0..30 {
             let (loss, kept) = student.loss(&batch());
             losses.push(loss.clone().into_scalar::<f32>() / kept as f32);
-            let mut gradients = Gradients::new();
-            gradients.add(&student, &loss, kept);
+            let gradients = Gradients::of(&student, &loss, kept);
             optimizer.step(&mut student, gradients, 1e-2, 0.1, 1.0);
         }
         assert!((losses[0] - (tiny(|_| {}).config().vocab as f32).ln()).abs() < 0.5, "{losses:?}");

@@ -1,5 +1,9 @@
 //! Rows of tokens as a forward pass takes them.
 
+use std::sync::Arc;
+
+use crate::loss::{cross_entropy::Targets, teacher::Likely};
+
 /// Packed rows of equal length; b = rows, t = positions. All lists are row-major, [b, t].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
@@ -17,6 +21,10 @@ pub struct Batch {
     pub documents: Vec<u32>,
     /// The token's place in its document, from 0.
     pub positions: Vec<u32>,
+    /// What a teacher held likely to be predicted at each position: tokens and their probabilities. Empty where it said nothing.
+    pub likely: Vec<Vec<(u32, f32)>>,
+    /// Share of the divergence from the teacher in the loss of a target where it said something; the rest is cross-entropy.
+    pub teacher_share: f32,
 }
 
 /// Where the tokens of a batch stand.
@@ -44,6 +52,8 @@ impl Batch {
             keep: vec![false; length],
             documents: vec![0; length],
             positions: (0..length as u32).collect(),
+            likely: vec![Vec::new(); length],
+            teacher_share: 0.0,
         }
     }
 
@@ -53,8 +63,9 @@ impl Batch {
     /// If a list has another length than `rows * length`.
     pub(crate) fn layout(&self) -> Layout {
         let n = self.rows * self.length;
-        let lengths = [self.tokens.len(), self.targets.len(), self.keep.len(), self.documents.len(), self.positions.len()];
-        assert_eq!(lengths, [n; 5], "the lists of a batch of {} rows of {} tokens", self.rows, self.length);
+        let Batch { tokens, targets, keep, documents, positions, likely, .. } = self;
+        let lengths = [tokens.len(), targets.len(), keep.len(), documents.len(), positions.len(), likely.len()];
+        assert_eq!(lengths, [n; 6], "the lists of a batch of {} rows of {} tokens", self.rows, self.length);
         let mut starts = vec![0u32; n];
         for (starts, documents) in starts.chunks_mut(self.length.max(1)).zip(self.documents.chunks(self.length.max(1))) {
             for at in 1..documents.len() {
@@ -64,11 +75,15 @@ impl Batch {
         Layout { rows: self.rows, length: self.length, starts, positions: self.positions.clone() }
     }
 
-    /// The places of the supervised targets, and the targets there.
-    pub(crate) fn supervised(&self) -> (Vec<u32>, Vec<u32>) {
-        let places: Vec<u32> = (0..self.keep.len() as u32).filter(|at| self.keep[*at as usize]).collect();
-        let targets = places.iter().map(|at| self.targets[*at as usize]).collect();
-        (places, targets)
+    /// The supervised targets.
+    ///
+    /// # Panics
+    /// If the lists have not the same length.
+    pub(crate) fn supervised(&self) -> Targets {
+        let places: Arc<[u32]> = (0..self.keep.len() as u32).filter(|at| self.keep[*at as usize]).collect();
+        let tokens = places.iter().map(|at| self.targets[*at as usize]).collect();
+        let likely = places.iter().map(|at| self.likely[*at as usize].as_slice());
+        Targets { tokens, likely: Likely::new(self.teacher_share, likely), places: places.clone() }
     }
 }
 
@@ -86,8 +101,12 @@ mod tests {
             keep: vec![false, true, false, true, false, false, false, true],
             documents: vec![0, 0, 1, 1, 1, 0, 0, 0],
             positions: vec![0, 1, 0, 1, 0, 0, 1, 2],
+            likely: vec![Vec::new(); 8],
+            teacher_share: 0.0,
         };
         assert_eq!(batch.layout().starts, [0, 0, 2, 2, 0, 1, 1, 1]);
-        assert_eq!(batch.supervised(), (vec![1, 3, 7], vec![1, 3, 7]));
+        let targets = batch.supervised();
+        assert_eq!((&targets.places[..], &targets.tokens[..]), (&[1, 3, 7][..], &[1, 3, 7][..]));
+        assert!(targets.likely.is_none());
     }
 }

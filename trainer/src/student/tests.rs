@@ -37,6 +37,8 @@ pub(crate) fn packed(vocab: u32) -> Batch {
         length: 13,
         tokens: (0..26).map(|i| (i * 29 + 5) % vocab).collect(),
         targets: (0..26).map(|i| (i * 17 + 3) % vocab).collect(),
+        likely: vec![Vec::new(); 26],
+        teacher_share: 0.0,
         keep: (0..26).map(|i| i % 3 != 1).collect(),
         documents,
         positions,
@@ -210,6 +212,7 @@ fn the_number_of_threads_changes_no_bit() {
     (batch.rows, batch.tokens) = (12, batch.tokens.repeat(6));
     (batch.targets, batch.keep) = (batch.targets.repeat(6), batch.keep.repeat(6));
     (batch.documents, batch.positions) = (batch.documents.repeat(6), batch.positions.repeat(6));
+    batch.likely = vec![Vec::new(); batch.tokens.len()];
     let with = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| differentiate(&student, &batch))

@@ -8,7 +8,7 @@ use std::{
 use data::{DataConfig, Dataset, Job as IngestJob, Source, ingest};
 use model::{ChatTemplate, ModelConfig, ModelTable};
 use serde_json::{Value, json};
-use tristill_trainer::{Error, Job, TrainTable, Trained, train};
+use tristill_trainer::{Error, Evaluation, Hooks, Job, Progress, TrainTable, Trained, train};
 
 pub const CONTEXT: usize = 96;
 
@@ -34,6 +34,7 @@ impl Place {
             vocab: Some(300),
             system: Default::default(),
             rules: Default::default(),
+            keep_scans: false,
         };
         let out = folder.path().join("dataset");
         let job = IngestJob { config: &config, chat: &ChatTemplate::chatml(), context: CONTEXT, eval_sets: &[], out: &out };
@@ -52,10 +53,23 @@ impl Place {
 
     /// Train in the folder `run` and stop after `last_step`, if that comes before the end.
     pub fn train(&self, run: &Path, config: &TrainTable, model: &ModelConfig, last_step: u64) -> Result<Trained, Error> {
-        let should_stop = AtomicBool::new(false);
-        let job = Job { config, model, from: None, dataset: &self.dataset, run };
-        train(&job, &should_stop, &mut |progress| should_stop.store(progress.step >= last_step, Ordering::Relaxed))
+        train_in(run, &self.dataset, config, model, last_step)
     }
+}
+
+/// Train on a dataset, and stop after `last_step`, if that comes before the end.
+pub fn train_in(run: &Path, dataset: &Dataset, config: &TrainTable, model: &ModelConfig, last_step: u64) -> Result<Trained, Error> {
+    let should_stop = AtomicBool::new(false);
+    let job = Job { config, model, from: None, dataset, run };
+    let mut report = |progress: &Progress| should_stop.store(progress.step >= last_step, Ordering::Relaxed);
+    // The scores rise and fall with the number of evaluations in the metrics.
+    let mut evaluate = |packed: &Path| {
+        let student = runtime::Student::open(packed)?;
+        let metrics = std::fs::read_to_string(run.join("metrics.jsonl"))?;
+        let score = [0.2, 0.5, 0.3][metrics.matches("score").count() % 3];
+        Ok(Some(Evaluation { eval: json!({ "sums": { "accuracy": score, "layers": student.config().layers } }), score }))
+    };
+    train(&job, &mut Hooks { should_stop: &should_stop, report: &mut report, evaluate: &mut evaluate })
 }
 
 /// The `[model]` table of a student of one block.

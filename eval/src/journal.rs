@@ -1,4 +1,5 @@
-//! `completions.jsonl`: a head that says what was asked of whom and how, then one completion a line.
+//! Files that a killed evaluation goes on with: a head that says what was asked of whom and how, then one entry a line.
+//! `completions.jsonl` holds what a student wrote, `likelihoods.jsonl` how likely it found the options of multiple choice.
 //!
 //! Lines are added in the order in which they come in, each in one write, so that a killed evaluation loses at most the line it was
 //! writing. [`Journal::finish`] puts them into the set's order: the file then does not show when it was interrupted.
@@ -8,19 +9,20 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use task::{Completion, Problem, Prompt, PromptContent};
+use task::Completion;
 
 use crate::error::file_error;
 use crate::file::write_file;
-use crate::{Error, Settings};
+use crate::{Error, Likelihoods, Settings};
 
 /// The version of the file.
 const VERSION: u32 = 1;
 
-/// The first line of a completions file: what was asked of whom and how.
+/// The first line: what was asked of whom and how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Head {
     /// The version of the file.
@@ -31,19 +33,58 @@ pub struct Head {
     pub student: String,
     /// The set's name.
     pub set: String,
-    /// SHA-256, in hex, of the problems' ids and prompts in their order. Reference answers are left out: marking can be repeated with
+    /// SHA-256, in hex, of the questions' ids and prompts in their order. Reference answers are left out: marking can be repeated with
     /// better ones.
     pub prompts: String,
-    /// How they were asked.
+    /// How they were asked. Multiple choice draws nothing, so that only the prompt's style counts there and the rest is 0.
     #[serde(flatten)]
     pub settings: Settings,
 }
 
 impl Head {
-    /// The head of a file of this version. `prompts` has one entry per problem.
-    pub fn new(name: &str, student: &str, set: &str, problems: &[Problem], prompts: &[Prompt], settings: Settings) -> Head {
+    /// The head of a file of this version. `prompts` are the parts of everything that is asked: ids, texts, stop strings.
+    pub fn new<'a>(name: &str, student: &str, set: &str, prompts: impl Iterator<Item = &'a str>, settings: Settings) -> Head {
+        let mut hash = Sha256::new();
+        for part in prompts {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
         let (name, student, set) = (name.to_owned(), student.to_owned(), set.to_owned());
-        Head { completions: VERSION, name, student, set, prompts: prompts_hash(problems, prompts), settings }
+        Head { completions: VERSION, name, student, set, prompts: format!("{:x}", hash.finalize()), settings }
+    }
+}
+
+/// One line of a journal: the answer to one question.
+pub trait Entry: Serialize + DeserializeOwned {
+    /// What it is called in errors.
+    const WHAT: &'static str;
+    /// The question's id.
+    fn id(&self) -> &str;
+    /// Which of several answers to the same question, from 0.
+    fn sample(&self) -> u32;
+}
+
+impl Entry for Completion {
+    const WHAT: &'static str = "a completion";
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn sample(&self) -> u32 {
+        self.sample
+    }
+}
+
+impl Entry for Likelihoods {
+    const WHAT: &'static str = "a line of likelihoods";
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn sample(&self) -> u32 {
+        0
     }
 }
 
@@ -58,54 +99,44 @@ pub struct Completions {
 
 /// Read a completions file, whole or interrupted. A last line without an end is left out, because it was never wholly written.
 pub fn read_completions(path: &Path) -> Result<Completions, Error> {
-    Ok(read(path)?.0)
+    read(path).map(|(head, completions, _)| Completions { head, completions })
 }
 
-fn prompts_hash(problems: &[Problem], prompts: &[Prompt]) -> String {
-    let mut hash = Sha256::new();
-    for (problem, prompt) in problems.iter().zip(prompts) {
-        let (kind, text) = match &prompt.content {
-            PromptContent::Chat(text) => ("chat", text),
-            PromptContent::Text(text) => ("text", text),
-        };
-        for part in [problem.id.as_str(), kind, text].into_iter().chain(prompt.stop.iter().map(String::as_str)) {
-            hash.update((part.len() as u64).to_le_bytes());
-            hash.update(part);
-        }
-    }
-    format!("{:x}", hash.finalize())
+/// Read a file of likelihoods in the same way.
+pub fn read_likelihoods(path: &Path) -> Result<Vec<Likelihoods>, Error> {
+    read(path).map(|(_, likelihoods, _)| likelihoods)
 }
 
-/// A completions file that is being written.
+/// A file that is being written.
 #[derive(Debug)]
-pub struct Journal {
+pub struct Journal<E> {
     path: PathBuf,
     file: File,
     head: Head,
-    completions: Vec<Completion>,
+    entries: Vec<E>,
 }
 
-impl Journal {
-    /// Begin a file, or go on with one that was interrupted.
+impl<E: Entry> Journal<E> {
+    /// Begin a file, or go on with one that was interrupted. `ids` are those of the set's questions.
     ///
     /// # Errors
     /// [`Error::OtherCompletions`] where the file belongs to another student, set or setting; [`Error::Line`] for a line that is not
     /// of this set.
-    pub fn open(path: &Path, head: Head, problems: &[Problem]) -> Result<Journal, Error> {
+    pub fn open<'a>(path: &Path, head: Head, ids: impl Iterator<Item = &'a str>) -> Result<Journal<E>, Error> {
         if !path.try_exists().map_err(file_error("read", path))? {
-            write_whole(path, &head, &[])?;
+            write_whole::<E>(path, &head, &[])?;
         }
-        let (found, whole_bytes) = read(path)?;
-        compare_heads(path, found.head.as_ref(), &head)?;
-        let ids: HashSet<&str> = problems.iter().map(|problem| problem.id.as_str()).collect();
+        let (then, entries, whole_bytes): (_, Vec<E>, _) = read(path)?;
+        compare_heads(path, then.as_ref(), &head)?;
+        let ids: HashSet<&str> = ids.collect();
         let mut seen = HashSet::new();
-        for (completion, line) in found.completions.iter().zip(2..) {
-            let Completion { id, sample, .. } = completion;
+        for (entry, line) in entries.iter().zip(2..) {
+            let (id, sample) = (entry.id(), entry.sample());
             let line_error = |fault: String| Error::Line { path: path.to_owned(), line, fault };
-            if !ids.contains(id.as_str()) {
+            if !ids.contains(id) {
                 return Err(line_error(format!("the set {} has no problem {id:?}; remove the line", head.set)));
             }
-            if *sample >= head.settings.samples {
+            if sample >= head.settings.samples {
                 return Err(line_error(format!("found sample {sample} of {}; remove the line", head.settings.samples)));
             }
             if !seen.insert((id, sample)) {
@@ -116,52 +147,56 @@ impl Journal {
         // What a killed process left half-written goes.
         file.set_len(whole_bytes).map_err(file_error("write", path))?;
         file.seek(SeekFrom::End(0)).map_err(file_error("write", path))?;
-        Ok(Journal { path: path.to_owned(), file, head, completions: found.completions })
+        Ok(Journal { path: path.to_owned(), file, head, entries })
     }
 
     /// What is there so far.
-    pub fn completions(&self) -> &[Completion] {
-        &self.completions
+    pub fn entries(&self) -> &[E] {
+        &self.entries
     }
 
-    /// Add a completion: in the file when this returns.
-    pub fn add(&mut self, completion: Completion) -> Result<(), Error> {
-        let mut line = serde_json::to_string(&completion).expect("a completion can be written as JSON");
+    /// Add an entry: in the file when this returns. What is kept is what a later run will read, to the last bit of a number.
+    pub fn add(&mut self, entry: &E) -> Result<(), Error> {
+        let mut line = serde_json::to_string(entry).expect("an entry can be written as JSON");
         line.push('\n');
         self.file.write_all(line.as_bytes()).map_err(file_error("write", &self.path))?;
-        self.completions.push(completion);
+        self.entries.push(serde_json::from_str(&line).expect("what was written can be read"));
         Ok(())
     }
 
-    /// Put the completions into the set's order, in the file too, and give them.
-    pub fn finish(mut self, problems: &[Problem]) -> Result<Vec<Completion>, Error> {
-        let places: HashMap<&str, usize> = problems.iter().enumerate().map(|(place, problem)| (problem.id.as_str(), place)).collect();
-        let place = |completion: &Completion| (places[completion.id.as_str()], completion.sample);
-        if !self.completions.is_sorted_by_key(place) {
-            self.completions.sort_by_key(place);
-            write_whole(&self.path, &self.head, &self.completions)?;
+    /// Put the entries into the set's order, in the file too, and give them.
+    pub fn finish<'a>(mut self, ids: impl Iterator<Item = &'a str>) -> Result<Vec<E>, Error> {
+        let places: HashMap<&str, usize> = ids.enumerate().map(|(place, id)| (id, place)).collect();
+        let place = |entry: &E| (places[entry.id()], entry.sample());
+        if !self.entries.is_sorted_by_key(place) {
+            self.entries.sort_by_key(place);
+            write_whole(&self.path, &self.head, &self.entries)?;
         }
-        Ok(self.completions)
+        Ok(self.entries)
+    }
+
+    /// Give the entries of an evaluation that was stopped, in the order in which they came in.
+    pub fn stop(self) -> Vec<E> {
+        self.entries
     }
 }
 
-fn write_whole(path: &Path, head: &Head, completions: &[Completion]) -> Result<(), Error> {
+fn write_whole<E: Entry>(path: &Path, head: &Head, entries: &[E]) -> Result<(), Error> {
     write_file(path, |out| {
         serde_json::to_writer(&mut *out, head)?;
         out.write_all(b"\n")?;
-        for completion in completions {
-            serde_json::to_writer(&mut *out, completion)?;
+        for entry in entries {
+            serde_json::to_writer(&mut *out, entry)?;
             out.write_all(b"\n")?;
         }
         Ok(())
     })
 }
 
-/// The file's content, and how many bytes its whole lines have.
-fn read(path: &Path) -> Result<(Completions, u64), Error> {
+/// The file's head and entries, and how many bytes its whole lines have.
+fn read<E: Entry>(path: &Path) -> Result<(Option<Head>, Vec<E>, u64), Error> {
     let mut reader = BufReader::new(File::open(path).map_err(file_error("read", path))?);
-    let mut found = Completions { head: None, completions: Vec::new() };
-    let (mut whole_bytes, mut line) = (0, Vec::new());
+    let (mut head, mut entries, mut whole_bytes, mut line) = (None, Vec::new(), 0, Vec::new());
     for number in 1.. {
         line.clear();
         reader.read_until(b'\n', &mut line).map_err(file_error("read", path))?;
@@ -171,20 +206,19 @@ fn read(path: &Path) -> Result<(Completions, u64), Error> {
         let line_error = |fault: String| Error::Line { path: path.to_owned(), line: number, fault };
         let is_head = number == 1 && serde_json::from_slice::<Value>(&line).is_ok_and(|value| value.get("completions").is_some());
         if is_head {
-            let head: Head =
+            let found: Head =
                 serde_json::from_slice(&line).map_err(|error| line_error(format!("not a head of version {VERSION}: {error}")))?;
-            if head.completions != VERSION {
-                let fault = format!("the file has version {}, version {VERSION} is known; ask again under another name", head.completions);
+            if found.completions != VERSION {
+                let fault = format!("the file has version {}, version {VERSION} is known; ask again under another name", found.completions);
                 return Err(line_error(fault));
             }
-            found.head = Some(head);
+            head = Some(found);
         } else {
-            let completion = serde_json::from_slice(&line).map_err(|error| line_error(format!("not a completion: {error}")))?;
-            found.completions.push(completion);
+            entries.push(serde_json::from_slice(&line).map_err(|error| line_error(format!("not {}: {error}", E::WHAT)))?);
         }
         whole_bytes += line.len() as u64;
     }
-    Ok((found, whole_bytes))
+    Ok((head, entries, whole_bytes))
 }
 
 fn compare_heads(path: &Path, then: Option<&Head>, now: &Head) -> Result<(), Error> {
@@ -207,7 +241,7 @@ fn compare_heads(path: &Path, then: Option<&Head>, now: &Head) -> Result<(), Err
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use task::{Finish, PromptStyle};
+    use task::{Finish, Problem, PromptStyle};
 
     pub(crate) fn problems(count: usize) -> Vec<Problem> {
         let problem =
@@ -224,36 +258,43 @@ pub(crate) mod tests {
     }
 
     fn head(problems: &[Problem]) -> Head {
-        let prompts = task::prompts(PromptStyle::Chat, problems, &[]).unwrap();
-        Head::new("tiny", "abc", "sums", problems, &prompts, settings())
+        Head::new("tiny", "abc", "sums", problems.iter().map(|problem| problem.question.as_str()), settings())
+    }
+
+    fn ids(problems: &[Problem]) -> impl Iterator<Item = &str> {
+        problems.iter().map(|problem| problem.id.as_str())
+    }
+
+    fn open(path: &Path, head: Head, problems: &[Problem]) -> Result<Journal<Completion>, Error> {
+        Journal::open(path, head, ids(problems))
     }
 
     #[test]
     fn an_interrupted_file_ends_with_the_same_bytes() {
         let (folder, problems) = (tempfile::tempdir().unwrap(), problems(5));
         let (whole, stopped) = (folder.path().join("whole.jsonl"), folder.path().join("new/stopped.jsonl"));
-        let mut journal = Journal::open(&whole, head(&problems), &problems).unwrap();
-        (0..5).for_each(|i| journal.add(said(i, "The answer is 3.")).unwrap());
-        journal.finish(&problems).unwrap();
+        let mut journal = open(&whole, head(&problems), &problems).unwrap();
+        (0..5).for_each(|i| journal.add(&said(i, "The answer is 3.")).unwrap());
+        journal.finish(ids(&problems)).unwrap();
 
-        let mut journal = Journal::open(&stopped, head(&problems), &problems).unwrap();
-        [3, 1].iter().for_each(|i| journal.add(said(*i, "The answer is 3.")).unwrap());
+        let mut journal = open(&stopped, head(&problems), &problems).unwrap();
+        [3, 1].iter().for_each(|i| journal.add(&said(*i, "The answer is 3.")).unwrap());
         drop(journal);
         let bytes = std::fs::read(&stopped).unwrap();
         // Killed in the middle of a line, at every place.
         let torn = serde_json::to_string(&said(0, "The answer is 3.")).unwrap();
         for length in 0..=torn.len() {
             std::fs::write(&stopped, [&bytes, &torn.as_bytes()[..length]].concat()).unwrap();
-            let mut journal = Journal::open(&stopped, head(&problems), &problems).unwrap();
-            assert_eq!(journal.completions().len(), 2);
-            [4, 0, 2].iter().for_each(|i| journal.add(said(*i, "The answer is 3.")).unwrap());
-            assert_eq!(journal.finish(&problems).unwrap().len(), 5);
+            let mut journal = open(&stopped, head(&problems), &problems).unwrap();
+            assert_eq!(journal.entries().len(), 2);
+            [4, 0, 2].iter().for_each(|i| journal.add(&said(*i, "The answer is 3.")).unwrap());
+            assert_eq!(journal.finish(ids(&problems)).unwrap().len(), 5);
             assert_eq!(std::fs::read(&whole).unwrap(), std::fs::read(&stopped).unwrap());
         }
         // Done already: nothing changes.
-        let journal = Journal::open(&stopped, head(&problems), &problems).unwrap();
-        assert_eq!(journal.completions().len(), 5);
-        journal.finish(&problems).unwrap();
+        let journal = open(&stopped, head(&problems), &problems).unwrap();
+        assert_eq!(journal.entries().len(), 5);
+        journal.finish(ids(&problems)).unwrap();
         assert_eq!(std::fs::read(&whole).unwrap(), std::fs::read(&stopped).unwrap());
     }
 
@@ -261,11 +302,11 @@ pub(crate) mod tests {
     fn completions_of_others_are_refused_with_what_differs() {
         let (folder, problems) = (tempfile::tempdir().unwrap(), problems(3));
         let path = folder.path().join("completions.jsonl");
-        Journal::open(&path, head(&problems), &problems).unwrap();
+        open(&path, head(&problems), &problems).unwrap();
         let other = |change: &dyn Fn(&mut Head)| {
             let mut head = head(&problems);
             change(&mut head);
-            Journal::open(&path, head, &problems).unwrap_err().to_string()
+            open(&path, head, &problems).unwrap_err().to_string()
         };
         assert!(other(&|head| head.student = "def".into()).contains("student was \"abc\" when it was written and is \"def\" now"));
         assert!(other(&|head| head.settings.max_tokens = 65).contains("max_tokens was 64"));
@@ -278,7 +319,7 @@ pub(crate) mod tests {
     fn bad_lines_are_named_by_their_place() {
         let (folder, problems) = (tempfile::tempdir().unwrap(), problems(3));
         let path = folder.path().join("completions.jsonl");
-        Journal::open(&path, head(&problems), &problems).unwrap();
+        open(&path, head(&problems), &problems).unwrap();
         let first = std::fs::read_to_string(&path).unwrap();
         let line = |completion: &Completion| serde_json::to_string(completion).unwrap();
         let second = Completion { sample: 1, ..said(0, "x") };
@@ -289,7 +330,7 @@ pub(crate) mod tests {
             (format!("{}\n", line(&second)), "line 2: found sample 1 of 1"),
         ] {
             std::fs::write(&path, format!("{first}{rest}")).unwrap();
-            let message = Journal::open(&path, head(&problems), &problems).unwrap_err().to_string();
+            let message = open(&path, head(&problems), &problems).unwrap_err().to_string();
             assert!(message.contains(fault), "{message}");
         }
         std::fs::write(&path, first.replacen("\"completions\":1", "\"completions\":2", 1)).unwrap();

@@ -1,0 +1,341 @@
+//! The multiplication with the embedding and head: for each of an input's groups two integer sums, of the high and of the low bytes of
+//! the activations, then the scales in one fixed order.
+
+use std::ops::Range;
+
+use super::{
+    FineActivations, Isa, Pool,
+    integers::{Bits, IntegerMatrix},
+    isa::Kind,
+    matrix::{Line, ROWS},
+    scalar, share,
+    tile::{Output, Vector},
+};
+
+// High and low in one 32-bit sum, and each with weights stored as unsigned numbers.
+const _: () = assert!(Bits::Eight.group() as i64 * 255 * 127 <= i32::MAX as i64);
+const _: () = assert!(Bits::Eight.group() as i64 * 128 * 16_256 <= i32::MAX as i64);
+const _: () = assert!(Bits::Eight.group() == Bits::Four.group());
+
+/// Multiply every token with the matrix: `out` is `[tokens, rows]`. For each output: total = 0; for each group of inputs in order:
+/// total += sum as f32 * s_w; y = total * s_x.
+pub(crate) fn multiply_integers(isa: Isa, pool: &Pool, matrix: &IntegerMatrix, activations: &FineActivations, out: &mut [f32]) {
+    assert_eq!(activations.width(), matrix.columns(), "the activations' width is not the matrix's columns");
+    assert_eq!(out.len(), activations.tokens() * matrix.rows(), "the output is not tokens x rows");
+    let output = Output { start: out.as_mut_ptr(), stride: matrix.rows() };
+    let parts = pool.threads();
+    pool.run(&|part| {
+        let blocks = share(matrix.blocks(), part, parts);
+        match isa.0 {
+            // SAFETY: the sizes were checked above, the parts' blocks are disjoint, `out` stays borrowed until all are done, and the
+            // `Isa` is the proof that the CPU has the instructions; so for the others.
+            Kind::Scalar => unsafe { multiply_any::<scalar::Plain, 1, 1>(matrix, activations, blocks, output) },
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => unsafe { avx2(matrix, activations, blocks, output) },
+            #[cfg(target_arch = "x86_64")]
+            Kind::AvxVnni => unsafe { avxvnni(matrix, activations, blocks, output) },
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => unsafe { avx512(matrix, activations, blocks, output) },
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Vnni | Kind::Amx => unsafe { avx512vnni(matrix, activations, blocks, output) },
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => unsafe { neon(matrix, activations, blocks, output) },
+            #[cfg(target_arch = "aarch64")]
+            Kind::Dotprod => unsafe { dotprod(matrix, activations, blocks, output) },
+            #[cfg(target_arch = "aarch64")]
+            Kind::I8mm => unsafe { i8mm(matrix, activations, blocks, output) },
+        }
+    });
+}
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! compiled {
+    ($name:ident, $features:literal, $vector:ty, $wide:literal, $tall:literal) => {
+        #[target_feature(enable = $features)]
+        unsafe fn $name(matrix: &IntegerMatrix, activations: &FineActivations, blocks: Range<usize>, output: Output) {
+            // SAFETY: passed on from the caller; the features are those of the vector.
+            unsafe { multiply_any::<$vector, $wide, $tall>(matrix, activations, blocks, output) }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+compiled!(avx2, "avx2", super::x86::Maddubs<std::arch::x86_64::__m256i>, 2, 1);
+#[cfg(target_arch = "x86_64")]
+compiled!(avxvnni, "avx2,avxvnni", super::x86::Vnni<std::arch::x86_64::__m256i>, 4, 1);
+#[cfg(target_arch = "x86_64")]
+compiled!(avx512, "avx2,avx512f,avx512bw", super::x86::Maddubs<std::arch::x86_64::__m512i>, 4, 1);
+#[cfg(target_arch = "x86_64")]
+compiled!(avx512vnni, "avx2,avx512f,avx512bw,avx512vnni", super::x86::Vnni<std::arch::x86_64::__m512i>, 4, 2);
+#[cfg(target_arch = "aarch64")]
+compiled!(neon, "neon", super::neon::Neon, 4, 1);
+#[cfg(target_arch = "aarch64")]
+compiled!(dotprod, "neon,dotprod", super::neon::Dotprod, 4, 1);
+#[cfg(target_arch = "aarch64")]
+compiled!(i8mm, "neon,dotprod,i8mm", super::neon::I8mm, 4, 1);
+
+/// Weights of one kind, as a kernel sees them.
+trait Codes {
+    const BITS: Bits;
+
+    /// What is multiplied is a weight plus this.
+    fn offset<V: Vector>() -> i32;
+
+    /// Add a group's products with `N` tokens, whose high codes lie 2 x `width` apart and the low ones `width` behind them.
+    ///
+    /// # Safety
+    /// The CPU has `V`'s instruction set, and each of `from` leads to a group's lines.
+    unsafe fn add<V: Vector, const M: usize, const N: usize>(
+        sums: &mut Sums<V, M, N>,
+        from: [*const u8; M],
+        codes: *const i8,
+        width: usize,
+    );
+}
+
+/// The sums of high and low products.
+struct Sums<V, const M: usize, const N: usize> {
+    high: [[V; N]; M],
+    low: [[V; N]; M],
+}
+
+struct Four;
+struct Six;
+struct Eight;
+
+// SAFETY (of every `unsafe` below): these functions have the safety conditions of `Codes::add` and of `multiply_any`; `row` and the next
+// rows belong to blocks that the matrix has, a token has codes for every group, and a prefetch may name any address.
+
+impl Codes for Four {
+    const BITS: Bits = Bits::Four;
+
+    fn offset<V: Vector>() -> i32 {
+        8
+    }
+
+    #[inline(always)]
+    unsafe fn add<V: Vector, const M: usize, const N: usize>(
+        sums: &mut Sums<V, M, N>,
+        from: [*const u8; M],
+        codes: *const i8,
+        width: usize,
+    ) {
+        for line in 0..4 {
+            for m in 0..M {
+                unsafe {
+                    let packed = V::load(from[m].add(line * size_of::<Line>()));
+                    let planes = [packed.and(15), packed.right(4).and(15)];
+                    sums.add_small::<2>(m, planes, [codes.add(4 * line), codes.add(16 + 4 * line)], width);
+                }
+            }
+        }
+    }
+}
+
+impl Codes for Six {
+    const BITS: Bits = Bits::Six;
+
+    fn offset<V: Vector>() -> i32 {
+        32
+    }
+
+    #[inline(always)]
+    unsafe fn add<V: Vector, const M: usize, const N: usize>(
+        sums: &mut Sums<V, M, N>,
+        from: [*const u8; M],
+        codes: *const i8,
+        width: usize,
+    ) {
+        for m in 0..M {
+            unsafe {
+                let [front, back, high] = [0, 1, 2].map(|line| from[m].add(line * size_of::<Line>()));
+                let (front, back, high) = (V::load(front), V::load(back), V::load(high));
+                let planes = [
+                    front.and(15).or(high.left(4).and(48)),
+                    front.right(4).and(15).or(high.left(2).and(48)),
+                    back.and(15).or(high.and(48)),
+                    back.right(4).and(15).or(high.right(2).and(48)),
+                ];
+                sums.add_small::<4>(m, planes, [codes, codes.add(4), codes.add(8), codes.add(12)], width);
+            }
+        }
+    }
+}
+
+impl Codes for Eight {
+    const BITS: Bits = Bits::Eight;
+
+    fn offset<V: Vector>() -> i32 {
+        V::BYTE_OFFSET
+    }
+
+    #[inline(always)]
+    unsafe fn add<V: Vector, const M: usize, const N: usize>(
+        sums: &mut Sums<V, M, N>,
+        from: [*const u8; M],
+        codes: *const i8,
+        width: usize,
+    ) {
+        for line in 0..8 {
+            for m in 0..M {
+                unsafe {
+                    let weights = V::load(from[m].add(line * size_of::<Line>()));
+                    for n in 0..N {
+                        let codes = codes.add(n * 2 * width + 4 * line);
+                        sums.high[m][n] = V::dot_bytes(sums.high[m][n], weights, codes);
+                        sums.low[m][n] = V::dot_bytes(sums.low[m][n], weights, codes.add(width));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<V: Vector, const M: usize, const N: usize> Sums<V, M, N> {
+    /// Add the products of a row vector's planes, each with four inputs.
+    #[inline(always)]
+    unsafe fn add_small<const PLANES: usize>(&mut self, m: usize, planes: [V; PLANES], codes: [*const i8; PLANES], width: usize) {
+        for plane in 0..PLANES {
+            for n in 0..N {
+                unsafe {
+                    let codes = codes[plane].add(n * 2 * width);
+                    self.high[m][n] = V::dot_small(self.high[m][n], planes[plane], codes);
+                    self.low[m][n] = V::dot_small(self.low[m][n], planes[plane], codes.add(width));
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// The CPU has `V`'s instruction set, `output` has room for all tokens and rows, and no one else writes these blocks' rows.
+#[inline(always)]
+unsafe fn multiply_any<V: Vector, const WIDE: usize, const TALL: usize>(
+    matrix: &IntegerMatrix,
+    activations: &FineActivations,
+    blocks: Range<usize>,
+    output: Output,
+) {
+    unsafe {
+        match matrix.bits() {
+            Bits::Four => multiply_blocks::<V, Four, WIDE, TALL>(matrix, activations, blocks, output),
+            Bits::Six => multiply_blocks::<V, Six, WIDE, TALL>(matrix, activations, blocks, output),
+            Bits::Eight => multiply_blocks::<V, Eight, WIDE, TALL>(matrix, activations, blocks, output),
+        }
+    }
+}
+
+/// Tokens of a tile where there are as many.
+const TOKENS: usize = 4;
+
+#[inline(always)]
+unsafe fn multiply_blocks<V: Vector, C: Codes, const WIDE: usize, const TALL: usize>(
+    matrix: &IntegerMatrix,
+    activations: &FineActivations,
+    blocks: Range<usize>,
+    output: Output,
+) {
+    let (mut row, end) = (blocks.start * ROWS, blocks.end * ROWS);
+    unsafe {
+        if activations.tokens() < TOKENS {
+            while row + WIDE * V::ROWS <= end {
+                tile_all::<V, C, WIDE, 1>(matrix, activations, row, output);
+                row += WIDE * V::ROWS;
+            }
+        }
+        while row + TALL * V::ROWS <= end {
+            tile_all::<V, C, TALL, TOKENS>(matrix, activations, row, output);
+            row += TALL * V::ROWS;
+        }
+        while row < end {
+            tile_all::<V, C, 1, TOKENS>(matrix, activations, row, output);
+            row += V::ROWS;
+        }
+    }
+}
+
+/// All tokens with `M` row vectors, `N` at a time and then one at a time.
+#[inline(always)]
+unsafe fn tile_all<V: Vector, C: Codes, const M: usize, const N: usize>(
+    matrix: &IntegerMatrix,
+    activations: &FineActivations,
+    row: usize,
+    output: Output,
+) {
+    let mut token = 0;
+    unsafe {
+        while token + N <= activations.tokens() {
+            tile::<V, C, M, N>(matrix, activations, row, token, output);
+            token += N;
+        }
+        while token < activations.tokens() {
+            tile::<V, C, M, 1>(matrix, activations, row, token, output);
+            token += 1;
+        }
+    }
+}
+
+/// The most rows of a tile.
+const TILE_ROWS: usize = 64;
+/// How far ahead weights are asked for.
+const PREFETCH_BYTES: usize = 1024;
+
+/// `M` row vectors with `N` tokens.
+#[inline(always)]
+unsafe fn tile<V: Vector, C: Codes, const M: usize, const N: usize>(
+    matrix: &IntegerMatrix,
+    activations: &FineActivations,
+    row: usize,
+    token: usize,
+    output: Output,
+) {
+    let (group_inputs, width) = (C::BITS.group(), matrix.columns());
+    let mut totals = [[0.0f32; TILE_ROWS]; N];
+    for group in 0..matrix.groups() {
+        let mut sums = [[0i32; TILE_ROWS]; N];
+        unsafe {
+            let mut vectors = Sums { high: [[V::zero(); N]; M], low: [[V::zero(); N]; M] };
+            for n in 0..N {
+                let [high, low] = activations.sums(token + n, group * group_inputs, group_inputs);
+                for m in 0..M {
+                    vectors.high[m][n] = V::splat(-C::offset::<V>() * high);
+                    vectors.low[m][n] = V::splat(-C::offset::<V>() * low);
+                }
+            }
+            let mut from = [std::ptr::null(); M];
+            for m in 0..M {
+                from[m] = matrix.group_start(row + m * V::ROWS, group);
+                if N == 1 {
+                    for line in 0..C::BITS.lines() {
+                        V::prefetch(from[m].wrapping_add(line * size_of::<Line>() + PREFETCH_BYTES));
+                    }
+                }
+            }
+            C::add(&mut vectors, from, activations.codes(token, group * group_inputs), width);
+            for n in 0..N {
+                for m in 0..M {
+                    V::add(V::times_128(vectors.high[m][n]), vectors.low[m][n]).store(sums[n].as_mut_ptr().add(m * V::ROWS));
+                }
+            }
+        }
+        for m in 0..M {
+            let first = row + m * V::ROWS;
+            let scales: [f32; ROWS] = matrix.scales(first / ROWS * ROWS, group);
+            let scales = &scales[first % ROWS..][..V::ROWS];
+            for n in 0..N {
+                for (lane, scale) in scales.iter().enumerate() {
+                    totals[n][m * V::ROWS + lane] += sums[n][m * V::ROWS + lane] as f32 * scale;
+                }
+            }
+        }
+    }
+    for n in 0..N {
+        let scale = activations.scale(token + n);
+        let count = (M * V::ROWS).min(matrix.rows() - row.min(matrix.rows()));
+        // Rows below `matrix.rows()` of an existing token lie in the output, and this thread alone writes them.
+        let out = unsafe { std::slice::from_raw_parts_mut(output.at((token + n) * output.stride + row), count) };
+        for (out, total) in out.iter_mut().zip(&totals[n]) {
+            *out = total * scale;
+        }
+    }
+}

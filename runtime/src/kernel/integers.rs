@@ -1,0 +1,269 @@
+//! The embedding and head in 4, 6 or 8 bits a weight, laid out for the kernels; `integer_tile.rs` multiplies with them.
+//!
+//! Sixteen rows make a block, and a line of 64 bytes holds four bytes of each, as in a ternary matrix. Every weight is stored as an
+//! unsigned number, which is the weight plus half the numbers that there are.
+
+use model::block::Format;
+
+use super::{
+    Pool,
+    elementary::widen,
+    matrix::{Line, ROWS},
+    memory::Lines,
+    pool::Chunks,
+};
+use crate::random::Random;
+
+/// Bits of a weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bits {
+    /// Q4_0: a scale for each 32 weights. A line holds four inputs in the low halves of its bytes and in the high ones those that
+    /// come sixteen later.
+    Four,
+    /// Q6_K: a scale for each 16 weights. Two lines hold the low four bits of eight inputs each, four in the low halves and the next
+    /// four in the high ones; a third the high two bits of all sixteen, four in the bits 0 and 1 of each byte and so on.
+    Six,
+    /// Q8_0: a scale for each 32 weights. A line holds four inputs.
+    Eight,
+}
+
+impl Bits {
+    /// Those of a format of the file, if it is kept in integers.
+    pub(crate) fn of(format: Format) -> Option<Bits> {
+        match format {
+            Format::Q4_0 => Some(Bits::Four),
+            Format::Q6K => Some(Bits::Six),
+            Format::Q8_0 => Some(Bits::Eight),
+            Format::F32 | Format::F16 | Format::Bf16 => None,
+            Format::Tq1_0 | Format::Tq2_0 | Format::I2sX86 | Format::I2sArm | Format::Q2_0 => None,
+        }
+    }
+
+    fn format(self) -> Format {
+        match self {
+            Bits::Four => Format::Q4_0,
+            Bits::Six => Format::Q6K,
+            Bits::Eight => Format::Q8_0,
+        }
+    }
+
+    /// Inputs that share a scale.
+    pub(super) const fn group(self) -> usize {
+        match self {
+            Bits::Four | Bits::Eight => 32,
+            Bits::Six => 16,
+        }
+    }
+
+    /// Lines of a group.
+    pub(super) const fn lines(self) -> usize {
+        match self {
+            Bits::Four => 4,
+            Bits::Six => 3,
+            Bits::Eight => 8,
+        }
+    }
+
+    /// Inputs of a block of the file, of which the columns are a multiple.
+    pub(crate) fn block(self) -> usize {
+        self.format().block().0
+    }
+}
+
+/// Groups of a Q6_K block, which have an f16 scale together and a factor of 8 bits each.
+const SIX_GROUPS: usize = 16;
+
+/// A matrix of small integers.
+#[derive(Debug)]
+pub(crate) struct IntegerMatrix {
+    bits: Bits,
+    rows: usize,
+    columns: usize,
+    /// `[blocks, groups, lines of a group]`.
+    lines: Lines,
+    /// f16, `[blocks, groups, ROWS]`; for Q6_K one for [`SIX_GROUPS`] groups.
+    scales: Vec<u16>,
+    /// Q6_K's factors, `[blocks, groups, ROWS]`.
+    factors: Vec<i8>,
+}
+
+impl IntegerMatrix {
+    /// From the rows of a file's tensor.
+    ///
+    /// # Panics
+    /// If the columns are no whole blocks or the bytes are another number than they need.
+    pub(crate) fn new(pool: &Pool, bits: Bits, bytes: &[u8], rows: usize, columns: usize) -> IntegerMatrix {
+        let mut matrix = IntegerMatrix::zeros(bits, rows, columns);
+        let (block_inputs, block_bytes) = bits.format().block();
+        let row_bytes = columns / block_inputs * block_bytes;
+        assert_eq!(bytes.len(), rows * row_bytes, "a {rows} x {columns} matrix has another number of bytes");
+        let (line_count, scale_count, factor_count) = matrix.block_lengths();
+        let scales = Chunks::new(&mut matrix.scales, scale_count);
+        let factors = Chunks::new(&mut matrix.factors, factor_count);
+        pool.for_each_pair((&mut matrix.lines, line_count), (&mut [], 0), |block, lines, _: &mut [()]| {
+            // SAFETY: there are as many chunks of each, and no two calls are for the same block.
+            let (scales, factors) = unsafe { (scales.get(block), factors.get(block)) };
+            for lane in 0..ROWS.min(rows - block * ROWS) {
+                let row = &bytes[(block * ROWS + lane) * row_bytes..][..row_bytes];
+                let mut lines = lines.chunks_exact_mut(bits.lines());
+                for (at, packed) in row.chunks_exact(block_bytes).enumerate() {
+                    let put = |four: &[u8; 4], line: &mut Line| line.0[4 * lane..4 * lane + 4].copy_from_slice(four);
+                    let mut group = || lines.next().expect("a group for each scale of the row");
+                    let scale = match bits {
+                        Bits::Four => {
+                            packed[2..].as_chunks().0.iter().zip(group()).for_each(|(four, line)| put(four, line));
+                            &packed[..2]
+                        }
+                        Bits::Eight => {
+                            packed[2..].as_chunks().0.iter().zip(group()).for_each(|(four, line)| put(&four.map(|byte| byte ^ 0x80), line));
+                            &packed[..2]
+                        }
+                        Bits::Six => {
+                            for (place, factor) in packed[192..208].iter().enumerate() {
+                                six_group(packed, place).iter().zip(group()).for_each(|(four, line)| put(four, line));
+                                factors[(at * SIX_GROUPS + place) * ROWS + lane] = *factor as i8;
+                            }
+                            &packed[208..]
+                        }
+                    };
+                    scales[at * ROWS + lane] = u16::from_le_bytes([scale[0], scale[1]]);
+                }
+            }
+        });
+        matrix
+    }
+
+    /// Random weights, every row's squares summing to about one.
+    pub(crate) fn random(pool: &Pool, bits: Bits, rows: usize, columns: usize, seed: u64) -> IntegerMatrix {
+        let mut matrix = IntegerMatrix::zeros(bits, rows, columns);
+        let (largest, factor): (f32, i8) = match bits {
+            Bits::Four => (8.0, 1),
+            Bits::Six => (32.0, 16),
+            Bits::Eight => (128.0, 1),
+        };
+        let scale = (3.0 / columns as f32).sqrt() / (largest * f32::from(factor));
+        matrix.scales.fill(half::f16::from_f32(scale).to_bits());
+        matrix.factors.fill(factor);
+        let (line_count, ..) = matrix.block_lengths();
+        pool.for_each_pair((&mut matrix.lines, line_count), (&mut [], 0), |block, lines, _: &mut [()]| {
+            let mut random = Random::new(seed, block);
+            for bytes in lines.iter_mut().flat_map(|line| line.0.as_chunks_mut::<8>().0) {
+                *bytes = random.next().to_le_bytes();
+            }
+        });
+        matrix
+    }
+
+    fn zeros(bits: Bits, rows: usize, columns: usize) -> IntegerMatrix {
+        assert!(columns.is_multiple_of(bits.block()), "{columns} columns are no whole number of blocks of {}", bits.block());
+        let mut matrix = IntegerMatrix { bits, rows, columns, lines: Lines::zeroed(0), scales: Vec::new(), factors: Vec::new() };
+        let (lines, scales, factors) = matrix.block_lengths();
+        matrix.lines = Lines::zeroed(matrix.blocks() * lines);
+        matrix.scales = vec![0; matrix.blocks() * scales];
+        matrix.factors = vec![0; matrix.blocks() * factors];
+        matrix
+    }
+
+    /// Lines, scales and factors of a block.
+    fn block_lengths(&self) -> (usize, usize, usize) {
+        let groups = self.groups();
+        match self.bits {
+            Bits::Four | Bits::Eight => (groups * self.bits.lines(), groups * ROWS, 0),
+            Bits::Six => (groups * self.bits.lines(), groups / SIX_GROUPS * ROWS, groups * ROWS),
+        }
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(super) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    pub(super) fn bits(&self) -> Bits {
+        self.bits
+    }
+
+    pub(super) fn blocks(&self) -> usize {
+        self.rows.div_ceil(ROWS)
+    }
+
+    pub(super) fn groups(&self) -> usize {
+        self.columns / self.bits.group()
+    }
+
+    /// Where the lanes of `row` and the next rows are in a group's first line.
+    #[inline(always)]
+    pub(super) fn group_start(&self, row: usize, group: usize) -> *const u8 {
+        let line = &self.lines[(row / ROWS * self.groups() + group) * self.bits.lines()];
+        line.0[4 * (row % ROWS)..].as_ptr()
+    }
+
+    /// The scales of a group in `row` and the next rows of its block.
+    #[inline(always)]
+    pub(super) fn scales<const COUNT: usize>(&self, row: usize, group: usize) -> [f32; COUNT] {
+        let (block, lane, groups) = (row / ROWS, row % ROWS, self.groups());
+        let of = |scales: usize, at: usize| -> [f32; COUNT] {
+            let scales = &self.scales[(block * scales + at) * ROWS + lane..][..COUNT];
+            std::array::from_fn(|lane| widen(scales[lane]))
+        };
+        match self.bits {
+            Bits::Four | Bits::Eight => of(groups, group),
+            Bits::Six => {
+                let shared = of(groups / SIX_GROUPS, group / SIX_GROUPS);
+                let factors = &self.factors[(block * groups + group) * ROWS + lane..][..COUNT];
+                // Exact: 11 bits times 8.
+                std::array::from_fn(|lane| shared[lane] * f32::from(factors[lane]))
+            }
+        }
+    }
+
+    /// One row's weights.
+    pub(crate) fn row(&self, row: usize, out: &mut [f32]) {
+        for (group, out) in out.chunks_exact_mut(self.bits.group()).enumerate() {
+            let [scale] = self.scales::<1>(row, group);
+            let lines = &self.lines[(row / ROWS * self.groups() + group) * self.bits.lines()..];
+            let byte = |line: usize, at: usize| lines[line].0[4 * (row % ROWS) + at];
+            for (at, out) in out.iter_mut().enumerate() {
+                let weight = match self.bits {
+                    Bits::Four => i16::from(byte(at % 16 / 4, at % 4) >> (at / 16 * 4) & 15) - 8,
+                    Bits::Six => {
+                        let low = byte(at / 8, at % 4) >> (at / 4 % 2 * 4) & 15;
+                        i16::from(low | (byte(2, at % 4) >> (at / 4 * 2) & 3) << 4) - 32
+                    }
+                    Bits::Eight => i16::from(byte(at / 4, at % 4)) - 128,
+                };
+                *out = f32::from(weight) * scale;
+            }
+        }
+    }
+
+    /// Bytes that a multiply reads.
+    pub(crate) fn len_bytes(&self) -> usize {
+        size_of_val(&self.lines[..]) + size_of_val(&self.scales[..]) + size_of_val(&self.factors[..])
+    }
+
+    /// Whether every scale is a number.
+    pub(crate) fn is_finite(&self) -> bool {
+        self.scales.iter().all(|scale| half::f16::from_bits(*scale).is_finite())
+    }
+}
+
+/// One row's bytes of the three lines of a Q6_K block's group. In a half of the block, low byte m holds weight m in its low bits and
+/// weight m + 64 in its high ones, high byte m the weights m, m + 32, m + 64 and m + 96 from the low bits up.
+fn six_group(packed: &[u8], group: usize) -> [[u8; 4]; 3] {
+    let (half, first) = (group / 8, group % 8 * 16);
+    let mut lines = [[0; 4]; 3];
+    for at in 0..16 {
+        let place = first + at;
+        let low = packed[64 * half + place % 64] >> (place / 64 * 4) & 15;
+        let high = packed[128 + 32 * half + place % 32] >> (place / 32 * 2) & 3;
+        lines[at / 8][at % 4] |= low << (at / 4 % 2 * 4);
+        lines[2][at % 4] |= high << (at / 4 * 2);
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! A step's microbatches side by side, each on threads of its own. Their gradients are added up in the order of the rows, so that
+//! the bits depend on how a step is cut into microbatches and not on the number of threads.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use crate::{
+    Error,
+    optimizer::Gradients,
+    student::{Batch, Student},
+};
+
+/// The threads of a run.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    pools: Vec<ThreadPool>,
+}
+
+/// What microbatches add up to.
+#[derive(Debug, Default)]
+pub(crate) struct Sum {
+    /// The cross-entropy of all supervised targets, in nats.
+    pub(crate) loss: f64,
+    /// Its gradient.
+    pub(crate) gradients: Gradients,
+}
+
+/// A sum in the making.
+#[derive(Default)]
+struct Partial {
+    sum: Sum,
+    /// Microbatches in the sum.
+    added: usize,
+    /// Finished before one that comes before them.
+    early: BTreeMap<usize, (f64, Gradients)>,
+}
+
+impl Workers {
+    /// One for each microbatch of a step, as far as there are threads; the threads are shared out evenly.
+    pub(crate) fn new(microbatches: usize) -> Result<Workers, Error> {
+        Workers::with_threads(rayon::current_num_threads(), microbatches)
+    }
+
+    fn with_threads(threads: usize, microbatches: usize) -> Result<Workers, Error> {
+        let workers = microbatches.clamp(1, threads);
+        let pool =
+            |worker: usize| ThreadPoolBuilder::new().num_threads(threads / workers + usize::from(worker < threads % workers)).build();
+        let pools = (0..workers).map(pool).collect::<Result<_, _>>();
+        Ok(Workers { pools: pools.map_err(|source| Error::Device(format!("cannot start {threads} threads: {source}")))? })
+    }
+
+    /// The loss of all microbatches and its gradient.
+    pub(crate) fn run(&self, student: &Student, batches: &[Batch]) -> Sum {
+        student.prepare();
+        let (next, partial) = (AtomicUsize::new(0), Mutex::new(Partial::default()));
+        let work = || {
+            while let Some((place, batch)) = take(&next, batches) {
+                // A graph of its own: burn runs graphs that share a node one after the other.
+                let student = student.fork();
+                let (loss, supervised) = student.loss(batch);
+                let gradients = Gradients::of(&student, &loss, supervised);
+                lock(&partial).add(place, f64::from(loss.into_scalar::<f32>()), gradients);
+            }
+        };
+        thread::scope(|scope| self.pools.iter().for_each(|pool| drop(scope.spawn(|| pool.install(work)))));
+        partial.into_inner().expect("no worker panicked").sum
+    }
+}
+
+/// The next microbatch and its place.
+fn take<'a>(next: &AtomicUsize, batches: &'a [Batch]) -> Option<(usize, &'a Batch)> {
+    let place = next.fetch_add(1, Ordering::Relaxed);
+    batches.get(place).map(|batch| (place, batch))
+}
+
+fn lock(partial: &Mutex<Partial>) -> MutexGuard<'_, Partial> {
+    partial.lock().expect("no worker panics while it adds")
+}
+
+impl Partial {
+    fn add(&mut self, place: usize, loss: f64, gradients: Gradients) {
+        self.early.insert(place, (loss, gradients));
+        while let Some((loss, gradients)) = self.early.remove(&self.added) {
+            self.sum.loss += loss;
+            self.sum.gradients.add(gradients);
+            self.added += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{optimizer::tests::batch, student::tests::tiny};
+
+    #[test]
+    fn the_number_of_threads_changes_no_bit() {
+        let student = tiny(|_| {});
+        let batches = [batch(), Batch::document(&[1, 2]), batch(), batch(), batch()];
+        let sum = |threads| {
+            let Sum { loss, gradients } = Workers::with_threads(threads, batches.len()).unwrap().run(&student, &batches);
+            let tokens = gradients.tokens();
+            let tensors = gradients.into_tensors().into_iter().map(|tensor| tensor.unwrap().try_into_vec_as::<f32>().unwrap());
+            (loss.to_bits(), tokens, tensors.collect::<Vec<_>>())
+        };
+        let alone = sum(1);
+        let (loss, supervised) = student.loss(&batch());
+        assert_eq!((f64::from_bits(alone.0), alone.1), (4.0 * f64::from(loss.into_scalar::<f32>()), 4 * supervised));
+        for threads in [2, 3, 5, 12] {
+            assert!(sum(threads) == alone, "{threads} threads");
+        }
+    }
+}
