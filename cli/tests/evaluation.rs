@@ -110,14 +110,14 @@ fn every_way_to_ask() {
     let (_, page) = report(&place, "sampled");
     assert!(page.contains("4 samples of each problem at temperature 1, top-p 0.75, seed 7, at most 20 tokens") && page.contains("avg@4"));
 
-    let solved: String = (0..9).map(|i| format!("{{\"question\":\"{i} and 1?\",\"answer\":\"So.\\n#### {}\"}}\n", i + 1)).collect();
+    let solved: String = (0..9).map(|i| format!("{{\"question\":\"{i}?\",\"answer\":\"#### {i}\"}}\n")).collect();
     place.write("train.jsonl", &solved);
     for (style, more) in
         [("gsm8k", &["--examples", "train.jsonl"][..]), ("gsm8k_cot", &[]), ("gsm8k_zeroshot", &[]), ("gsm8k_cot_zeroshot", &[])]
     {
         let folder = format!("by_{style}");
         let score = eval(&[&["--prompt", style, "--max-tokens", "3", "--to", &folder][..], more].concat());
-        // Eight examples fill a context of 160 tokens: not asked is not wrong.
+        // Eight examples fill a context of 256 tokens: not asked is not wrong.
         let asked = if style == "gsm8k_cot" { 0 } else { 6 };
         assert_eq!((&score["n"], &score["settings"]["prompt"]), (&asked.into(), &style.into()), "{score}");
         assert_eq!(score["not_asked"], 6 - asked);
