@@ -7,7 +7,9 @@ use std::ops::Range;
 use num_rational::BigRational;
 use num_traits::FromPrimitive;
 
-use super::vocabulary::{DRESS, INEQUALITIES, OPERATORS, RELATIONS, UPRIGHT, has_case, percent, scale, unit_letter, variable};
+use super::vocabulary::{
+    DRESS, INEQUALITIES, OPERATORS, RELATIONS, UPRIGHT, currency, currency_word, has_case, percent, scale, tag, unit_letter, variable,
+};
 use super::{Answer, Form, Unverifiable, literal};
 
 /// What a token is.
@@ -80,7 +82,7 @@ impl Lexer<'_> {
                 self.line_start = true;
             }
             '\\' => self.command(),
-            _ if next.is_whitespace() || matches!(next, '$' | '€' | '£' | '¥' | '₹' | '~' | '`' | '"' | '“' | '”' | '¢' | '°') => {
+            _ if next.is_whitespace() || currency(next) || matches!(next, '~' | '`' | '"' | '“' | '”' | '°') => {
                 self.skip(next.len_utf8())
             }
             '%' => self.push(Kind::Other, 1),
@@ -94,6 +96,7 @@ impl Lexer<'_> {
                 self.braces.pop();
                 self.skip_glued(1);
             }
+            '-' | '=' if arrow(rest).is_some() => self.push(Kind::Relation, arrow(rest).unwrap_or(1)),
             '-' | '\u{2212}' | '\u{2013}' => self.minus(next.len_utf8()),
             '+' if self.after_operand() => self.push(Kind::Operator, 1),
             '+' => self.skip(1),
@@ -102,10 +105,13 @@ impl Lexer<'_> {
             '_' => self.skip(1),
             '^' => self.caret(),
             '²' | '³' if self.after_unit() => self.skip_glued(next.len_utf8()),
+            // `500/-`, as amounts are written in India.
+            '/' if rest[1..].starts_with(['-', '=']) && !rest[2..].starts_with(|c: char| c.is_alphanumeric()) => self.skip(2),
             '/' if !self.after_operand() || per_unit(&rest[1..]) => self.push(Kind::Other, 1),
             '/' | '÷' | '×' | '·' | '±' | '∓' | '∗' => self.push(Kind::Operator, next.len_utf8()),
             '=' | '≈' | '≅' | '→' | '⇒' | '∴' => self.push(Kind::Relation, next.len_utf8()),
             '≤' | '≥' | '≠' => self.push(Kind::Inequality, next.len_utf8()),
+            '<' if tag(rest).is_some() => self.skip(tag(rest).unwrap_or(1)),
             '<' | '>' => self.angle(next),
             '√' | '∞' | '∑' | '∫' => self.push(Kind::Symbol, next.len_utf8()),
             '(' | '[' => self.push(Kind::Open, 1),
@@ -161,6 +167,9 @@ impl Lexer<'_> {
             read = read.map(|answer| Answer::new(answer.value, Form::Percent));
         }
         let read = read.map(|answer| if negative { Answer::new(-answer.value, answer.form) } else { answer });
+        // A line or a dot over a digit repeats it for ever.
+        let marked = self.text[end..].starts_with(|c: char| matches!(c, '\u{300}'..='\u{36f}'));
+        let read = if marked { Err(Unverifiable::Expression) } else { read };
         self.at = start;
         self.push(Kind::Number(read), end - start);
     }
@@ -192,8 +201,8 @@ impl Lexer<'_> {
     fn minus(&mut self, length: usize) {
         let rest = &self.text[self.at + length..];
         let letters = rest.trim_start_matches(' ').chars().take(2).take_while(|c| c.is_alphabetic()).count();
-        if letters == 2 || rest.starts_with(['-', '>']) {
-            return self.push(Kind::Other, length); // A hyphen, a dash, a rule or an arrow.
+        if (letters == 2 && number_behind(rest).is_none()) || rest.starts_with('-') {
+            return self.push(Kind::Other, length); // A hyphen, a dash or a rule.
         }
         if self.after_operand() {
             return self.push(Kind::Operator, length);
@@ -207,8 +216,8 @@ impl Lexer<'_> {
                 self.at += length + distance;
                 self.number(start, true);
             }
-            Some(_) if self.line_start => self.push(Kind::Other, length), // A list's bullet.
-            Some(_) => self.push(Kind::Operator, length),                 // `profit - 5`: a dash or a minus.
+            Some(_) if self.line_start => self.skip(length), // A list's bullet.
+            Some(_) => self.push(Kind::Operator, length),    // `profit - 5`: a dash or a minus.
             None => self.push(Kind::Other, length),
         }
     }
@@ -224,9 +233,7 @@ impl Lexer<'_> {
         let rest = &self.text[self.at..];
         let stars = rest.bytes().take_while(|byte| *byte == b'*').count();
         let before_glued = self.at > 0 && self.text[..self.at].ends_with(|c: char| c.is_alphanumeric() || c == ')');
-        let after_glued = rest[stars..].starts_with(|c: char| c.is_alphanumeric() || matches!(c, '(' | '$' | '.' | '\\'));
-        let after_spaced =
-            rest[stars..].trim_start_matches(' ').starts_with(|c: char| c.is_alphanumeric() || matches!(c, '(' | '$' | '.' | '\\'));
+        let (after_glued, after_spaced) = (operand(&rest[stars..]), operand(rest[stars..].trim_start_matches(' ')));
         let multiplies = match stars {
             1 => after_spaced && (before_glued == after_glued),
             2 => before_glued && after_glued && self.after_number_glued(),
@@ -337,19 +344,34 @@ fn per_unit(text: &str) -> bool {
     rest.starts_with("\\text") || rest.starts_with("\\mathrm") || (!word.is_empty() && (!variable(word) || unit_letter(word)))
 }
 
-/// The distance to a number behind currency signs, braces and spaces, and whether there were spaces.
+/// Whether something that can be multiplied begins here, rather than a sentence's end or its next word's mark.
+fn operand(text: &str) -> bool {
+    let rest = text.strip_prefix(['.', '$']).unwrap_or(text);
+    match rest.len() == text.len() {
+        true => text.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '(' | '\\')),
+        false => rest.starts_with(|c: char| c.is_ascii_digit()),
+    }
+}
+
+/// The length of an arrow made of hyphens or equals signs.
+fn arrow(text: &str) -> Option<usize> {
+    let shaft = text.bytes().take_while(|byte| matches!(byte, b'-' | b'=')).count();
+    (shaft <= 3 && text[shaft..].starts_with('>')).then_some(shaft + 1)
+}
+
+/// The distance to a number behind currencies, braces and spaces, and whether there were spaces.
 fn number_behind(text: &str) -> Option<(usize, bool)> {
     let (mut at, mut spaced) = (0, false);
     while !literal::begins(&text[at..]) {
         let rest = &text[at..];
         at += match rest.chars().next()? {
-            '\\' if rest.starts_with("\\$") => 2,
+            '\\' if ["\\$", "\\,", "\\;", "\\:", "\\!", "\\ "].iter().any(|mark| rest.starts_with(mark)) => 2,
             ' ' => {
                 spaced = true;
                 1
             }
-            mark @ ('$' | '€' | '£' | '¥' | '₹' | '{') => mark.len_utf8(),
-            _ => return None,
+            mark if currency(mark) || matches!(mark, '{' | '}') => mark.len_utf8(),
+            _ => currency_word(rest)?,
         };
     }
     Some((at, spaced))

@@ -147,6 +147,11 @@ fn stands_alone(text: &str, tokens: &[Token], index: usize) -> Result<(), Unveri
         return Err(Unverifiable::Expression);
     }
     if let Some(before) = index.checked_sub(1).map(|index| &tokens[index]) {
+        // `2/3 of 18` is not 18.
+        let share = before.kind == Kind::Word && &text[before.span.clone()] == "of" && index >= 2;
+        if share && matches!(tokens[index - 2].kind, Kind::Number(_)) {
+            return Err(Unverifiable::Expression);
+        }
         match before.kind {
             Kind::Operator | Kind::Symbol | Kind::Inequality => return Err(Unverifiable::Expression),
             Kind::Close if !number.spaced => return Err(Unverifiable::Expression),
