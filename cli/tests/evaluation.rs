@@ -135,7 +135,7 @@ fn every_way_to_ask() {
     }
 
     // A config's table says the same.
-    let table = "[eval]\nmax_tokens = 20\nsamples = 4\ntemperature = 1.0\ntop_p = 0.9\nseed = 7\n\
+    let table = "[eval]\nmax_tokens = 20\nsamples = 4\ntemperature = 1.0\ntop_p = 0.75\nseed = 7\n\
                  sets = [{ name = \"held_out\", path = \"checkpoints/tiny/traces/held_out.jsonl\", limit = 6 }]\n";
     place.write("ask.toml", table);
     assert_eq!(json_of(&place.succeed(&["eval", STUDENT, "--config", "ask.toml", "--to", "by_config"])), score);
