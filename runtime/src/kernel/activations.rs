@@ -64,6 +64,7 @@ impl Activations {
 
     /// Compute tokens of `width` numbers each from the `source`'s and quantise them, spread over the pool's threads. `compute` may
     /// change its part of the source.
+    #[allow(clippy::type_complexity)]
     pub(crate) fn fill(
         &mut self,
         (isa, pool): (Isa, &Pool),

@@ -164,7 +164,7 @@ mod vbmi {
         let mut table = [0; 128];
         let mut rest = 0;
         while rest < 81 {
-            table[rest] = (rest % 3 | rest / 3 % 3 << 2 | rest / 9 % 3 << 4 | rest / 27 << 6) as u8;
+            table[rest] = ((rest % 3) | ((rest / 3 % 3) << 2) | ((rest / 9 % 3) << 4) | ((rest / 27) << 6)) as u8;
             rest += 1;
         }
         Table(table)

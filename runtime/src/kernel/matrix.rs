@@ -166,7 +166,7 @@ impl Matrix {
             for word in words {
                 // Four numbers below three from 32 random bits.
                 let random = random.next() as u32;
-                *word = u32::from_le_bytes(random.to_le_bytes().map(|byte| (u16::from(byte) * 3 >> 8) as u8));
+                *word = u32::from_le_bytes(random.to_le_bytes().map(|byte| ((u16::from(byte) * 3) >> 8) as u8));
             }
             scales.fill(number);
             Ok::<(), std::convert::Infallible>(())
