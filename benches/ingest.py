@@ -80,7 +80,7 @@ def make(folder, data, megabytes):
                 row, rule = dict(chance.choice(recent)), "duplicate"
                 row["question"] = row["question"].replace(" ", "  ", 1)
             elif kind < 0.08 and recent:
-                row, rule = near(chance, chance.choice(recent)), "near_duplicate"
+                row, rule = near(chance, recent), "near_duplicate"
             elif kind < 0.09:
                 row, rule = other(chance, base, names), "contaminated"
                 row["question"] = chance.choice(test)["question"]
@@ -114,18 +114,18 @@ def other(chance, base, names):
     return {"question": changed(first["question"]), "answer": changed("\n".join(steps)) + f"\n#### {answer}", "reference": answer}
 
 
-def near(chance, row):
-    """Almost the same: numbers stay, a word or the punctuation does not."""
-    before = phrases(words(row["question"] + " " + SPAN.sub("", row["answer"])), 5)
+def near(chance, rows):
+    """Almost the same as one of some rows: numbers stay, a word or the punctuation does not."""
     while True:
+        row = chance.choice(rows)
         question, answer = row["question"], row["answer"]
         if chance.random() < 0.5:
             question = question.replace(",", " ,").replace(".", " .")
-        places = [found for found in re.finditer(r"\b[a-z]{3,}\b", answer.rsplit("####", 1)[0])]
+        places = list(re.finditer(r"\b[a-z]{3,}\b", answer.rsplit("####", 1)[0]))
         for found in chance.sample(places, min(len(places), chance.choice((1, 1, 2)))):
             answer = answer[: found.start()] + "x" * len(found[0]) + answer[found.end() :]
-        after = phrases(words(question + " " + SPAN.sub("", answer)), 5)
-        if jaccard(before, after) >= 0.9:
+        of = lambda question, answer: phrases(words(question + " " + SPAN.sub("", answer)), 5)
+        if answer != row["answer"] and jaccard(of(row["question"], row["answer"]), of(question, answer)) >= 0.9:
             return {"question": question, "answer": answer, "reference": row["reference"]}
 
 
@@ -211,7 +211,7 @@ def python_side(path, data, tokenizer_path, out):
             lines["duplicate"].append(at + 1)
             continue
         seen.add(row["identity"])
-        minhash = datasketch.MinHash(num_perm=100, hashvalues=row["minhash"].astype(numpy.uint64))
+        minhash = datasketch.MinHash(hashvalues=row["minhash"].astype(numpy.uint32), scheme="affine32")
         candidates = lsh.query(minhash)
         if candidates and any(jaccard(texts(at), texts(other)) >= 0.85 for other in candidates):
             lines["near_duplicate"].append(at + 1)
