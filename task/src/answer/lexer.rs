@@ -8,9 +8,13 @@ use num_rational::BigRational;
 use num_traits::FromPrimitive;
 
 use super::vocabulary::{
-    DRESS, INEQUALITIES, OPERATORS, RELATIONS, UPRIGHT, currency, currency_word, has_case, percent, scale, tag, unit_letter, variable,
+    DRESS, INEQUALITIES, OPERATORS, RELATIONS, UPRIGHT, calculation, currency, currency_word, has_case, ordinal, percent, scale, tag,
+    unit_letter, variable,
 };
 use super::{Answer, Form, Unverifiable, literal};
+
+/// An angle bracket whose partner is farther away is a comparison.
+const MAX_ANGLE_BYTES: usize = 200;
 
 /// What a token is.
 #[derive(Clone, Debug, PartialEq)]
@@ -111,6 +115,7 @@ impl Lexer<'_> {
             '/' | '÷' | '×' | '·' | '±' | '∓' | '∗' => self.push(Kind::Operator, next.len_utf8()),
             '=' | '≈' | '≅' | '→' | '⇒' | '∴' => self.push(Kind::Relation, next.len_utf8()),
             '≤' | '≥' | '≠' => self.push(Kind::Inequality, next.len_utf8()),
+            '<' if calculation(rest).is_some() => self.skip_glued(calculation(rest).unwrap_or(1)),
             '<' if tag(rest).is_some() => self.skip(tag(rest).unwrap_or(1)),
             '<' | '>' => self.angle(next),
             '√' | '∞' | '∑' | '∫' => self.push(Kind::Symbol, next.len_utf8()),
@@ -122,6 +127,8 @@ impl Lexer<'_> {
             ':' | '\'' | '’' | '′' if self.after_number_glued() && rest[next.len_utf8()..].starts_with(|c: char| c.is_ascii_digit()) => {
                 self.push(Kind::Operator, next.len_utf8())
             }
+            // A currency that touches its number.
+            'R' if rest.starts_with("Rs") && rest[2..].starts_with(|c: char| c.is_ascii_digit()) => self.skip(2),
             // Before letters, because some numerals are both, such as the Roman ones.
             _ if next.is_numeric() => self.push(Kind::Symbol, next.len_utf8()),
             _ if next.is_alphabetic() => self.word(),
@@ -169,7 +176,8 @@ impl Lexer<'_> {
         let read = read.map(|answer| if negative { Answer::new(-answer.value, answer.form) } else { answer });
         // A line or a dot over a digit repeats it for ever.
         let marked = self.text[end..].starts_with(|c: char| matches!(c, '\u{300}'..='\u{36f}'));
-        let read = if marked { Err(Unverifiable::Expression) } else { read };
+        let absolute = negative && self.text[..start].ends_with('|') && self.text[end..].starts_with('|');
+        let read = if marked || absolute { Err(Unverifiable::Expression) } else { read };
         self.at = start;
         self.push(Kind::Number(read), end - start);
     }
@@ -186,13 +194,14 @@ impl Lexer<'_> {
             let joins = match character {
                 '0'..='9' => has_case(before) || before.is_ascii_digit(),
                 '-' | '\'' | '’' | '_' => at > 1 && next_joins,
+                '.' => before.is_ascii_digit() && characters.peek().is_some_and(|(_, next)| next.is_ascii_digit()),
                 _ => character.is_alphabetic() && !character.is_numeric(),
             };
             if !joins {
                 break;
             }
             length = at + character.len_utf8();
-            before = if matches!(character, '-' | '\'' | '’' | '_') { before } else { character };
+            before = if matches!(character, '-' | '\'' | '’' | '_' | '.') { before } else { character };
         }
         self.push(Kind::Word, length);
     }
@@ -201,8 +210,14 @@ impl Lexer<'_> {
     fn minus(&mut self, length: usize) {
         let rest = &self.text[self.at + length..];
         let letters = rest.trim_start_matches(' ').chars().take(2).take_while(|c| c.is_alphabetic()).count();
-        if (letters == 2 && number_behind(rest).is_none()) || rest.starts_with('-') {
-            return self.push(Kind::Other, length); // A hyphen, a dash or a rule.
+        let dashes = length * (1 + rest.bytes().take_while(|byte| *byte == b'-').count());
+        if dashes > length && length == 1 {
+            // A dash or a rule; before a number it could be a sign as well.
+            let touches = self.text[self.at + dashes..].starts_with(|c: char| c.is_ascii_digit() || c == '$');
+            return self.push(if touches { Kind::Operator } else { Kind::Other }, dashes);
+        }
+        if letters == 2 && number_behind(rest).is_none() {
+            return self.push(Kind::Other, length); // A hyphen or a dash.
         }
         if self.after_operand() {
             return self.push(Kind::Operator, length);
@@ -250,6 +265,9 @@ impl Lexer<'_> {
                 return self.skip(degree.len());
             }
         }
+        if let Some(length) = ordinal(rest) {
+            return self.skip(length);
+        }
         for exponent in ["^2", "^3", "^{2}", "^{3}"] {
             if rest.starts_with(exponent) && self.after_unit() && !rest[exponent.len()..].starts_with(|c: char| c.is_alphanumeric()) {
                 return self.skip_glued(exponent.len());
@@ -264,7 +282,9 @@ impl Lexer<'_> {
             self.angles -= 1;
             return self.push(Kind::Other, 1);
         }
-        let opens = angle == '<' && !rest.starts_with([' ', '=']) && !(self.after_operand() && !self.spaced && !rest.starts_with('/'));
+        let closes = rest.bytes().take(MAX_ANGLE_BYTES).take_while(|byte| *byte != b'\n').any(|byte| byte == b'>');
+        let opens =
+            angle == '<' && closes && !rest.starts_with([' ', '=']) && !(self.after_operand() && !self.spaced && !rest.starts_with('/'));
         if opens {
             self.angles += 1;
         }

@@ -203,7 +203,12 @@ enum Mark {
 fn separated(text: &str) -> (Vec<(Mark, &str)>, usize) {
     let mut end = digits_len(text);
     let mut groups = vec![(Mark::Point, &text[..end])];
-    while let Some((mark, length)) = mark(&text[end..]) {
+    loop {
+        for group in spaced(&text[end..]) {
+            groups.push((Mark::Space, group));
+            end += 1 + group.len();
+        }
+        let Some((mark, length)) = mark(&text[end..]) else { break };
         let digits = digits_len(&text[end + length..]);
         // A comma or a point joins whatever digits follow, the other marks only what can be thousands.
         let joins = if matches!(mark, Mark::Point | Mark::Comma) { digits > 0 } else { digits == 3 };
@@ -215,6 +220,16 @@ fn separated(text: &str) -> (Vec<(Mark, &str)>, usize) {
         groups.push((mark, &text[start..end]));
     }
     (groups, end)
+}
+
+/// The groups of three digits after simple spaces, if one of them begins with a zero: it can then be no number of its own.
+fn spaced(text: &str) -> Vec<&str> {
+    let (mut groups, mut rest) = (Vec::new(), text);
+    while let Some(group) = rest.strip_prefix(' ').filter(|rest| digits_len(rest) == 3 && !rest[3..].starts_with(['/', '\u{2044}'])) {
+        groups.push(&group[..3]);
+        rest = &group[3..];
+    }
+    if groups.iter().any(|group| group.starts_with('0')) { groups } else { Vec::new() }
 }
 
 /// How many of the last groups (0 or 1) are decimals; none if the groups are no number that everybody reads alike.

@@ -52,7 +52,7 @@ fn twin(character: char) -> Option<char> {
         '\u{ffe1}' => '£',
         '\u{ff0b}' => '+',
         '\u{ff1d}' => '=',
-        '\u{ff1a}' => ':',
+        '\u{ff1a}' | '\u{2236}' => ':',
         '\u{ff08}' => '(',
         '\u{ff09}' => ')',
         _ => digit(character).unwrap_or(character),

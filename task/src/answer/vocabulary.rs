@@ -17,11 +17,12 @@ const SCALES: [(&str, u64); 7] = [
 ];
 
 /// LaTeX commands that only dress what they hold, or stand for a space.
-pub(super) const DRESS: [&str; 28] = [
+pub(super) const DRESS: [&str; 29] = [
     "begin",
     "end",
     "boxed",
     "fbox",
+    "framebox",
     "displaystyle",
     "left",
     "right",
@@ -61,6 +62,9 @@ pub(super) const REASONS: [&str; 17] = [
 ];
 /// Words that say what an equals sign says.
 pub(super) const EQUALS: [&str; 4] = ["is", "are", "equals", "equal"];
+/// Words that make a sentence of what goes before them, with its result behind them.
+pub(super) const MAKES: [&str; 14] =
+    ["is", "are", "equals", "equal", "makes", "make", "gives", "give", "leaves", "leave", "totals", "total", "costs", "cost"];
 /// Words that make another number of the one before them, as in `2 thirds`, `5 squared` or `3 bn`.
 pub(super) const PARTS: [&str; 18] = [
     "halves",
@@ -142,6 +146,20 @@ pub(super) fn currency_word(text: &str) -> Option<usize> {
     static WORD: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^(?:Rs\.? ?|[A-Z]{3} |[A-Z]{1,3}\$)").expect("the pattern is valid"));
     let found = WORD.find(text)?;
     Some(found.end() - usize::from(found.as_str().ends_with('$')))
+}
+
+/// The length of a calculator's note, as GSM8K writes them before its result: `<<9*2=18>>` of `<<9*2=18>>18`.
+pub(super) fn calculation(text: &str) -> Option<usize> {
+    static NOTE: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"^<<[^<>\n]{1,200}=[^<>\n]{1,200}>>[0-9.$-]").expect("the pattern is valid"));
+    NOTE.find(text).map(|found| found.end() - 1)
+}
+
+/// The length of an ordinal's raised ending, such as `^{th}` or `^\text{st}`.
+pub(super) fn ordinal(text: &str) -> Option<usize> {
+    static ENDING: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"^\^\{?(?:\\(?:text|mathrm|textrm)\{)?(?:st|nd|rd|th)\}{0,2}").expect("the pattern is valid"));
+    ENDING.find(text).map(|found| found.end())
 }
 
 /// The length of an HTML tag at the start of a text, such as `<b>`, `</sub>` or `<span class="x">`.
