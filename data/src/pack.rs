@@ -28,6 +28,7 @@ pub(crate) fn pack(
     let rounds = documents.documents().iter().map(|staged| staged.copies).max().unwrap_or(0);
     let mut shards = Shards { folder: folder.to_owned(), has_teacher, open: None, finished: Vec::new() };
     let mut done = 0;
+    progress(Progress { stage: Stage::Pack, done, total, traces: total, kept: total });
     for round in 0..rounds {
         let mut replay = documents.round(round)?;
         loop {

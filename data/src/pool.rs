@@ -122,6 +122,7 @@ impl Pool {
         let mut twins = Vec::new();
         let columns = u64::from(exact) + if near < 1.0 { BANDS as u64 } else { 0 };
         let mut done = 0;
+        progress(done, columns);
         if exact {
             let mut clusters = Clusters::new(self.len());
             self.merge(&mut clusters, Column::Identity, duplicates::evened, |one, other| one == other)?;

@@ -39,7 +39,12 @@ pub fn check(job: &Job, traces: usize) -> Result<Look, Error> {
         source.limit = Some(source.limit.unwrap_or(u64::MAX).min(ROWS_TO_LOOK_AT));
     }
     let out = place.path().join("dataset");
-    let ingested = ingest(&Job { config: &config, out: &out, ..*job }, &mut |_| {})?;
+    let ingested = ingest(&Job { config: &config, out: &out, ..*job }, &mut |_| {});
+    if matches!(ingested, Err(Error::Empty(_))) {
+        // The error speaks of a file in it.
+        let _ = place.keep();
+    }
+    let ingested = ingested?;
     Ok(Look { traces: ingested.dataset.preview(traces)?, card: ingested.card, is_whole: false })
 }
 

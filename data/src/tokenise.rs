@@ -54,6 +54,7 @@ pub(crate) fn train_tokenizer(pool: &Pool, writer: &Writer, vocab: usize, progre
         let (sender, texts) = mpsc::sync_channel::<Vec<String>>(4);
         let training = scope.spawn(move || threads.install(|| Tokenizer::train(texts.into_iter().flatten(), vocab)));
         let (mut looked_at, mut kept) = (0, 0);
+        progress(Progress { stage: Stage::Tokenizer, done: 0, total: pool.len() as u64, traces: looked_at, kept });
         each_piece(pool, &mut |_, mut number, piece| {
             for record in piece {
                 let is_alive = record.has_key() && pool.is_alive(number);
@@ -108,6 +109,7 @@ pub(crate) fn tokenise(
     let mut removed = Vec::new();
     let (mut looked_at, mut kept) = (0, 0);
     let total = pool.len() as u64;
+    progress(Progress { stage: Stage::Tokenise, done: 0, total, traces: looked_at, kept });
     each_piece(pool, &mut |scan, first, piece| {
         let source = &config.sources[source_of[scan]];
         let teacher = source.teacher.as_ref().zip(aligner.as_ref());
@@ -132,6 +134,7 @@ pub(crate) fn tokenise(
                 Record::Kept(_) | Record::Lost(_) => Ok(None),
             })
             .collect();
+        let next = first + piece.iter().filter(|record| record.has_key()).count() as u32;
         let input = pool.scans()[scan].input.to_string_lossy();
         let flow = &mut card.sources[source_of[scan]];
         for ((record, number), document) in piece.into_iter().zip(numbers).zip(tokenised) {
@@ -167,7 +170,7 @@ pub(crate) fn tokenise(
             flow.drop(drop.rule);
             sidecar.push(Entry { source: &input, line, rule: drop.rule, detail: drop.detail, excerpt })?;
         }
-        progress(Progress { stage: Stage::Tokenise, done: u64::from(first), total, traces: looked_at, kept });
+        progress(Progress { stage: Stage::Tokenise, done: u64::from(next), total, traces: looked_at, kept });
         Ok(())
     })?;
     removed.into_iter().for_each(|trace| pool.remove(trace));

@@ -172,7 +172,9 @@ fn bad_input_is_explained() {
     assert!(noise.ends_with("because none of its first lines is a JSON object"), "{noise}");
     let wrong = r#"{"question": "1 + 1?", "answer": "7", "reference": 2}"#.to_owned();
     let nothing_left = fails(&config(vec![place.file("wrong.jsonl", &[wrong])]));
-    assert_eq!(nothing_left, "the dataset would be empty: all 1 traces were dropped (wrong_answer 1)");
+    let sidecar = place.path("dataset.partial/dropped.parquet");
+    let expected = format!("the dataset would be empty: all 1 traces were dropped (wrong_answer 1); why is in {}", sidecar.display());
+    assert!(nothing_left == expected && sidecar.exists(), "{nothing_left}");
     assert!(!place.path("dataset").exists());
 }
 

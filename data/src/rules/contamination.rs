@@ -2,7 +2,8 @@
 //!
 //! A question is contaminated when it is an evaluation question word for word or holds a short one whole, when the two share a
 //! phrase of 13 words (Brown et al. 2020, appendix C), or when it holds half of an evaluation question's phrases of 8 words. Any
-//! single phrase of 8 words, as some pipelines have it, would also hit "how many more apples does Tom have than".
+//! single phrase of 8 words, as s1 and open-r1 have it, would also hit "how many more apples does Tom have than"; it is reported,
+//! and drops where the config says `strict`.
 
 use std::collections::{HashMap, HashSet};
 
@@ -28,7 +29,7 @@ pub(crate) enum How {
     HalfOfShortPhrases,
     /// Reported, not dropped.
     Masked,
-    /// Reported, not dropped.
+    /// Reported, dropped only where the config is strict.
     ShortPhrase,
 }
 
@@ -45,12 +46,13 @@ impl How {
         }
     }
 
-    fn detail(self) -> Option<&'static str> {
+    fn detail(self, mode: Decontaminate) -> Option<&'static str> {
         match self {
             How::Whole => Some("it is word for word"),
             How::Inside => Some("it holds, whole,"),
             How::LongPhrase => Some("it shares 13 words in a row with"),
             How::HalfOfShortPhrases => Some("it holds half of the 8-word phrases of"),
+            How::ShortPhrase if mode == Decontaminate::Strict => Some("it shares 8 words in a row with"),
             How::Masked | How::ShortPhrase => None,
         }
     }
@@ -116,7 +118,7 @@ impl<'a> Contamination<'a> {
     fn add(&mut self, place: Place, question: &str) {
         let words = Words::of(question);
         self.whole.entry(phrase_hash(&words.hashes)).or_insert(place);
-        if self.mode != Decontaminate::Overlap {
+        if self.mode == Decontaminate::Exact {
             return;
         }
         self.masked.entry(phrase_hash(&words.without_numbers())).or_insert(place);
@@ -162,10 +164,11 @@ impl<'a> Contamination<'a> {
         }
         // The smallest place, so that the outcome does not depend on the order in a hash table.
         let half = found.iter().filter(|(place, count)| 2 * **count >= self.short_counts[place]).map(|(place, _)| *place).min();
-        let masked = || self.masked.get(&phrase_hash(&question.without_numbers())).copied();
-        half.map(touch(How::HalfOfShortPhrases))
-            .or_else(|| masked().map(touch(How::Masked)))
-            .or_else(|| found.keys().min().copied().map(touch(How::ShortPhrase)))
+        let short = found.keys().min().copied().map(touch(How::ShortPhrase));
+        let masked = || self.masked.get(&phrase_hash(&question.without_numbers())).copied().map(touch(How::Masked));
+        // What drops goes before what is only reported.
+        let less = if self.mode == Decontaminate::Strict { short.or_else(masked) } else { masked().or(short) };
+        half.map(touch(How::HalfOfShortPhrases)).or(less)
     }
 
     /// The name of the set that is touched.
@@ -177,7 +180,7 @@ impl<'a> Contamination<'a> {
     pub fn drop(&self, Touch { place: (set, problem), how }: Touch) -> Option<Drop> {
         let set = &self.sets[set as usize];
         let id = &set.problems[problem as usize].id;
-        how.detail().map(|how| Drop::new(Rule::Contaminated, format!("{how} question {id:?} of {}", set.name)))
+        how.detail(self.mode).map(|how| Drop::new(Rule::Contaminated, format!("{how} question {id:?} of {}", set.name)))
     }
 }
 
@@ -224,6 +227,10 @@ mod tests {
         assert_eq!(index.drop(found).unwrap().detail, "it holds half of the 8-word phrases of question \"7\" of test");
         let less = index.look(&Words::of(&format!("{} and {}", run(0..12), run(12..22)))).unwrap();
         assert_eq!((less.how, index.drop(less), index.set_name(less)), (How::ShortPhrase, None, "test"));
+        let strict = Contamination::new(Decontaminate::Strict, &sets);
+        let one = strict.look(&Words::of(&format!("Say {} now", run(3..11)))).unwrap();
+        assert_eq!(strict.drop(one).unwrap().detail, "it shares 8 words in a row with question \"7\" of test");
+        assert_eq!(strict.look(&Words::of(&run(3..10))), None);
     }
 
     #[test]
