@@ -1,8 +1,6 @@
 //! The traces of all scans as one numbered list, and the rules that compare traces with each other. What is in memory is a few bytes
 //! for each trace; keys are read column by column, texts only of traces that share a key.
 
-use std::ops::Range;
-
 use rayon::prelude::*;
 use task::Trace;
 
@@ -74,11 +72,6 @@ impl Pool {
     /// The scan that a trace is in.
     pub fn scan_of(&self, trace: u32) -> usize {
         self.starts.partition_point(|&start| start <= trace) - 1
-    }
-
-    /// The numbers of a scan's traces.
-    pub fn traces_of(&self, scan: usize) -> Range<u32> {
-        self.starts[scan]..self.starts[scan + 1]
     }
 
     /// Calls `take` with each trace's number and its value in a column.

@@ -191,8 +191,8 @@ fn a_dataset_that_is_not_whole_is_not_opened() {
     assert!(error.contains(&format!("has {} bytes, {} are needed; ingest again", bytes.len() - 1, bytes.len())), "{error}");
     assert!(try_ingest(&config(vec![source]), &[], &out).unwrap().is_new);
     let manifest = out.join("manifest.json");
-    fs::write(&manifest, fs::read_to_string(&manifest).unwrap().replace("\"version\": 2", "\"version\": 0")).unwrap();
-    assert!(Dataset::open(&out).unwrap_err().to_string().contains("it is of version 0, version 2 is needed"));
+    fs::write(&manifest, fs::read_to_string(&manifest).unwrap().replace("\"version\": 3", "\"version\": 0")).unwrap();
+    assert!(Dataset::open(&out).unwrap_err().to_string().contains("it is of version 0, version 3 is needed"));
 }
 
 #[test]

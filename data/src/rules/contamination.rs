@@ -11,7 +11,7 @@ use task::Problem;
 
 use super::{Drop, Rule};
 use crate::config::Decontaminate;
-use crate::words::{Words, phrase_hash};
+use crate::words::{AsItIs, Words, phrase_hash};
 
 /// A phrase of this many words in common is enough.
 const LONG_PHRASE: usize = 13;
@@ -79,15 +79,15 @@ pub(crate) struct Contamination<'a> {
     sets: &'a [EvalSet<'a>],
     mode: Decontaminate,
     /// Whole questions, by their hash.
-    whole: HashMap<u64, Place>,
-    /// Lengths in words of the whole questions that are looked for inside others.
-    inside_lengths: Vec<usize>,
-    long: HashMap<u64, Place>,
-    short: HashMap<u64, Vec<Place>>,
+    whole: HashMap<u64, Place, AsItIs>,
+    /// The questions that are looked for inside others: their lengths in words, by their first words.
+    inside: HashMap<u64, Vec<usize>, AsItIs>,
+    long: HashMap<u64, Place, AsItIs>,
+    short: HashMap<u64, Vec<Place>, AsItIs>,
     /// How many different short phrases each question has.
     short_counts: HashMap<Place, usize>,
     /// Questions without their numbers.
-    masked: HashMap<u64, Place>,
+    masked: HashMap<u64, Place, AsItIs>,
 }
 
 /// A set and a problem in it.
@@ -98,20 +98,18 @@ impl<'a> Contamination<'a> {
         let mut index = Self {
             sets,
             mode,
-            whole: HashMap::new(),
-            inside_lengths: Vec::new(),
-            long: HashMap::new(),
-            short: HashMap::new(),
+            whole: HashMap::default(),
+            inside: HashMap::default(),
+            long: HashMap::default(),
+            short: HashMap::default(),
             short_counts: HashMap::new(),
-            masked: HashMap::new(),
+            masked: HashMap::default(),
         };
         for (set, of_set) in sets.iter().enumerate() {
             for (problem, of_problem) in of_set.problems.iter().enumerate() {
                 index.add((set as u32, problem as u32), &of_problem.question);
             }
         }
-        index.inside_lengths.sort_unstable();
-        index.inside_lengths.dedup();
         index
     }
 
@@ -124,12 +122,15 @@ impl<'a> Contamination<'a> {
         self.masked.entry(phrase_hash(&words.without_numbers())).or_insert(place);
         let words = words.hashes;
         if (SHORTEST_INSIDE..LONG_PHRASE).contains(&words.len()) {
-            self.inside_lengths.push(words.len());
+            let lengths = self.inside.entry(phrase_hash(&words[..SHORTEST_INSIDE])).or_default();
+            if !lengths.contains(&words.len()) {
+                lengths.push(words.len());
+            }
         }
         for phrase in words.windows(LONG_PHRASE) {
             self.long.entry(phrase_hash(phrase)).or_insert(place);
         }
-        let phrases: HashSet<u64> = words.windows(SHORT_PHRASE).map(phrase_hash).collect();
+        let phrases: HashSet<u64, AsItIs> = words.windows(SHORT_PHRASE).map(phrase_hash).collect();
         self.short_counts.insert(place, phrases.len());
         for phrase in phrases {
             self.short.entry(phrase).or_default().push(place);
@@ -149,15 +150,18 @@ impl<'a> Contamination<'a> {
         if self.mode == Decontaminate::Exact {
             return None;
         }
-        let whole_inside = |length: usize| words.windows(length).find_map(|phrase| self.whole.get(&phrase_hash(phrase)));
-        if let Some(&place) = self.inside_lengths.iter().find_map(|&length| whole_inside(length)) {
+        let inside = |at: usize| {
+            let mut lengths = self.inside.get(&phrase_hash(&words[at..at + SHORTEST_INSIDE]))?.iter();
+            lengths.find_map(|length| self.whole.get(&phrase_hash(words.get(at..at + length)?)))
+        };
+        if let Some(&place) = (0..(words.len() + 1).saturating_sub(SHORTEST_INSIDE)).find_map(inside) {
             return Some(touch(How::Inside)(place));
         }
         if let Some(&place) = words.windows(LONG_PHRASE).find_map(|phrase| self.long.get(&phrase_hash(phrase))) {
             return Some(touch(How::LongPhrase)(place));
         }
         let mut found: HashMap<Place, usize> = HashMap::new();
-        for phrase in words.windows(SHORT_PHRASE).map(phrase_hash).collect::<HashSet<_>>() {
+        for phrase in words.windows(SHORT_PHRASE).map(phrase_hash).collect::<HashSet<_, AsItIs>>() {
             for place in self.short.get(&phrase).into_iter().flatten() {
                 *found.entry(*place).or_default() += 1;
             }
