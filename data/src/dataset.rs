@@ -112,6 +112,10 @@ impl Dataset {
         &self.folder
     }
 
+    pub(crate) fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
     /// Rows in the order of a seed, from a cursor on, epoch after epoch without end. The order is a function of seed and epoch alone.
     pub fn rows(&self, seed: u64, from: Cursor) -> Rows {
         Rows::new(Arc::clone(&self.blocks), &self.manifest, seed, from)
