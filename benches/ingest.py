@@ -73,6 +73,7 @@ def make(folder, data, megabytes):
     syllables = [a + b for a in "BDFGKLMNPRSTVZ" for b in ("a", "e", "i", "o", "u", "an", "or", "il")]
     names = ["".join(chance.sample(syllables, 2)).capitalize() for _ in range(2000)]
     planted = {rule: [] for rule in RULES}
+    nears = set()
     originals, size, line = [], 0, 0  # a sample of the whole file so far, so that copies stand near and far
     with open(path, "w", encoding="utf-8") as file:
         while size < megabytes << 20:
@@ -82,7 +83,11 @@ def make(folder, data, megabytes):
                 row, rule = dict(chance.choice(originals)), "duplicate"
                 row["question"] = row["question"].replace(" ", "  ", 1)
             elif kind < 0.08 and originals:
-                row, rule = near(chance, originals), "near_duplicate"
+                row = near(chance, originals)
+                text = " ".join((row["question"] + "\n" + row["answer"]).split())
+                # Two of one original may come out alike.
+                rule = "duplicate" if text in nears else "near_duplicate"
+                nears.add(text)
             elif kind < 0.09:
                 row, rule = other(chance, base, names), "contaminated"
                 row["question"] = chance.choice(test)["question"]

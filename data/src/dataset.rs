@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::{ChatTemplate, Tokenizer};
 
 use crate::align::Targets;
-use crate::order::Cursor;
+use crate::order::{Cursor, GROUP_BLOCKS};
 use crate::rows::{self, Block, Rows};
 use crate::shard::StoredRow;
 use crate::sidecar::{self, Dropped};
@@ -112,13 +112,14 @@ impl Dataset {
         &self.folder
     }
 
-    pub(crate) fn blocks(&self) -> &[Block] {
-        &self.blocks
-    }
-
     /// Rows in the order of a seed, from a cursor on, epoch after epoch without end. The order is a function of seed and epoch alone.
     pub fn rows(&self, seed: u64, from: Cursor) -> Rows {
-        Rows::new(Arc::clone(&self.blocks), &self.manifest, seed, from)
+        self.rows_by(GROUP_BLOCKS, seed, from)
+    }
+
+    /// The same with another number of blocks that are loaded and shuffled together.
+    pub(crate) fn rows_by(&self, group_blocks: usize, seed: u64, from: Cursor) -> Rows {
+        Rows::new(Arc::clone(&self.blocks), group_blocks, &self.manifest, seed, from)
     }
 
     /// The tokenizer that wrote it.

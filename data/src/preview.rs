@@ -1,7 +1,7 @@
 //! What training will see, for people: traces as runs of text that are given or learned.
 
 use crate::ingest::{Job, existing, ingest};
-use crate::order;
+use crate::order::Cursor;
 use crate::{Card, Dataset, Error};
 
 /// A token as text, and whether the student learns to write it.
@@ -26,6 +26,8 @@ pub struct Look {
 
 /// So many rows of each source are enough for a look.
 const ROWS_TO_LOOK_AT: u64 = 512;
+/// So many blocks of a dataset are enough, at a million tokens.
+const BLOCKS_TO_LOOK_AT: usize = 4;
 
 /// The first traces as training would see them: those on the card of the dataset, if it is there. Else the beginning of each source
 /// is ingested into a folder that is removed again; a tokenizer that is to be trained is trained on this beginning alone.
@@ -49,23 +51,20 @@ pub fn check(job: &Job, traces: usize) -> Result<Look, Error> {
 }
 
 impl Dataset {
-    /// Some traces, token by token: the first ones of the blocks in the order of seed 0. No more rows are read than are shown.
+    /// Some traces, token by token: the first ones in an order of their own, for which few blocks are read.
     pub fn preview(&self, traces: usize) -> Result<Vec<Vec<Piece>>, Error> {
         let tokenizer = self.tokenizer()?;
         let mut shown = Vec::new();
-        for block in order::blocks(0, 0, self.blocks().len()) {
-            if shown.len() == traces {
-                break;
-            }
-            for row in self.blocks()[block].read(traces - shown.len(), self.manifest().top_k)? {
-                let mut pieces = row.tokens.iter().zip(row.supervised);
-                for &len in &row.documents {
-                    if shown.len() == traces {
-                        return Ok(shown);
-                    }
-                    let of_document = pieces.by_ref().take(len as usize);
-                    shown.push(of_document.map(|(&token, supervised)| Piece { text: tokenizer.token_text(token), supervised }).collect());
+        let rows = usize::try_from(self.manifest().rows).unwrap_or(usize::MAX);
+        for row in self.rows_by(BLOCKS_TO_LOOK_AT, 0, Cursor::default()).take(rows) {
+            let row = row?;
+            let mut pieces = row.tokens.iter().zip(row.supervised);
+            for &len in &row.documents {
+                if shown.len() == traces {
+                    return Ok(shown);
                 }
+                let of_document = pieces.by_ref().take(len as usize);
+                shown.push(of_document.map(|(&token, supervised)| Piece { text: tokenizer.token_text(token), supervised }).collect());
             }
         }
         Ok(shown)

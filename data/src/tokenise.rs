@@ -63,7 +63,7 @@ fn each_piece(pool: &Pool, take: &mut dyn FnMut(usize, u32, Vec<Record>) -> Resu
     })
 }
 
-/// Trains a tokenizer on the traces that are kept, as they will be written; of very many only on every so-manieth.
+/// Trains a tokenizer on the traces that are kept, as they will be written; of very many only on every n-th.
 pub(crate) fn train_tokenizer(pool: &Pool, writer: &Writer, vocab: usize, progress: &mut dyn FnMut(Progress)) -> Result<Tokenizer, Error> {
     let bytes: u64 = pool.scans().iter().map(|scan| scan.records_bytes()).sum();
     let every = bytes.div_ceil(TRAINING_BYTES).max(1);
