@@ -467,6 +467,8 @@ fn an_answer_that_is_no_number_is_not_guessed_from_its_surroundings() {
         ("The answer is one of them.", Phrase, NoNumber),
         ("There are two ways to see this.", LastNumber, NoNumber),
         ("It is 16 minus 7", LastNumber, Expression),
+        ("That is x minus 7", LastNumber, Expression),
+        ("It is her age minus 7", LastNumber, Expression),
         ("He had 16 eggs minus 7", LastNumber, Expression),
         ("16 - (7)", Whole, Expression),
         ("There are 4. The answer is blue.", Phrase, NoNumber),

@@ -35,6 +35,8 @@ const TENS: [&str; 8] = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy
 const SCALES: [(&str, u64); 4] = [("thousand", 1_000), ("million", 1_000_000), ("billion", 1_000_000_000), ("trillion", 1_000_000_000_000)];
 /// Words that make another number of the words before them, beside those that do so after digits too.
 const PARTS: [&str; 7] = ["half", "third", "quarter", "quarters", "fourth", "fifth", "point"];
+/// Words between which and a number `minus` is a sign.
+const BEFORE_SIGN: [&str; 8] = ["is", "are", "was", "be", "equals", "to", "at", "of"];
 /// So many words behind a lone `one` still leave it a number: `one egg`, but not `one of the eggs`.
 const BEHIND_ONE: usize = 1;
 
@@ -80,13 +82,18 @@ pub(super) fn spelt(text: &str, tokens: &[Token]) -> Vec<Token> {
     signed(text, found)
 }
 
-/// With `minus` and `negative` before a number as its sign. After another number `minus` subtracts.
+/// With `minus` and `negative` before a number as its sign. `her age minus 5` subtracts, so that `minus` is a sign only where nothing can
+/// be subtracted from.
 pub(super) fn signed(text: &str, tokens: Vec<Token>) -> Vec<Token> {
     let mut found: Vec<Token> = Vec::with_capacity(tokens.len());
     for token in tokens {
+        let may_be_sign = found.len() < 2 || {
+            let before = &found[found.len() - 2];
+            matches!(before.kind, Kind::Relation | Kind::Open | Kind::Other) || BEFORE_SIGN.contains(&lower(text, before).as_str())
+        };
         let is_sign = |word: &Token| match lower(text, word).as_str() {
             "negative" => true,
-            "minus" => !found.iter().any(|before| matches!(before.kind, Kind::Number(_))),
+            "minus" => may_be_sign,
             _ => false,
         };
         match (&token.kind, found.last().filter(|word| word.kind == Kind::Word && is_sign(word)).cloned()) {
