@@ -75,6 +75,45 @@ impl Batch {
         Layout { rows: self.rows, length: self.length, starts, positions: self.positions.clone() }
     }
 
+    /// The same batch without the tokens that no supervised target sees: what fills up rows, and the end of each document. All
+    /// documents stand in one row, because which tokens see each other is for the documents to say.
+    ///
+    /// # Panics
+    /// If the lists have not the same length.
+    pub(crate) fn needed(&self) -> Batch {
+        let starts = self.layout().starts;
+        let mut needed: Vec<usize> = Vec::with_capacity(starts.len());
+        let (mut documents, mut document) = (Vec::with_capacity(starts.len()), 0);
+        let end_of = |from: usize| {
+            let same = |at: &usize| at % self.length.max(1) != 0 && starts[*at] == starts[from];
+            (from + 1..starts.len()).find(|at| !same(at)).unwrap_or(starts.len())
+        };
+        let mut from = 0;
+        while from < starts.len() {
+            let end = end_of(from);
+            if let Some(last) = (from..end).rev().find(|at| self.keep[*at]) {
+                needed.extend(from..=last);
+                documents.resize(needed.len(), document);
+                document += 1;
+            }
+            from = end;
+        }
+        fn pick<T: Clone>(list: &[T], needed: &[usize]) -> Vec<T> {
+            needed.iter().map(|at| list[*at].clone()).collect()
+        }
+        Batch {
+            rows: 1,
+            length: needed.len(),
+            tokens: pick(&self.tokens, &needed),
+            targets: pick(&self.targets, &needed),
+            keep: pick(&self.keep, &needed),
+            documents,
+            positions: pick(&self.positions, &needed),
+            likely: pick(&self.likely, &needed),
+            teacher_share: self.teacher_share,
+        }
+    }
+
     /// The supervised targets.
     ///
     /// # Panics
