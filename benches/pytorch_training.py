@@ -80,7 +80,7 @@ def ours(program, folder, threads):
     _, memory = run(
         [program, "train", folder / "bench.toml", "--run", folder / "run"],
         env={**os.environ, "RAYON_NUM_THREADS": str(threads)},
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
     )
     lines = [json.loads(line) for line in (folder / "run/metrics.jsonl").open()]
     return statistics.median(line["tokens_per_s"] for line in lines[1:]), memory, [line["loss"] for line in lines]
@@ -195,7 +195,7 @@ def prepare(program, folder, size):
     manifest = folder / "run/dataset/manifest.json"
     if not manifest.exists():
         for stage in ["synth", "ingest"]:
-            run([program, stage, folder / "bench.toml", "--run", folder / "run"], stderr=subprocess.DEVNULL)
+            run([program, stage, folder / "bench.toml", "--run", folder / "run"], stderr=subprocess.STDOUT)
     manifest = json.loads(manifest.read_text())
     return manifest["supervised_tokens"] / manifest["tokens"]
 

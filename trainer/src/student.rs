@@ -149,7 +149,7 @@ impl Student {
     pub(crate) fn update(&mut self, change: impl FnMut(Parameter) -> Parameter) {
         self.parameters = std::mem::take(&mut self.parameters).into_iter().map(change).collect();
         self.prepared = prepared(self.plan.config.layers);
-        buffer::trim();
+        buffer::end_step();
     }
 
     /// The same student as other nodes: a graph over them has none in common with one over these.

@@ -3,7 +3,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{LazyLock, Mutex, MutexGuard},
+    sync::{
+        LazyLock, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 /// Buffers that no one holds, by the length that they have room for.
@@ -12,10 +15,12 @@ static FREE: LazyLock<Mutex<HashMap<usize, Free>>> = LazyLock::new(Default::defa
 #[derive(Default)]
 struct Free {
     buffers: Vec<Vec<f32>>,
-    /// The fewest that were free at any time since the last [`trim`]: so many are not needed.
+    /// The fewest that were free at any time since the last trimming: so many are not needed.
     fewest: usize,
 }
 
+/// One step's microbatches are longer than another's, so that a single step says little about what is needed.
+const STEPS_TO_TRIM: usize = 16;
 /// Shorter ones are left to the allocator.
 const SHORTEST: usize = 1 << 12;
 
@@ -55,8 +60,16 @@ pub(crate) fn give(buffer: Vec<f32>) {
     }
 }
 
-/// Free what has not been used since the last call, so that no more is held than a step needs.
-pub(crate) fn trim() {
+/// A step is over. Now and then what was not used since the last time is freed, so that little more is held than steps need.
+pub(crate) fn end_step() {
+    static STEPS: AtomicUsize = AtomicUsize::new(0);
+    if STEPS.fetch_add(1, Ordering::Relaxed).is_multiple_of(STEPS_TO_TRIM) {
+        trim();
+    }
+}
+
+/// Free what has not been used since the last call.
+fn trim() {
     free().retain(|_, free| {
         free.buffers.drain(..free.fewest);
         free.fewest = free.buffers.len();
