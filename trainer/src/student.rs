@@ -149,7 +149,7 @@ impl Student {
     pub(crate) fn update(&mut self, change: impl FnMut(Parameter) -> Parameter) {
         self.parameters = std::mem::take(&mut self.parameters).into_iter().map(change).collect();
         self.prepared = prepared(self.plan.config.layers);
-        buffer::trim();
+        buffer::end_step();
     }
 
     /// The same student as other nodes: a graph over them has none in common with one over these.
@@ -165,14 +165,23 @@ impl Student {
     /// If the lists of the batch have not the same length, a token is not below the vocabulary, or a position is not below the
     /// context.
     pub fn loss(&self, batch: &Batch) -> (Tensor<1>, usize) {
-        let targets = batch.supervised();
+        let Plan { path, device, config, .. } = &self.plan;
+        let needed = (*path == Path::Fused).then(|| batch.needed());
+        let batch = needed.as_ref().unwrap_or(batch);
+        let mut targets = batch.supervised();
         let kept = targets.places.len();
         if kept == 0 {
-            return (Tensor::zeros([1], &self.plan.device), 0);
+            return (Tensor::zeros([1], device), 0);
         }
+        let hidden_nd = match path {
+            Path::Composed => self.hidden(batch, None),
+            Path::Fused => {
+                let places = std::mem::replace(&mut targets.places, (0..kept as u32).collect());
+                self.hidden(batch, Some(&places))
+            }
+        };
         let gain_d = self.vector(None, Role::FinalNorm);
-        let (path, epsilon) = (self.plan.path, self.plan.config.norm_epsilon);
-        (cross_entropy(path, self.hidden(batch), gain_d, self.head(), targets, epsilon), kept)
+        (cross_entropy(*path, hidden_nd, gain_d, self.head(), targets, config.norm_epsilon), kept)
     }
 
     /// The logits after each token of one document, [t, v].
@@ -180,14 +189,15 @@ impl Student {
     /// # Panics
     /// As [`Student::loss`].
     pub fn logits(&self, tokens: &[u32]) -> Vec<f32> {
-        let hidden_nd = self.hidden(&Batch::document(tokens));
+        let hidden_nd = self.hidden(&Batch::document(tokens), None);
         let normed_nd = rms_norm(hidden_nd, self.vector(None, Role::FinalNorm), self.plan.config.norm_epsilon);
         let logits_tv = normed_nd.matmul(self.head().transpose());
         logits_tv.try_into_vec_as().expect("logits are f32")
     }
 
-    /// The residual stream after the last block, [n, d].
-    fn hidden(&self, batch: &Batch) -> Tensor<2> {
+    /// The residual stream after the last block, [n, d], or only the rows at `places`: beyond its attention the last block is not
+    /// computed for tokens that nothing is predicted from.
+    fn hidden(&self, batch: &Batch, places: Option<&[u32]>) -> Tensor<2> {
         let Plan { config, heads, device, path, .. } = &self.plan;
         let layout = Arc::new(batch.layout());
         let group = |layer: usize, group: usize, x_ni, residual_no| {
@@ -206,7 +216,11 @@ impl Student {
         let mut hidden_nd = embed(*path, self.matrix(None, Role::Embedding), &batch.tokens, device);
         for layer in 0..config.layers {
             let qkv = group(layer, QKV, hidden_nd.clone(), None);
-            let mixed = attention(*path, self.with_head_extras(layer, qkv), heads, &layout, device);
+            let mut mixed = attention(*path, self.with_head_extras(layer, qkv), heads, &layout, device);
+            if let (Some(places), true) = (places, layer + 1 == config.layers) {
+                mixed = embed(*path, mixed, places, device);
+                hidden_nd = embed(*path, hidden_nd, places, device);
+            }
             hidden_nd = group(layer, OUTPUT, mixed, Some(hidden_nd));
             let gate_up = group(layer, GATE_UP, hidden_nd.clone(), None);
             hidden_nd = group(layer, DOWN, gate(*path, gate_up, config.activation), Some(hidden_nd));

@@ -3,15 +3,12 @@
 //! An instruction set brings a [`Vector`]; everything here is inlined into the one function of that set, so that the compiler may
 //! use its registers throughout. The integer sums are exact; the scales follow in the order of `model::ternary::multiply`.
 
-use std::ops::Range;
+use std::{mem::MaybeUninit, ops::Range};
 
 use super::{
     Activations, Matrix,
     matrix::{Line, ROWS},
 };
-
-/// The rows that all the vectors of a tile may cover together.
-const TILE_ROWS: usize = 64;
 
 /// A vector of 32-bit lanes, one for each of [`Vector::ROWS`] rows.
 ///
@@ -153,8 +150,8 @@ unsafe fn tile<V: Vector, const M: usize, const N: usize>(
     output: Output,
 ) {
     let stride = activations.stride();
-    let mut totals = [[0.0f32; TILE_ROWS]; N];
-    let mut sums = [[0i32; TILE_ROWS]; N];
+    let mut totals = [[[0.0f32; ROWS]; M]; N];
+    let mut sums = [[[MaybeUninit::<i32>::uninit(); ROWS]; M]; N];
     for group in 0..matrix.groups() {
         let lines = matrix.lines_of(group);
         // SAFETY: `lines` are lines of the blocks that `row` and the next rows belong to, and a token has as many steps.
@@ -165,7 +162,7 @@ unsafe fn tile<V: Vector, const M: usize, const N: usize>(
                 let vectors = add_lines::<V, M, N>(&weights, codes, stride, 0..lines.len());
                 for m in 0..M {
                     for n in 0..N {
-                        vectors[m][n].store(sums[n].as_mut_ptr().add(m * V::ROWS));
+                        vectors[m][n].store(sums[n][m].as_mut_ptr().cast());
                     }
                 }
             } else {
@@ -180,13 +177,14 @@ unsafe fn tile<V: Vector, const M: usize, const N: usize>(
                 }
                 for m in 0..M {
                     for n in 0..N {
-                        all[m][n].store(sums[n].as_mut_ptr().add(m * V::ROWS));
+                        all[m][n].store(sums[n][m].as_mut_ptr().cast());
                     }
                 }
             }
         }
         for n in 0..N {
-            add_scaled::<V, M>(matrix, activations, row, token + n, group, &sums[n], &mut totals[n]);
+            // SAFETY: the sums were stored above.
+            unsafe { add_scaled::<V, M>(matrix, activations, row, token + n, group, &sums[n], &mut totals[n]) };
         }
     }
     for n in 0..N {
@@ -225,8 +223,8 @@ unsafe fn tile_few<V: Vector, const M: usize, const N: usize, const DEEP: usize>
     output: Output,
 ) {
     let stride = activations.stride();
-    let mut totals = [[0.0f32; TILE_ROWS]; N];
-    let mut sums = [[0i32; TILE_ROWS]; N];
+    let mut totals = [[[0.0f32; ROWS]; M]; N];
+    let mut sums = [[[MaybeUninit::<i32>::uninit(); ROWS]; M]; N];
     for group in 0..matrix.groups() {
         let lines = matrix.lines_of(group);
         // SAFETY: as in `tile`.
@@ -258,12 +256,13 @@ unsafe fn tile_few<V: Vector, const M: usize, const N: usize, const DEEP: usize>
             }
             for m in 0..M {
                 for n in 0..N {
-                    all[m][n].store(sums[n].as_mut_ptr().add(m * V::ROWS));
+                    all[m][n].store(sums[n][m].as_mut_ptr().cast());
                 }
             }
         }
         for n in 0..N {
-            add_scaled::<V, M>(matrix, activations, row, token + n, group, &sums[n], &mut totals[n]);
+            // SAFETY: the sums were stored above.
+            unsafe { add_scaled::<V, M>(matrix, activations, row, token + n, group, &sums[n], &mut totals[n]) };
         }
     }
     for n in 0..N {
@@ -314,15 +313,18 @@ impl<const M: usize> Streams<M> {
 }
 
 /// totals += sum as f32 * scale for one token and one group. The kernel summed (w + 1) x, so the sum of x is taken off.
+///
+/// # Safety
+/// `V::ROWS` sums of each row vector are there.
 #[inline(always)]
-fn add_scaled<V: Vector, const M: usize>(
+unsafe fn add_scaled<V: Vector, const M: usize>(
     matrix: &Matrix,
     activations: &Activations,
     row: usize,
     token: usize,
     group: usize,
-    sums: &[i32; TILE_ROWS],
-    totals: &mut [f32; TILE_ROWS],
+    sums: &[[MaybeUninit<i32>; ROWS]; M],
+    totals: &mut [[f32; ROWS]; M],
 ) {
     let parts = activations.sums(token);
     let excess = if matrix.groups() == 1 { parts.iter().sum() } else { parts[group] };
@@ -330,7 +332,9 @@ fn add_scaled<V: Vector, const M: usize>(
         let row = row + m * V::ROWS;
         let scales = &matrix.scales()[(row / ROWS * matrix.groups() + group) * ROWS + row % ROWS..][..V::ROWS];
         for (lane, scale) in scales.iter().enumerate() {
-            totals[m * V::ROWS + lane] += (sums[m * V::ROWS + lane] - excess) as f32 * scale;
+            // SAFETY: passed on from the caller.
+            let sum = unsafe { sums[m][lane].assume_init() };
+            totals[m][lane] += (sum - excess) as f32 * scale;
         }
     }
 }
@@ -342,14 +346,16 @@ unsafe fn write<V: Vector, const M: usize>(
     activations: &Activations,
     row: usize,
     token: usize,
-    totals: &[f32; TILE_ROWS],
+    totals: &[[f32; ROWS]; M],
     output: Output,
 ) {
     let scale = activations.scales()[token];
     let count = (M * V::ROWS).min(matrix.rows() - row.min(matrix.rows()));
     // SAFETY: rows below `matrix.rows()` of an existing token lie in the output, and this thread alone writes them.
     let out = unsafe { std::slice::from_raw_parts_mut(output.at(token * output.stride + row), count) };
-    for (out, total) in out.iter_mut().zip(totals) {
-        *out = total * scale;
+    for (out, totals) in out.chunks_mut(V::ROWS).zip(totals) {
+        for (out, total) in out.iter_mut().zip(totals) {
+            *out = total * scale;
+        }
     }
 }

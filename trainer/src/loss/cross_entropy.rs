@@ -96,7 +96,7 @@ impl Fused for FusedCrossEntropy {
         let [hidden_nd, gain_d, head_vd] = inputs.try_into().expect("three inputs");
         let (v, d) = (self.vocab, self.width);
         let chunk = (LOGITS / v).clamp(16, 1024);
-        let mut saved = Saved { dhidden_nd: buffer::zeros(hidden_nd.len()), dgain_d: vec![0.0; d], dhead_vd: buffer::zeros(v * d) };
+        let mut saved = Saved { dhidden_nd: buffer::zeros(hidden_nd.len()), dgain_d: vec![0.0; d], dhead_vd: buffer::take(v * d) };
         let (mut normed_kd, mut gradient_kd) = (buffer::take(chunk * d), buffer::take(chunk * d));
         let mut logits_kv = buffer::take(chunk * v);
         let head = View::new(&head_vd, v, d);
@@ -113,10 +113,11 @@ impl Fused for FusedCrossEntropy {
             let rows = logits_kv.par_chunks_mut(v).zip(tokens).enumerate();
             let losses: Vec<f32> = rows.map(|(at, (row, token))| self.lose(row, first + at, *token as usize)).collect();
             loss += losses.into_iter().map(f64::from).sum::<f64>();
+            let write = if first == 0 { Write::Replace } else { Write::Add };
             first += k;
 
             let dlogits = View::new(logits_kv, k, v);
-            multiply(ViewMut::new(&mut saved.dhead_vd, v, d), dlogits.transposed(), normed, 1.0, Write::Add, Workers::Pool);
+            multiply(ViewMut::new(&mut saved.dhead_vd, v, d), dlogits.transposed(), normed, 1.0, write, Workers::Pool);
             multiply(ViewMut::new(gradient_kd, k, d), dlogits, head, 1.0, Write::Replace, Workers::Pool);
             let rows = gradient_kd.par_chunks_mut(ROWS * d).zip(places.par_chunks(ROWS)).zip(inverses.par_chunks(ROWS));
             let of_gain: Vec<Vec<f32>> = rows
@@ -134,6 +135,9 @@ impl Fused for FusedCrossEntropy {
             for (place, gradient) in places.iter().zip(gradient_kd.chunks(d)) {
                 saved.dhidden_nd[*place as usize * d..][..d].copy_from_slice(gradient);
             }
+        }
+        if first == 0 {
+            saved.dhead_vd.fill(0.0);
         }
         for used in [normed_kd, gradient_kd, logits_kv] {
             buffer::give(used);

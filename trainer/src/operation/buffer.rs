@@ -1,34 +1,48 @@
-//! Memory that serves again: a step takes buffers of the same lengths as the one before, and fresh memory costs a page fault for
-//! every four kilobytes and a pass of zeros.
+//! Memory that serves again: a step takes buffers of about the same lengths as the one before, and fresh memory costs a page fault
+//! for every four kilobytes and a pass of zeros.
 
 use std::{
     collections::HashMap,
-    sync::{LazyLock, Mutex, MutexGuard},
+    sync::{
+        LazyLock, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
-/// Buffers that no one holds, by their length.
+/// Buffers that no one holds, by the length that they have room for.
 static FREE: LazyLock<Mutex<HashMap<usize, Free>>> = LazyLock::new(Default::default);
 
 #[derive(Default)]
 struct Free {
     buffers: Vec<Vec<f32>>,
-    /// The fewest that were free at any time since the last [`trim`]: so many are not needed.
+    /// The fewest that were free at any time since the last trimming: so many are not needed.
     fewest: usize,
 }
 
+/// One step's microbatches are longer than another's, so that a single step says little about what is needed.
+const STEPS_TO_TRIM: usize = 16;
 /// Shorter ones are left to the allocator.
 const SHORTEST: usize = 1 << 12;
 
 /// `length` numbers of any value, for one who writes them all.
 pub(crate) fn take(length: usize) -> Vec<f32> {
-    if length >= SHORTEST
-        && let Some(free) = free().get_mut(&length)
-        && let Some(buffer) = free.buffers.pop()
-    {
-        free.fewest = free.fewest.min(free.buffers.len());
-        return buffer;
+    if length < SHORTEST {
+        return vec![0.0; length];
     }
-    vec![0.0; length]
+    let room = room(length);
+    let found = free().get_mut(&room).and_then(|free| {
+        let buffer = free.buffers.pop()?;
+        free.fewest = free.fewest.min(free.buffers.len());
+        Some(buffer)
+    });
+    let mut buffer = found.unwrap_or_else(|| vec![0.0; room]);
+    buffer.resize(length, 0.0);
+    buffer
+}
+
+/// The room of a buffer of that length: one of four between a power of two and the next, because microbatches differ in length.
+fn room(length: usize) -> usize {
+    length.next_multiple_of(length.next_power_of_two() / 8)
 }
 
 /// `length` zeros.
@@ -40,13 +54,22 @@ pub(crate) fn zeros(length: usize) -> Vec<f32> {
 
 /// Give a buffer back.
 pub(crate) fn give(buffer: Vec<f32>) {
-    if buffer.len() >= SHORTEST {
-        free().entry(buffer.len()).or_default().buffers.push(buffer);
+    // Those made elsewhere have other rooms, which no one asks for.
+    if buffer.capacity() >= SHORTEST && buffer.capacity() == room(buffer.capacity()) {
+        free().entry(buffer.capacity()).or_default().buffers.push(buffer);
     }
 }
 
-/// Free what has not been used since the last call, so that no more is held than a step needs.
-pub(crate) fn trim() {
+/// A step is over. Now and then what was not used since the last time is freed, so that little more is held than steps need.
+pub(crate) fn end_step() {
+    static STEPS: AtomicUsize = AtomicUsize::new(0);
+    if STEPS.fetch_add(1, Ordering::Relaxed).is_multiple_of(STEPS_TO_TRIM) {
+        trim();
+    }
+}
+
+/// Free what has not been used since the last call.
+fn trim() {
     free().retain(|_, free| {
         free.buffers.drain(..free.fewest);
         free.fewest = free.buffers.len();
@@ -63,15 +86,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_room_is_little_larger_than_its_buffer() {
+        for length in [SHORTEST, SHORTEST + 1, 5000, 8191, 8192, 8193, 1 << 20, (1 << 20) + 1] {
+            let room = room(length);
+            assert!(room >= length && room <= length + length / 4, "{length}: {room}");
+            assert_eq!(super::room(room), room);
+        }
+    }
+
+    #[test]
     fn a_buffer_serves_again_until_it_is_not_needed() {
-        // A length that no other test uses.
-        let length = SHORTEST + 12_347;
+        // A room that no other test uses.
+        let length = 7 << 22;
         let held = || free().get(&length).map_or(0, |free| free.buffers.len());
         give(vec![7.0; length]);
         give(vec![7.0; length]);
         trim();
-        let buffer = take(length);
-        assert_eq!((buffer[length - 1], held()), (7.0, 1));
+        let buffer = take(length - 12_345);
+        assert_eq!((buffer.len(), buffer[length - 20_000], held()), (length - 12_345, 7.0, 1));
         assert_eq!(zeros(length), vec![0.0; length]);
         assert_eq!(held(), 0);
         give(buffer);

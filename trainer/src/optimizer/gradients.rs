@@ -2,7 +2,8 @@
 
 use burn::tensor::Tensor;
 
-use crate::student::Student;
+use super::update::{add, in_place};
+use crate::{device::Path, operation::fused::Values, student::Student};
 
 /// The gradient of the summed loss of some batches, for each tensor of a student.
 #[derive(Debug, Default)]
@@ -11,6 +12,8 @@ pub struct Gradients {
     sums: Vec<Option<Tensor<1>>>,
     /// Supervised targets in the loss.
     tokens: usize,
+    /// Of the student.
+    path: Option<Path>,
 }
 
 impl Gradients {
@@ -26,19 +29,23 @@ impl Gradients {
         }
         let mut gradients = loss.backward();
         let sums = student.parameters().iter().map(|parameter| parameter.take_gradient(&mut gradients)).collect();
-        Gradients { sums, tokens }
+        Gradients { sums, tokens, path: Some(student.path()) }
     }
 
     /// Add those of further batches.
     pub fn add(&mut self, more: Gradients) {
         self.tokens += more.tokens;
         if self.sums.is_empty() {
-            self.sums = more.sums;
+            (self.sums, self.path) = (more.sums, more.path);
             return;
         }
+        let plus = |sum, more| match self.path {
+            Some(Path::Fused) => in_place(sum, |sum| add(sum, &Values::of(more))),
+            Some(Path::Composed) | None => sum + more,
+        };
         for (sum, more) in self.sums.iter_mut().zip(more.sums) {
             *sum = match (sum.take(), more) {
-                (Some(sum), Some(more)) => Some(sum + more),
+                (Some(sum), Some(more)) => Some(plus(sum, more)),
                 (sum, more) => sum.or(more),
             };
         }

@@ -111,8 +111,16 @@ for_each_isa! {
     }
 }
 
+for_each_isa! {
+    pub(super) fn add(sum: &mut [f32], more: &[f32]) {
+        for (sum, more) in sum.iter_mut().zip(more) {
+            *sum += more;
+        }
+    }
+}
+
 /// Change a tensor on the CPU where it lies; it is copied only if someone else holds it too.
-fn in_place(tensor: Tensor<1>, change: impl FnOnce(&mut [f32])) -> Tensor<1> {
+pub(super) fn in_place(tensor: Tensor<1>, change: impl FnOnce(&mut [f32])) -> Tensor<1> {
     let mut primitive = tensor.try_into_primitive::<Flex>().expect("a tensor on the CPU");
     if primitive.layout().is_contiguous() && primitive.layout().start_offset() == 0 {
         change(primitive.storage_mut::<f32>());

@@ -75,6 +75,37 @@ impl Batch {
         Layout { rows: self.rows, length: self.length, starts, positions: self.positions.clone() }
     }
 
+    /// The same batch without the tokens that no supervised target sees: what fills up rows, and the end of each document. All
+    /// documents stand in one row, because which tokens see each other is for the documents to say.
+    ///
+    /// # Panics
+    /// If the lists have not the same length.
+    pub(crate) fn needed(&self) -> Batch {
+        let starts = self.layout().starts;
+        let document = |at: usize| (at - at % self.length) as u32 + starts[at];
+        let mut needed: Vec<usize> = Vec::with_capacity(starts.len());
+        for at in (0..starts.len()).rev() {
+            if self.keep[at] || needed.last().is_some_and(|next| *next == at + 1 && document(at + 1) == document(at)) {
+                needed.push(at);
+            }
+        }
+        needed.reverse();
+        fn pick<T: Clone>(list: &[T], needed: &[usize]) -> Vec<T> {
+            needed.iter().map(|at| list[*at].clone()).collect()
+        }
+        Batch {
+            rows: 1,
+            length: needed.len(),
+            tokens: pick(&self.tokens, &needed),
+            targets: pick(&self.targets, &needed),
+            keep: pick(&self.keep, &needed),
+            documents: needed.iter().map(|at| document(*at)).collect(),
+            positions: pick(&self.positions, &needed),
+            likely: pick(&self.likely, &needed),
+            teacher_share: self.teacher_share,
+        }
+    }
+
     /// The supervised targets.
     ///
     /// # Panics
@@ -108,5 +139,33 @@ mod tests {
         let targets = batch.supervised();
         assert_eq!((&targets.places[..], &targets.tokens[..]), (&[1, 3, 7][..], &[1, 3, 7][..]));
         assert!(targets.likely.is_none());
+    }
+
+    #[test]
+    fn what_no_target_sees_is_left_out() {
+        let batch = Batch {
+            rows: 2,
+            length: 4,
+            tokens: (10..18).collect(),
+            targets: (20..28).collect(),
+            keep: [1, 0, 0, 1, 0, 0, 1, 0].map(|keep| keep == 1).to_vec(),
+            documents: vec![0, 0, 1, 1, 1, 0, 0, 0],
+            positions: vec![0, 1, 0, 1, 0, 0, 1, 2],
+            likely: (0..8).map(|at| vec![(at, 0.5)]).collect(),
+            teacher_share: 0.3,
+        };
+        let needed = Batch {
+            rows: 1,
+            length: 5,
+            tokens: vec![10, 12, 13, 15, 16],
+            targets: vec![20, 22, 23, 25, 26],
+            keep: [1, 0, 1, 0, 1].map(|keep| keep == 1).to_vec(),
+            documents: vec![0, 2, 2, 5, 5],
+            positions: vec![0, 0, 1, 0, 1],
+            likely: [0, 2, 3, 5, 6].map(|at| vec![(at, 0.5)]).to_vec(),
+            teacher_share: 0.3,
+        };
+        assert_eq!(batch.needed(), needed);
+        assert_eq!(Batch { keep: vec![false; 8], ..batch }.needed().length, 0);
     }
 }

@@ -66,6 +66,7 @@ impl Fused for FusedAttention {
                 for (kv_head, (head_out, head_logarithms)) in of_heads.into_iter().enumerate() {
                     let width = head_out.len() / t;
                     scatter(&head_out, width, out_td, kv_head * width, d);
+                    buffer::give(head_out);
                     logarithms.push(head_logarithms);
                 }
                 logarithms
@@ -91,6 +92,9 @@ impl Fused for FusedAttention {
                 scatter(&gradient.dq, queries, dqkv_tw, kv_head * queries, w);
                 scatter(&gradient.dk, e, dqkv_tw, d + kv_head * e, w);
                 scatter(&gradient.dv, e, dqkv_tw, d + (kv_heads + kv_head) * e, w);
+                for used in [gradient.dq, gradient.dk, gradient.dv] {
+                    buffer::give(used);
+                }
             }
         });
         vec![Values::new(dqkv_nw, [n, w])]
@@ -126,7 +130,7 @@ impl Task<'_> {
     /// The outputs [t, repeats * e], and the logarithms of the sums [repeats, t].
     fn forward(&self) -> (Vec<f32>, Vec<f32>) {
         let (t, e, repeats) = (self.starts.len(), self.heads.width, self.repeats());
-        let (mut out, mut logarithms) = (vec![0.0; t * repeats * e], vec![0.0; repeats * t]);
+        let (mut out, mut logarithms) = (buffer::take(t * repeats * e), vec![0.0; repeats * t]);
         let key_te = self.turned(self.key_at());
         let mut scores = Vec::new();
         for repeat in 0..repeats {
@@ -143,16 +147,18 @@ impl Task<'_> {
                 let weights = View::new(&scores, queries, keys);
                 multiply(out, weights, self.value(&block.keys), 1.0, Write::Replace, Workers::Caller);
             }
+            buffer::give(query_te);
         }
+        buffer::give(key_te);
         (out, logarithms)
     }
 
     fn backward(&self, out_td: &[f32], dout_td: &[f32], logarithms: &[f32]) -> HeadGradient {
         let (t, e, repeats, d) = (self.starts.len(), self.heads.width, self.repeats(), self.heads.heads * self.heads.width);
-        let mut gradient = HeadGradient { dq: vec![0.0; t * repeats * e], dk: vec![0.0; t * e], dv: vec![0.0; t * e] };
+        let mut gradient = HeadGradient { dq: buffer::take(t * repeats * e), dk: buffer::zeros(t * e), dv: buffer::zeros(t * e) };
         let key_te = self.turned(self.key_at());
         let (mut scores, mut dscores) = (Vec::new(), Vec::new());
-        let mut dquery_te = vec![0.0; t * e];
+        let mut dquery_te = buffer::take(t * e);
         let scale = self.scale();
         for repeat in 0..repeats {
             let query_te = self.turned(self.query_at(repeat));
@@ -182,6 +188,10 @@ impl Task<'_> {
             }
             self.turn_back(&mut dquery_te);
             scatter(&dquery_te, e, &mut gradient.dq, repeat * e, repeats * e);
+            buffer::give(query_te);
+        }
+        for used in [key_te, dquery_te] {
+            buffer::give(used);
         }
         self.turn_back(&mut gradient.dk);
         gradient
@@ -214,7 +224,7 @@ impl Task<'_> {
     /// A head's queries or keys with rotary embedding, [t, e].
     fn turned(&self, column: usize) -> Vec<f32> {
         let (e, w) = (self.heads.width, self.heads.packed_width());
-        let mut turned = vec![0.0; self.starts.len() * e];
+        let mut turned = buffer::take(self.starts.len() * e);
         for ((turned, packed), position) in turned.chunks_mut(e).zip(self.qkv_tw.chunks(w)).zip(self.positions) {
             turned.copy_from_slice(&packed[column..column + e]);
             self.heads.rotary.turn_row(turned, *position);
