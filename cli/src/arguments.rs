@@ -280,6 +280,12 @@ pub enum ShapeType {
     /// Ternary, two bits a weight
     #[value(name = "tq2_0")]
     Tq2_0,
+    /// 8 bits a weight
+    #[value(name = "q8_0")]
+    Q8_0,
+    /// 4 bits a weight
+    #[value(name = "q4_0")]
+    Q4_0,
     /// Full precision
     #[value(name = "f32")]
     F32,

@@ -240,7 +240,7 @@ impl Student {
 
     fn precision(&self) -> Precision {
         let ModelConfig { quant, scale, norm_epsilon, .. } = self.plan.config;
-        Precision { quant, scale, norm_epsilon }
+        Precision { quant, scale, largest_input: self.plan.config.largest_input(), norm_epsilon }
     }
 
     /// Qwen 2's biases and Qwen 3's norms on queries and keys, where this student has them.

@@ -1,5 +1,5 @@
 use burn::tensor::TensorData;
-use model::{Activation, Architecture, ModelTable, Quant, Scale};
+use model::{Activation, Architecture, InputQuant, ModelTable, Quant, Scale};
 
 use super::*;
 use crate::device;
@@ -19,6 +19,7 @@ pub(crate) fn tiny(change: impl FnOnce(&mut ModelTable)) -> Student {
         norm_epsilon: 1e-5,
         quant: Quant::Ternary,
         scale: Scale::Row,
+        activations: InputQuant::Int8,
     };
     change(&mut table);
     Student::new(&table.resolve(67).unwrap(), 11, &device::cpu())
@@ -63,7 +64,7 @@ fn norm(x: &[f32]) -> f64 {
 
 #[test]
 fn both_paths_give_the_same_loss_and_gradients() {
-    let tables: [fn(&mut ModelTable); 9] = [
+    let tables: [fn(&mut ModelTable); 14] = [
         |_| {},
         |t| t.scale = Scale::Tensor,
         |t| (t.scale, t.feed_forward) = (Scale::Group, 512),
@@ -73,6 +74,11 @@ fn both_paths_give_the_same_loss_and_gradients() {
         |t| t.architecture = Architecture::Llama,
         |t| (t.architecture, t.kv_heads) = (Architecture::Qwen2, None),
         |t| t.architecture = Architecture::Qwen3,
+        |t| t.quant = Quant::Int8,
+        |t| (t.quant, t.width, t.feed_forward) = (Quant::Int4, 96, 160),
+        |t| (t.quant, t.activations) = (Quant::Int4, InputQuant::None),
+        |t| (t.scale, t.activations) = (Scale::Tensor, InputQuant::None),
+        |t| t.activations = InputQuant::Int4,
     ];
     for (case, table) in tables.into_iter().enumerate() {
         let student = tiny(table);

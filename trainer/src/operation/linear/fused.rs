@@ -6,7 +6,7 @@
 use std::sync::{Arc, LazyLock};
 
 use rayon::prelude::*;
-use runtime::kernel::{Activations, Isa, Pool, multiply};
+use runtime::kernel::{Activations, FineActivations, Isa, Pool, multiply, multiply_integers};
 
 use super::{
     tiled::weight_gradients,
@@ -120,8 +120,14 @@ impl FusedLinear {
         match &self.weights.form {
             Form::Ternary { matrix, .. } => {
                 let isa = Isa::fastest();
-                saved.activations.quantize(isa, x, i);
+                saved.activations.quantize_to(isa, self.largest_input(), x, i);
                 multiply(isa, &CALLER, matrix, &saved.activations, y);
+            }
+            Form::Integer { matrix, .. } => {
+                let (isa, mut fine) = (Isa::fastest(), FineActivations::default());
+                saved.activations.quantize_to(isa, self.largest_input(), x, i);
+                fine.widen(isa, &saved.activations);
+                multiply_integers(isa, &CALLER, matrix, &fine, y);
             }
             Form::Full(layers) => {
                 let mut start = 0;
@@ -137,6 +143,10 @@ impl FusedLinear {
         saved
     }
 
+    fn largest_input(&self) -> i8 {
+        self.weights.largest_input.expect("codes are multiplied with codes")
+    }
+
     /// The gradient of what was multiplied, dY Wq.
     fn input_gradient(&self, dy_no: &[f32], dx_ni: &mut [f32]) {
         let (i, o) = (self.weights.inputs, self.weights.width());
@@ -146,7 +156,7 @@ impl FusedLinear {
                 let rows = dx_ni.par_chunks_mut(ROWS * i).zip(dy_no.par_chunks(ROWS * o));
                 rows.for_each(|(dx, dy)| weights.input_gradient(dy, dx));
             }
-            Form::Ternary { backward: Backward::Dequantised(weights_oi), .. } => {
+            Form::Ternary { backward: Backward::Dequantised(weights_oi), .. } | Form::Integer { weights_oi, .. } => {
                 let (dy, weights) = (View::new(dy_no, n, o), View::new(weights_oi, o, i));
                 matmul::multiply(ViewMut::new(dx_ni, n, i), dy, weights, 1.0, Write::Replace, Workers::Pool);
             }
@@ -172,7 +182,7 @@ impl FusedLinear {
         let mut multiplied_ni = buffer::take(n * i);
         let rows = multiplied_ni.par_chunks_mut(ROWS * i).zip(saved.x_ni.par_chunks(ROWS * i)).zip(&saved.chunks);
         rows.for_each(|((multiplied, x), chunk)| match (&self.weights.form, &saved.gain_i) {
-            (Form::Ternary { .. }, _) => {
+            (Form::Ternary { .. } | Form::Integer { .. }, _) => {
                 let tokens = multiplied.chunks_mut(i).zip(chunk.activations.scales());
                 tokens.enumerate().for_each(|(token, (multiplied, scale))| dequantise(chunk.activations.codes(token), *scale, multiplied));
             }
@@ -231,7 +241,7 @@ mod tests {
         let Some(tiles) = Tiles::detect() else { return };
         let (n, i, outputs) = (100, 512, [40, 7]);
         for scale in [Scale::Tensor, Scale::Row, Scale::Group] {
-            let precision = Precision { quant: Quant::Ternary, scale, norm_epsilon: 1e-5 };
+            let precision = Precision { quant: Quant::Ternary, scale, largest_input: Some(127), norm_epsilon: 1e-5 };
             let gradients = |tiles: Option<Tiles>| {
                 let masters = outputs.iter().map(|o| (Values::new(sample(o * i, *o as u64), [*o, i]), *o)).collect();
                 let weights = Arc::new(Weights::prepare(masters, i, precision, tiles));
