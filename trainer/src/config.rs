@@ -30,6 +30,10 @@ pub struct TrainTable {
     /// Steps in which the rate rises from 0. Default: a twentieth of `steps`, at most 375 (BitNet b1.58's training tips).
     #[serde(default)]
     pub warm_up_steps: Option<u64>,
+    /// Steps in which the quantisation comes in, in a line from none to all: see [`crate::schedule`]. It helps students that start
+    /// from weights in full precision. Default: none, everything is quantised from the first step on.
+    #[serde(default)]
+    pub quant_warm_up_steps: Option<u64>,
     /// Decoupled weight decay of the matrices. Default 0.1 (BitNet b1.58's training tips); `two_stage` turns it off at half.
     #[serde(default = "weight_decay")]
     pub weight_decay: f64,
@@ -154,6 +158,10 @@ impl TrainTable {
         }
         let warm_up_steps = self.warm_up_steps();
         require(warm_up_steps < steps, "warm_up_steps", warm_up_steps, format!("which is not below train.steps = {steps}"))?;
+        if let Some(quant_steps) = self.quant_warm_up_steps {
+            let needed = format!("which is not below train.steps = {steps}; the student that is shipped is quantised in full");
+            require(quant_steps < steps, "quant_warm_up_steps", quant_steps, needed)?;
+        }
         let weight_decay = self.weight_decay;
         require((0.0..=10.0).contains(&weight_decay), "weight_decay", weight_decay, "which is not between 0 and 10".into())?;
         let share = self.teacher_share;
@@ -187,6 +195,7 @@ impl TrainTable {
             microbatch_rows: Some(self.microbatch_rows()),
             second_rate: (self.schedule == Schedule::TwoStage).then(|| self.second_rate()),
             warm_up_steps: Some(self.warm_up_steps()),
+            quant_warm_up_steps: self.quant_warm_up_steps.filter(|steps| *steps > 0),
             device: DeviceName::Cpu,
             save_every: save_every(),
             keep_last: keep_last(),
@@ -227,7 +236,7 @@ pub(crate) mod tests {
     #[test]
     fn each_limit_names_its_key() {
         type Spoil = fn(&mut TrainTable);
-        let cases: [(&str, Spoil); 11] = [
+        let cases: [(&str, Spoil); 12] = [
             ("train.steps is 0", |t| t.steps = 0),
             ("train.steps is 100000000", |t| t.steps = 100_000_000),
             ("train.rows is 0", |t| t.rows = 0),
@@ -236,6 +245,7 @@ pub(crate) mod tests {
             ("train.second_rate is -1", |t| t.second_rate = Some(-1.0)),
             ("train.second_rate is 0.1, which only", |t| (t.schedule, t.second_rate) = (Schedule::Linear, Some(0.1))),
             ("train.warm_up_steps is 1000", |t| t.warm_up_steps = Some(1000)),
+            ("train.quant_warm_up_steps is 1000, which is not below", |t| t.quant_warm_up_steps = Some(1000)),
             ("train.weight_decay is -0.1", |t| t.weight_decay = -0.1),
             ("train.clip is 0", |t| t.clip = 0.0),
             ("train.keep_last is 0", |t| t.keep_last = 0),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use data::{Cursor, Dataset, PackedRow, RowStream};
-use model::{ChatTemplate, ModelConfig, Tokenizer, block::Format};
+use model::{ChatTemplate, ModelConfig, Quant, Tokenizer, block::Format};
 use serde_json::Value;
 
 use crate::{
@@ -141,6 +141,7 @@ pub fn train(job: &Job, hooks: &mut Hooks) -> Result<Trained, Error> {
         let microbatches = step_rows.chunks(config.microbatch_rows());
         let batches: Vec<_> =
             microbatches.map(|rows| Batch::from_rows(rows, job.model, config.teacher_share as f32)).collect::<Result<_, _>>()?;
+        run.student.quantise_in_part(config.quantised_share_at(run.step));
         let Sum { loss, gradients } = run.workers.run(&run.student, &batches);
 
         let supervised = gradients.tokens();
@@ -318,6 +319,10 @@ fn check(job: &Job) -> Result<(), Error> {
     job.config.check()?;
     let (model, manifest) = (job.model, job.dataset.manifest());
     let refuse = |found: String| Err(Error::Rows(found));
+    if let (Some(steps @ 1..), Quant::None) = (job.config.quant_warm_up_steps, model.quant) {
+        let needed = "but model.quant is none: there is no quantisation to come in; leave it out".into();
+        return Err(Error::Config { key: "quant_warm_up_steps", found: steps.to_string(), needed });
+    }
     if model.vocab < manifest.vocab {
         return refuse(format!("its tokenizer has {} tokens, the student {}", manifest.vocab, model.vocab));
     }

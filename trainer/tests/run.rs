@@ -97,6 +97,48 @@ fn a_run_that_was_stopped_anywhere_ends_with_the_same_bits() {
     assert_eq!(again, whole);
 }
 
+/// Trains in full and in two parts, and asserts that the bits are the same; returns the metrics.
+fn resumes_exactly(place: &Place, name: &str, train: Value, model: Value, stops: std::ops::Range<u64>) -> Vec<metrics::Line> {
+    let (config, model) = (six_steps(train), place.model(model));
+    let whole = place.train(&place.path(name), &config, &model, TO_THE_END).unwrap();
+    let lines = lines_of(&place.path(name));
+    for stop in stops {
+        let run = place.path(&format!("{name}-{stop}"));
+        place.train(&run, &config, &model, stop).unwrap();
+        let resumed = place.train(&run, &config, &model, TO_THE_END).unwrap();
+        assert_eq!(bytes_of(&resumed.checkpoint), bytes_of(&whole.checkpoint), "{name} stopped after step {stop}");
+        assert_eq!(lines_of(&run), lines, "{name} stopped after step {stop}");
+    }
+    lines
+}
+
+#[test]
+fn every_kind_of_weights_is_trained_and_goes_on_exactly() {
+    let place = Place::new(1);
+    for (quant, activations) in [("int8", "int8"), ("int4", "none"), ("ternary", "int4")] {
+        let model = json!({ "quant": quant, "activations": activations });
+        let lines = resumes_exactly(&place, quant, json!({}), model, 3..4);
+        assert!(lines[5].loss < lines[0].loss, "nothing was learned: {lines:?}");
+    }
+}
+
+#[test]
+fn quantisation_that_comes_in_slowly_starts_as_full_precision_and_goes_on_exactly() {
+    let place = Place::new(1);
+    let slow = resumes_exactly(&place, "slow", json!({ "quant_warm_up_steps": 4 }), json!({}), 2..6);
+    let full = resumes_exactly(&place, "full", json!({}), json!({ "quant": "none" }), 3..3);
+    let at_once = resumes_exactly(&place, "at-once", json!({}), json!({}), 3..3);
+    assert!((slow[0].loss - full[0].loss).abs() < 1e-5, "{} {}", slow[0].loss, full[0].loss);
+    assert!((slow[0].loss - at_once[0].loss).abs() > 1e-5, "{} {}", slow[0].loss, at_once[0].loss);
+    // None is the same run as none said.
+    let (config, model) = (six_steps(json!({ "quant_warm_up_steps": 0 })), place.model(json!({})));
+    place.train(&place.path("at-once"), &config, &model, TO_THE_END).unwrap();
+    let refused =
+        |train: Value, model: Value| place.train(&place.path("no"), &six_steps(train), &place.model(model), 1).unwrap_err().to_string();
+    let message = refused(json!({ "quant_warm_up_steps": 2 }), json!({ "quant": "none" }));
+    assert!(message.starts_with("train.quant_warm_up_steps is 2, but model.quant is none"), "{message}");
+}
+
 #[test]
 fn a_run_that_was_killed_in_the_middle_of_a_save_goes_on_from_the_one_before() {
     let place = Place::new(1);

@@ -31,6 +31,8 @@ pub(crate) struct Precision {
     pub(crate) scale: Scale,
     /// The largest code of an input, where it is quantised.
     pub(crate) largest_input: Option<i8>,
+    /// How much of the quantisation there is, from 0 to 1: what is multiplied is (1 - share) x + share Q(x).
+    pub(crate) share: f32,
     pub(crate) norm_epsilon: f32,
 }
 
@@ -65,14 +67,14 @@ fn composed(group: Group, precision: Precision) -> Tensor<2> {
     };
     let x_ni = match precision.largest_input {
         None => x_ni,
-        Some(largest) => quantize::activations(x_ni, largest),
+        Some(largest) => quantize::in_part(precision.share, x_ni, |x_ni| quantize::activations(x_ni, largest)),
     };
     let quantised = |weights_oi| match (precision.quant, precision.quant.grid()) {
         (Quant::Ternary, _) => quantize::ternary_weights(weights_oi, precision.scale),
         (_, Some(grid)) => quantize::integer_weights(weights_oi, grid),
         (_, None) => weights_oi,
     };
-    let multiply = |weights_oi| x_ni.clone().matmul(quantised(weights_oi).transpose());
+    let multiply = |weights_oi| x_ni.clone().matmul(quantize::in_part(precision.share, weights_oi, quantised).transpose());
     let y_no = Tensor::cat(weights_oi.into_iter().map(multiply).collect(), 1);
     match residual_no {
         Some(residual_no) => residual_no + y_no,
@@ -119,7 +121,7 @@ mod tests {
 
     #[test]
     fn both_forms_are_the_same_in_full_precision() {
-        let precision = Precision { quant: Quant::None, scale: Scale::Row, largest_input: None, norm_epsilon: 1e-5 };
+        let precision = Precision { quant: Quant::None, scale: Scale::Row, largest_input: None, share: 1.0, norm_epsilon: 1e-5 };
         for (n, i, outputs) in [(1, 1, vec![1]), (5, 7, vec![3, 2, 4]), (150, 34, vec![20, 17])] {
             for (normed, residual) in [(true, true), (true, false), (false, true), (false, false)] {
                 let mut inputs = vec![(sample(n * i, 1), n)];
@@ -158,7 +160,7 @@ mod tests {
             let prepared = OnceLock::new();
             let weights_oi = weights.iter().zip(outputs).map(|(values, o)| tensor(values, o)).collect();
             let group = Group { x_ni: tensor(&x, n), gain_i: None, weights_oi, residual_no: None, prepared: &prepared };
-            let precision = Precision { quant, scale, largest_input: Some(largest), norm_epsilon: 1e-5 };
+            let precision = Precision { quant, scale, largest_input: Some(largest), share: 1.0, norm_epsilon: 1e-5 };
             let found: Vec<f32> = linear(Path::Fused, group, precision).try_into_vec_as().unwrap();
             let product = |(values, o): (&Vec<f32>, usize), codes: &[i8], activation_scale| match quant.grid() {
                 None => ternary::multiply(&ternary::quantize(values, o, i, scale), codes, activation_scale),

@@ -53,6 +53,14 @@ pub(crate) fn activations(x_nd: Tensor<2>, largest: i8) -> Tensor<2> {
     straight_through(x_nd, codes * scales_n1)
 }
 
+/// (1 - share) x + share Q(x), whose gradient is that of x too. Nothing is computed where the share is all.
+pub(crate) fn in_part(share: f32, x: Tensor<2>, quantise: impl FnOnce(Tensor<2>) -> Tensor<2>) -> Tensor<2> {
+    if share == 1.0 {
+        return quantise(x);
+    }
+    x.clone().mul_scalar(1.0 - share) + quantise(x).mul_scalar(share)
+}
+
 /// The value of `quantised` with the gradient of `master`: the difference added is exactly zero.
 fn straight_through(master: Tensor<2>, quantised: Tensor<2>) -> Tensor<2> {
     quantised + (master.clone() - master.detach())

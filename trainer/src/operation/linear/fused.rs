@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use runtime::kernel::{Activations, FineActivations, Isa, Pool, multiply, multiply_integers};
 
 use super::{
+    quantised,
     tiled::weight_gradients,
     weights::{Backward, Form, Weights, dequantise},
 };
@@ -130,7 +131,12 @@ impl FusedLinear {
                 multiply_integers(isa, &CALLER, matrix, &fine, y);
             }
             Form::Full(layers) => {
-                let mut start = 0;
+                let mixed = self.in_part().map(|(largest, share)| {
+                    let mut mixed = x.to_vec();
+                    quantised::mix_inputs(&mut mixed, i, largest, share);
+                    mixed
+                });
+                let (x, mut start) = (mixed.as_deref().unwrap_or(x), 0);
                 for (weights, outputs) in layers.iter().zip(&self.weights.outputs) {
                     let y = ViewMut::strided(&mut y[start..], rows, *outputs, o);
                     let weights = View::new(weights, *outputs, i).transposed();
@@ -141,6 +147,11 @@ impl FusedLinear {
         }
         buffer::give(normed);
         saved
+    }
+
+    /// The largest code of inputs that are quantised in part, and how much.
+    fn in_part(&self) -> Option<(i8, f32)> {
+        self.weights.largest_input.map(|largest| (largest, self.weights.share)).filter(|(_, share)| *share != 1.0)
     }
 
     fn largest_input(&self) -> i8 {
@@ -181,17 +192,24 @@ impl FusedLinear {
         }
         let mut multiplied_ni = buffer::take(n * i);
         let rows = multiplied_ni.par_chunks_mut(ROWS * i).zip(saved.x_ni.par_chunks(ROWS * i)).zip(&saved.chunks);
-        rows.for_each(|((multiplied, x), chunk)| match (&self.weights.form, &saved.gain_i) {
-            (Form::Ternary { .. } | Form::Integer { .. }, _) => {
-                let tokens = multiplied.chunks_mut(i).zip(chunk.activations.scales());
-                tokens.enumerate().for_each(|(token, (multiplied, scale))| dequantise(chunk.activations.codes(token), *scale, multiplied));
-            }
-            (Form::Full(_), Some(gain)) => {
-                for (x, multiplied) in x.chunks(i).zip(multiplied.chunks_mut(i)) {
-                    norm_row(x, gain, self.norm_epsilon, multiplied);
+        rows.for_each(|((multiplied, x), chunk)| {
+            match (&self.weights.form, &saved.gain_i) {
+                (Form::Ternary { .. } | Form::Integer { .. }, _) => {
+                    let tokens = multiplied.chunks_mut(i).zip(chunk.activations.scales());
+                    tokens
+                        .enumerate()
+                        .for_each(|(token, (multiplied, scale))| dequantise(chunk.activations.codes(token), *scale, multiplied));
                 }
+                (Form::Full(_), Some(gain)) => {
+                    for (x, multiplied) in x.chunks(i).zip(multiplied.chunks_mut(i)) {
+                        norm_row(x, gain, self.norm_epsilon, multiplied);
+                    }
+                }
+                (Form::Full(_), None) => multiplied.copy_from_slice(x),
             }
-            (Form::Full(_), None) => multiplied.copy_from_slice(x),
+            if let Some((largest, share)) = self.in_part() {
+                quantised::mix_inputs(multiplied, i, largest, share);
+            }
         });
         for (start, dw) in layers {
             let outputs = dw.len() / i;
@@ -241,7 +259,7 @@ mod tests {
         let Some(tiles) = Tiles::detect() else { return };
         let (n, i, outputs) = (100, 512, [40, 7]);
         for scale in [Scale::Tensor, Scale::Row, Scale::Group] {
-            let precision = Precision { quant: Quant::Ternary, scale, largest_input: Some(127), norm_epsilon: 1e-5 };
+            let precision = Precision { quant: Quant::Ternary, scale, largest_input: Some(127), share: 1.0, norm_epsilon: 1e-5 };
             let gradients = |tiles: Option<Tiles>| {
                 let masters = outputs.iter().map(|o| (Values::new(sample(o * i, *o as u64), [*o, i]), *o)).collect();
                 let weights = Arc::new(Weights::prepare(masters, i, precision, tiles));

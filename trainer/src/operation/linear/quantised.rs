@@ -8,7 +8,7 @@ use model::{
     ternary,
 };
 use rayon::prelude::*;
-use runtime::kernel::{IntegerMatrix, Isa, Pool, quantize_weights};
+use runtime::kernel::{IntegerMatrix, Isa, Pool, quantize_activations_to, quantize_weights};
 
 use super::{Precision, weights::dequantise};
 use crate::operation::{buffer, fused::Values, simd::for_each_isa};
@@ -41,30 +41,55 @@ for_each_isa! {
     }
 }
 
-/// What one layer's quantised weights stand for, [o, i].
+for_each_isa! {
+    /// (1 - share) x + share Q(x) in place of Q(x).
+    fn mix(x: &[f32], share: f32, quantised: &mut [f32]) {
+        for (quantised, x) in quantised.iter_mut().zip(x) {
+            *quantised = x * (1.0 - share) + *quantised * share;
+        }
+    }
+}
+
+/// Rows of inputs in place of which (1 - share) x + share Q(x) is multiplied.
+pub(super) fn mix_inputs(x_ni: &mut [f32], inputs: usize, largest: i8, share: f32) {
+    let (mut codes, mut quantised) = (vec![0; inputs], vec![0.0; inputs]);
+    for x in x_ni.chunks_mut(inputs) {
+        let scale = quantize_activations_to(Isa::fastest(), largest, x, &mut codes);
+        dequantise(&codes, scale, &mut quantised);
+        mix(x, share, &mut quantised);
+        x.copy_from_slice(&quantised);
+    }
+}
+
+/// What one layer's quantised weights stand for, as far as they are quantised, [o, i].
 pub(super) fn layer(masters: &[f32], inputs: usize, precision: Precision) -> Values {
     let mut values = buffer::take(masters.len());
     let rows = masters.len() / inputs;
     let of_tensor = || ternary::weight_scales(masters, rows, inputs, Scale::Tensor)[0];
     let shared = (precision.quant == Quant::Ternary && precision.scale == Scale::Tensor).then(of_tensor);
     let tasks = values.par_chunks_mut(ROWS * inputs).zip(masters.par_chunks(ROWS * inputs));
-    tasks.for_each(|(values, masters)| match (precision.quant.grid(), shared) {
-        (Some(grid), _) => {
-            let (codes, scales) = quantize(masters, grid);
-            let blocks = values.chunks_mut(BLOCK).zip(codes.chunks(BLOCK)).zip(scales);
-            blocks.for_each(|((values, codes), scale)| dequantise(codes, scale.to_f32(), values));
-        }
-        (None, shared) => {
-            let span = precision.scale.span(inputs);
-            let mut codes = vec![0; span];
-            let scales = match shared {
-                Some(scale) => vec![scale; masters.len() / span],
-                None => ternary::weight_scales(masters, masters.len() / inputs, inputs, precision.scale),
-            };
-            for ((values, masters), scale) in values.chunks_mut(span).zip(masters.chunks(span)).zip(scales) {
-                quantize_weights(Isa::fastest(), masters, scale, &mut codes);
-                dequantise(&codes, scale.to_f32(), values);
+    tasks.for_each(|(values, masters)| {
+        match precision.quant.grid() {
+            Some(grid) => {
+                let (codes, scales) = quantize(masters, grid);
+                let blocks = values.chunks_mut(BLOCK).zip(codes.chunks(BLOCK)).zip(scales);
+                blocks.for_each(|((values, codes), scale)| dequantise(codes, scale.to_f32(), values));
             }
+            None => {
+                let span = precision.scale.span(inputs);
+                let mut codes = vec![0; span];
+                let scales = match shared {
+                    Some(scale) => vec![scale; masters.len() / span],
+                    None => ternary::weight_scales(masters, masters.len() / inputs, inputs, precision.scale),
+                };
+                for ((values, masters), scale) in values.chunks_mut(span).zip(masters.chunks(span)).zip(scales) {
+                    quantize_weights(Isa::fastest(), masters, scale, &mut codes);
+                    dequantise(&codes, scale.to_f32(), values);
+                }
+            }
+        }
+        if precision.share != 1.0 {
+            mix(masters, precision.share, values);
         }
     });
     Values::new(values, [rows, inputs])

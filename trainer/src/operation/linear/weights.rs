@@ -16,13 +16,15 @@ pub(crate) struct Weights {
     pub(super) outputs: Vec<usize>,
     /// The largest code of an input, where it is quantised.
     pub(super) largest_input: Option<i8>,
+    /// How much of the quantisation there is; less than all is multiplied as floats.
+    pub(super) share: f32,
     pub(super) form: Form,
 }
 
 /// What is multiplied with.
 #[derive(Debug)]
 pub(super) enum Form {
-    /// Floats, layer by layer: the master weights, or what they become where they alone are quantised.
+    /// Floats, layer by layer: the master weights, or what they become where they alone or both sides in part are quantised.
     Full(Vec<Values>),
     /// Ternary weights.
     Ternary {
@@ -55,7 +57,7 @@ impl Weights {
     /// The weights of each layer with its number of outputs.
     pub(super) fn prepare(masters: Vec<(Values, usize)>, inputs: usize, precision: Precision, tiles: Option<Tiles>) -> Weights {
         let outputs = masters.iter().map(|(_, outputs)| *outputs).collect();
-        let form = match (precision.quant, precision.largest_input) {
+        let form = match (precision.quant, precision.largest_input.filter(|_| precision.share == 1.0)) {
             (Quant::None, _) => Form::Full(masters.into_iter().map(|(values, _)| values).collect()),
             (_, None) => Form::Full(masters.iter().map(|(values, _)| quantised::layer(values, inputs, precision)).collect()),
             (Quant::Ternary, Some(_)) => ternary(&masters, inputs, precision.scale, tiles),
@@ -65,7 +67,7 @@ impl Weights {
                 Form::Integer { matrix, weights_oi }
             }
         };
-        Weights { inputs, outputs, largest_input: precision.largest_input, form }
+        Weights { inputs, outputs, largest_input: precision.largest_input, share: precision.share, form }
     }
 
     /// o, all layers together.
