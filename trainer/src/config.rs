@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{EarlyStop, Error};
 
 /// The `[train]` table of a run's config.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,6 +47,14 @@ pub struct TrainTable {
     /// Decides the first weights and the order of the rows. Default 1.
     #[serde(default = "seed")]
     pub seed: u64,
+    /// How slowly the moving average of the weights follows them, between 0 and 1, e.g. 0.999. With it checkpoints, evaluations and
+    /// the packed student are the average. Default: none, they are the weights.
+    #[serde(default)]
+    pub ema: Option<f64>,
+    /// Stop when the loss on held-out rows of the dataset no longer falls; the checkpoint of the least one is kept and packed.
+    /// `early_stop = {}` takes every default. Default: off, and every row is trained on.
+    #[serde(default)]
+    pub early_stop: Option<EarlyStop>,
     /// Where to train. Default: `cpu`.
     #[serde(default = "cpu")]
     pub device: DeviceName,
@@ -166,6 +174,12 @@ impl TrainTable {
         require((0.0..=10.0).contains(&weight_decay), "weight_decay", weight_decay, "which is not between 0 and 10".into())?;
         let share = self.teacher_share;
         require((0.0..=1.0).contains(&share), "teacher_share", share, "which is not between 0 and 1".into())?;
+        if let Some(ema) = self.ema {
+            require(ema > 0.0 && ema < 1.0, "ema", ema, "which is not between 0 and 1; leave it out for none".into())?;
+        }
+        if let Some((key, value)) = self.early_stop.as_ref().and_then(EarlyStop::fault) {
+            require(false, key, value, "which is not at least 1".into())?;
+        }
         require(self.clip.is_finite() && self.clip > 0.0, "clip", self.clip, "which is not a positive number".into())?;
         require(self.save_every >= 1, "save_every", self.save_every, "which is not at least 1".into())?;
         require(self.keep_last >= 1, "keep_last", self.keep_last, "which is not at least 1".into())?;
@@ -196,6 +210,7 @@ impl TrainTable {
             second_rate: (self.schedule == Schedule::TwoStage).then(|| self.second_rate()),
             warm_up_steps: Some(self.warm_up_steps()),
             quant_warm_up_steps: self.quant_warm_up_steps.filter(|steps| *steps > 0),
+            early_stop: self.early_stop.as_ref().map(EarlyStop::same_training),
             device: DeviceName::Cpu,
             save_every: save_every(),
             keep_last: keep_last(),
@@ -236,7 +251,7 @@ pub(crate) mod tests {
     #[test]
     fn each_limit_names_its_key() {
         type Spoil = fn(&mut TrainTable);
-        let cases: [(&str, Spoil); 12] = [
+        let cases: [(&str, Spoil); 14] = [
             ("train.steps is 0", |t| t.steps = 0),
             ("train.steps is 100000000", |t| t.steps = 100_000_000),
             ("train.rows is 0", |t| t.rows = 0),
@@ -248,6 +263,8 @@ pub(crate) mod tests {
             ("train.quant_warm_up_steps is 1000, which is not below", |t| t.quant_warm_up_steps = Some(1000)),
             ("train.weight_decay is -0.1", |t| t.weight_decay = -0.1),
             ("train.clip is 0", |t| t.clip = 0.0),
+            ("train.ema is 1, which is not between 0 and 1", |t| t.ema = Some(1.0)),
+            ("train.early_stop.rows is 0", |t| t.early_stop = Some(EarlyStop { every: 1, patience: 1, rows: 0 })),
             ("train.keep_last is 0", |t| t.keep_last = 0),
         ];
         for (expected, spoil) in cases {

@@ -140,6 +140,67 @@ fn quantisation_that_comes_in_slowly_starts_as_full_precision_and_goes_on_exactl
 }
 
 #[test]
+fn the_average_is_what_ships_and_goes_on_exactly() {
+    let place = Place::new(1);
+    let averaged = resumes_exactly(&place, "averaged", json!({ "ema": 0.9 }), json!({}), 2..4);
+    // The average is looked at and not trained with.
+    let plain = resumes_exactly(&place, "plain", json!({}), json!({}), 3..3);
+    assert_eq!(averaged, plain);
+    let files = |name: &str| files_of(&place.path(name).join("step-00000006"));
+    let (averaged, plain) = (files("averaged"), files("plain"));
+    assert_eq!(averaged["trained.safetensors"], plain["model.safetensors"]);
+    assert_ne!(averaged["model.safetensors"], plain["model.safetensors"]);
+    Checkpoint::open(&place.path("averaged/step-00000006")).unwrap();
+    let (config, model) = (six_steps(json!({})), place.model(json!({})));
+    let message = place.train(&place.path("averaged"), &config, &model, TO_THE_END).unwrap_err().to_string();
+    assert!(message.contains("train.ema was 0.9 in the run that wrote it and is null now"), "{message}");
+}
+
+#[test]
+fn a_run_stops_when_the_held_out_loss_no_longer_falls() {
+    let place = Place::new(1);
+    let rows = place.dataset.manifest().rows;
+    assert!(rows >= 8, "{rows} rows are too few");
+    // At so high a rate little is learned.
+    let table = |changed: Value| {
+        let mut table = json!({ "steps": 60, "rows": 2, "warm_up_steps": 0, "rate": 2e-3, "save_every": 7, "keep_last": 1,
+            "early_stop": { "every": 2, "patience": 3, "rows": 3 } });
+        table.as_object_mut().unwrap().extend(changed.as_object().unwrap().clone());
+        six_steps(table)
+    };
+    let (config, model) = (table(json!({ "rate": 0.2 })), place.model(json!({})));
+    let whole = place.train(&place.path("whole"), &config, &model, TO_THE_END).unwrap();
+    let best = whole.held_out.unwrap();
+    assert!(whole.is_finished && whole.step < 60, "{whole:?}");
+    assert_eq!((whole.step, whole.checkpoint.clone()), (best.step + 6, place.path(&format!("whole/step-{:08}", best.step))));
+    let looks = |run: &str| {
+        let text = fs::read_to_string(place.path(run).join(metrics::FILE)).unwrap();
+        text.lines().filter(|line| line.contains("held_out_loss")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(looks("whole").len() as u64, whole.step / 2);
+    // Stopped before, at and after a look, and started once more at the end.
+    for stop in [3, 4, best.step + 1] {
+        let run = format!("stopped-{stop}");
+        place.train(&place.path(&run), &config, &model, stop).unwrap();
+        for _ in 0..2 {
+            let resumed = place.train(&place.path(&run), &config, &model, TO_THE_END).unwrap();
+            assert_eq!((resumed.step, resumed.held_out, looks(&run)), (whole.step, whole.held_out, looks("whole")));
+            assert_eq!(bytes_of(&resumed.checkpoint), bytes_of(&whole.checkpoint));
+        }
+    }
+    // How often is looked and for how long is waited changes no weight, which rows are held out does.
+    let longer = table(json!({ "rate": 0.2, "early_stop": { "every": 3, "patience": 9, "rows": 3 } }));
+    let gone_on = place.train(&place.path("whole"), &longer, &model, whole.step + 2).unwrap();
+    assert_eq!(gone_on.step, whole.step + 2);
+    let fewer = table(json!({ "rate": 0.2, "early_stop": { "rows": 2 } }));
+    let message = place.train(&place.path("whole"), &fewer, &model, TO_THE_END).unwrap_err().to_string();
+    assert!(message.contains("train.early_stop.rows was 3"), "{message}");
+    let most = table(json!({ "early_stop": { "rows": rows } }));
+    let message = place.train(&place.path("most"), &most, &model, TO_THE_END).unwrap_err().to_string();
+    assert!(message.starts_with(&format!("train.early_stop.rows is {rows}, but the dataset has {rows} rows")), "{message}");
+}
+
+#[test]
 fn a_run_that_was_killed_in_the_middle_of_a_save_goes_on_from_the_one_before() {
     let place = Place::new(1);
     let (config, model) = (six_steps(json!({ "keep_last": 9 })), place.model(json!({})));
