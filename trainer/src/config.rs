@@ -18,6 +18,10 @@ pub struct TrainTable {
     /// order. Default: a quarter of `rows`; fewer save memory.
     #[serde(default)]
     pub microbatch_rows: Option<usize>,
+    /// Memory that the run may take, in GiB: `microbatch_rows` is then the largest, at most its default, that should fit.
+    /// Default: no limit.
+    #[serde(default)]
+    pub memory_gib: Option<f64>,
     /// The peak learning rate.
     pub rate: f64,
     /// How the learning rate goes after the warm-up. Default: `two_stage`.
@@ -174,6 +178,11 @@ impl TrainTable {
         require((0.0..=10.0).contains(&weight_decay), "weight_decay", weight_decay, "which is not between 0 and 10".into())?;
         let share = self.teacher_share;
         require((0.0..=1.0).contains(&share), "teacher_share", share, "which is not between 0 and 1".into())?;
+        if let Some(gib) = self.memory_gib {
+            require(gib > 0.0 && gib.is_finite(), "memory_gib", gib, "which is not a positive number; leave it out for no limit".into())?;
+            let needed = "but train.microbatch_rows is given too, which it finds; leave one of them out".into();
+            require(self.microbatch_rows.is_none(), "memory_gib", gib, needed)?;
+        }
         if let Some(ema) = self.ema {
             require(ema > 0.0 && ema < 1.0, "ema", ema, "which is not between 0 and 1; leave it out for none".into())?;
         }
@@ -251,7 +260,7 @@ pub(crate) mod tests {
     #[test]
     fn each_limit_names_its_key() {
         type Spoil = fn(&mut TrainTable);
-        let cases: [(&str, Spoil); 14] = [
+        let cases: [(&str, Spoil); 16] = [
             ("train.steps is 0", |t| t.steps = 0),
             ("train.steps is 100000000", |t| t.steps = 100_000_000),
             ("train.rows is 0", |t| t.rows = 0),
@@ -263,6 +272,8 @@ pub(crate) mod tests {
             ("train.quant_warm_up_steps is 1000, which is not below", |t| t.quant_warm_up_steps = Some(1000)),
             ("train.weight_decay is -0.1", |t| t.weight_decay = -0.1),
             ("train.clip is 0", |t| t.clip = 0.0),
+            ("train.memory_gib is 0, which is not a positive number", |t| t.memory_gib = Some(0.0)),
+            ("train.memory_gib is 2, but train.microbatch_rows", |t| (t.memory_gib, t.microbatch_rows) = (Some(2.0), Some(1))),
             ("train.ema is 1, which is not between 0 and 1", |t| t.ema = Some(1.0)),
             ("train.early_stop.rows is 0", |t| t.early_stop = Some(EarlyStop { every: 1, patience: 1, rows: 0 })),
             ("train.keep_last is 0", |t| t.keep_last = 0),

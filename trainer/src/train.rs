@@ -7,6 +7,7 @@ use std::{
     time::Instant,
 };
 
+use burn::tensor::Device;
 use data::{Cursor, Dataset, PackedRow, RowStream};
 use model::{ChatTemplate, ModelConfig, Quant, Tokenizer, block::Format, inventory};
 use serde_json::Value;
@@ -19,6 +20,7 @@ use crate::{
     error::file,
     export::export,
     held_out::{HeldOut, Watch},
+    memory,
     metrics::{self, Evaluated, Line, Metrics},
     optimizer::{AdamW, BETAS},
     run_folder::{self, RunFolder},
@@ -135,7 +137,9 @@ struct Run<'a> {
 
 /// Train until the last step or until told to stop, and save. Goes on from the last checkpoint of the run's folder if there is one.
 pub fn train(job: &Job, hooks: &mut Hooks) -> Result<Trained, Error> {
-    let config = job.config;
+    check(job)?;
+    let config = &memory::resolve(job.config, job.model, rayon::current_num_threads())?;
+    let job = &Job { config, ..*job };
     let mut run = Run::open(job)?;
     run.evaluate_if_due(hooks)?; // a process may have ended between a checkpoint and its evaluation
     let mut logged = (Instant::now(), run.totals.tokens);
@@ -208,7 +212,6 @@ pub fn train(job: &Job, hooks: &mut Hooks) -> Result<Trained, Error> {
 impl<'a> Run<'a> {
     /// Start a run, or go on from its last checkpoint.
     fn open(job: &'a Job<'a>) -> Result<Run<'a>, Error> {
-        check(job)?;
         let (tokenizer, chat) = (job.dataset.tokenizer()?, job.dataset.chat()?);
         let identity = state::identity(job.config, job.model, job.from, job.dataset.manifest());
         let device = device::open(job.config.device)?;
@@ -216,10 +219,7 @@ impl<'a> Run<'a> {
         let last = run_folder::latest(job.run)?;
         let (student, average, optimizer, state) = match &last {
             None => {
-                let student = match job.from {
-                    None => Student::new(job.model, job.config.seed, &device),
-                    Some(folder) => Student::from_folder(folder, job.model, &tokenizer, &device)?,
-                };
+                let student = first_student(job, &device)?;
                 let optimizer = AdamW::new(&student, BETAS);
                 let start = |decay| Average::new(decay, student.tensors().into_iter().map(|(_, values)| values).collect());
                 let average = job.config.ema.map(start);
@@ -369,13 +369,21 @@ impl<'a> Run<'a> {
     }
 }
 
+/// The student before its first step.
+pub(crate) fn first_student(job: &Job, device: &Device) -> Result<Student, Error> {
+    match job.from {
+        None => Ok(Student::new(job.model, job.config.seed, device)),
+        Some(folder) => Student::from_folder(folder, job.model, &job.dataset.tokenizer()?, device),
+    }
+}
+
 /// The better one of an evaluation and a later one.
 fn better(best: Option<(u64, f64)>, step: u64, score: f64) -> Option<(u64, f64)> {
     best.filter(|(_, best)| *best >= score).or(Some((step, score)))
 }
 
 /// Whether student and dataset belong together.
-fn check(job: &Job) -> Result<(), Error> {
+pub(crate) fn check(job: &Job) -> Result<(), Error> {
     job.config.check()?;
     let (model, manifest) = (job.model, job.dataset.manifest());
     let refuse = |found: String| Err(Error::Rows(found));

@@ -165,6 +165,16 @@ fn logits_differ_by_rounding_alone() {
 }
 
 #[test]
+fn activations_of_four_bits_differ_by_rounding_alone() {
+    // A code that falls to the other side is a step of 1/7 and not of 1/127 of the largest activation.
+    let place = Place::new(1);
+    let mut pair = Pair::new(&place, "run", &json!({ "layers": 2, "quant": "int4", "activations": "int4" }), 40);
+    let stored = pair.student_as_stored();
+    let (difference, flips, positions) = pair.difference(&stored);
+    assert!(difference < 5e-3 * 127.0 / 7.0 && flips * 20 <= positions, "{difference} of the largest, {flips} of {positions} tokens");
+}
+
+#[test]
 fn greedy_tokens_are_equal_over_hundreds_of_tokens() {
     let place = Place::new(1);
     let mut pair = Pair::new(&place, "run", &json!({ "layers": 2 }), 150);

@@ -2,11 +2,11 @@
 
 mod example;
 
-use std::{collections::BTreeMap, fs, path::Path, process::Command};
+use std::{collections::BTreeMap, fs, path::Path, process::Command, sync::atomic::AtomicBool};
 
 use example::{Place, six_steps, train_job};
 use serde_json::{Value, json};
-use tristill_trainer::{Checkpoint, Error, Job, Student, checkpoints, device, latest, metrics};
+use tristill_trainer::{Checkpoint, Error, Job, RateTest, Student, checkpoints, device, find_rate, latest, metrics, steepest};
 
 const TO_THE_END: u64 = u64::MAX;
 
@@ -198,6 +198,49 @@ fn a_run_stops_when_the_held_out_loss_no_longer_falls() {
     let most = table(json!({ "early_stop": { "rows": rows } }));
     let message = place.train(&place.path("most"), &most, &model, TO_THE_END).unwrap_err().to_string();
     assert!(message.starts_with(&format!("train.early_stop.rows is {rows}, but the dataset has {rows} rows")), "{message}");
+}
+
+#[test]
+fn rates_are_tried_until_the_loss_runs_away() {
+    let place = Place::new(1);
+    let (config, model) = (six_steps(json!({ "steps": 1, "warm_up_steps": 0 })), place.model(json!({})));
+    let run = place.path("run");
+    let job = Job { config: &config, model: &model, from: None, dataset: &place.dataset, run: &run };
+    let find = |to: f64, stop: bool| {
+        let (mut told, test) = (0, RateTest { from: 1e-5, to, steps: 40 });
+        let tried = find_rate(&job, &test, &AtomicBool::new(stop), &mut |_| told += 1).unwrap();
+        assert_eq!(tried.len(), told);
+        tried
+    };
+    let tried = find(3e-2, false);
+    assert!(tried.len() >= 20 && tried == find(3e-2, false));
+    let steepest = steepest(&tried).expect("the loss falls");
+    assert!((1e-4..3e-2).contains(&steepest), "{steepest} {tried:?}");
+    assert!(find(1e6, false).len() < 40, "a loss at a rate of a million runs away");
+    assert!(find(1e-2, true).is_empty() && !run.exists());
+}
+
+#[test]
+fn a_memory_budget_finds_the_microbatch_and_is_the_same_run() {
+    let place = Place::new(1);
+    let model = place.model(json!({}));
+    let table = |changed: Value| {
+        let mut table = serde_json::to_value(six_steps(changed)).unwrap();
+        table.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+        table
+    };
+    let mut budget = table(json!({ "memory_gib": 4.0 }));
+    budget.as_object_mut().unwrap().remove("microbatch_rows");
+    let budget: tristill_trainer::TrainTable = serde_json::from_value(budget).unwrap();
+    let found = place.train(&place.path("budget"), &budget, &model, 3).unwrap();
+    assert!(!found.is_finished);
+    // With so much memory it is the default, a quarter of three rows.
+    let written = six_steps(json!({ "microbatch_rows": 1 }));
+    let (found, written) = (
+        place.train(&place.path("budget"), &written, &model, TO_THE_END),
+        place.train(&place.path("written"), &written, &model, TO_THE_END),
+    );
+    assert_eq!(bytes_of(&found.unwrap().checkpoint), bytes_of(&written.unwrap().checkpoint));
 }
 
 #[test]
