@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use model::{Activation, Architecture, ModelTable, Quant, Scale};
+use model::{Activation, Architecture, InputQuant, ModelTable, Quant, Scale};
 use tristill_runtime::{Draft, Engine, Options, Request, Student, kernel::Bits};
 
 struct Counting;
@@ -54,6 +54,7 @@ fn a_token_allocates_nothing_but_its_event() {
         norm_epsilon: 1e-5,
         quant: Quant::Ternary,
         scale: Scale::Row,
+        activations: InputQuant::Int8,
     };
     let student = Arc::new(Student::random(&table.resolve(300).unwrap(), Bits::Eight, 1).unwrap());
     for (draft, temperature) in [(Draft::Never, 0.0), (Draft::Never, 0.8), (Draft::Always(3), 0.0)] {

@@ -26,6 +26,8 @@ use crate::{
 const TOKENIZER: &str = "tokenizer.json";
 const GENERATION_CONFIG: &str = "generation_config.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
+/// The weights that training goes on with, where those of the folder are their moving average.
+const TRAINED: &str = "trained.safetensors";
 const STATE: &str = "training_state.json";
 
 /// A student on the disk, open and known to be complete.
@@ -86,6 +88,13 @@ impl Checkpoint {
         }
     }
 
+    /// The weights that training goes on with, in the order of the inventory, where those of the folder are their moving average.
+    pub(crate) fn trained_weights(&self) -> Result<Vec<Vec<f32>>, Error> {
+        let (files, specs) = (TensorFiles::open(&self.folder.join(TRAINED))?, inventory(&self.config));
+        files.check(specs.iter().map(|spec| (spec.name.clone(), &spec.shape[..])))?;
+        Ok(specs.iter().map(|spec| files.values(&spec.name)).collect())
+    }
+
     /// The state of the training that wrote it.
     pub(crate) fn state(&self) -> Result<TrainingState, Error> {
         let path = self.folder.join(STATE);
@@ -107,16 +116,22 @@ pub(crate) struct Parts<'a> {
     pub(crate) tokenizer: &'a Tokenizer,
     pub(crate) chat: &'a ChatTemplate,
     pub(crate) state: &'a TrainingState,
+    /// The moving average of the student's weights, which takes their place in the folder.
+    pub(crate) average: Option<&'a [Vec<f32>]>,
 }
 
 /// Write a checkpoint's files into a folder.
 pub(crate) fn write(folder: &Path, student: &Student, optimizer: &AdamW, parts: &Parts) -> Result<(), Error> {
-    let Parts { tokenizer, chat, state } = parts;
+    let Parts { tokenizer, chat, state, average } = parts;
     write_texts(folder, student.config(), tokenizer, chat, Form::default())?;
     write_text(&folder.join(STATE), &state.to_json())?;
     let tensors = student.tensors();
     let heads: Vec<NewTensor> = tensors.iter().map(|(spec, _)| NewTensor::f32(spec.name.clone(), &spec.shape)).collect();
-    tensor_file::write(&folder.join(WEIGHTS), &heads, |index| Ok(f32_bytes(&tensors[index].1)))?;
+    let shipped = |index: usize| average.map_or(&tensors[index].1, |average| &average[index]);
+    tensor_file::write(&folder.join(WEIGHTS), &heads, |index| Ok(f32_bytes(shipped(index))))?;
+    if average.is_some() {
+        tensor_file::write(&folder.join(TRAINED), &heads, |index| Ok(f32_bytes(&tensors[index].1)))?;
+    }
 
     let both = [Moment::First, Moment::Second].map(|moment| (moment, optimizer.moments(moment)));
     let named = |moment| tensors.iter().map(move |(spec, _)| NewTensor::f32(moment_name(spec, moment), &spec.shape));

@@ -3,14 +3,18 @@
 //! The only crate that knows burn. It learns nothing of what a question is: rows of tokens come in, and what a run needs of a task
 //! is handed to it as a closure.
 
+mod average;
 mod checkpoint;
 pub mod config;
 mod convert;
 pub mod device;
 mod error;
 mod export;
+mod find_rate;
+mod held_out;
 mod import;
 mod loss;
+mod memory;
 pub mod metrics;
 mod operation;
 pub mod optimizer;
@@ -29,6 +33,8 @@ pub use config::{DeviceName, Schedule, TrainTable};
 pub use convert::convert;
 pub use error::Error;
 pub use export::{Exported, export, export_with};
+pub use find_rate::{RateTest, TriedRate, find_rate, steepest};
+pub use held_out::{EarlyStop, HeldOutLoss};
 pub use optimizer::{AdamW, Gradients};
 pub use run_folder::{checkpoints, latest};
 pub use state::Totals;

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{Error, error::file, telemetry::Layers};
@@ -71,7 +71,7 @@ impl Metrics {
         Ok(Metrics { path, out })
     }
 
-    /// Add a [`Line`] or an [`Evaluated`].
+    /// Add a [`Line`], an [`Evaluated`] or a [`crate::HeldOutLoss`].
     pub(crate) fn write(&mut self, line: &impl Serialize) -> Result<(), Error> {
         let mut text = serde_json::to_string(line).expect("a line can be written");
         text.push('\n');
@@ -79,8 +79,8 @@ impl Metrics {
     }
 }
 
-/// The evaluations of a run so far.
-pub(crate) fn evaluations(run: &Path) -> Result<Vec<Evaluated>, Error> {
+/// The lines of one kind of a run so far: [`Evaluated`] or [`crate::HeldOutLoss`].
+pub(crate) fn lines<T: DeserializeOwned>(run: &Path) -> Result<Vec<T>, Error> {
     let path = run.join(FILE);
     let text = fs::read_to_string(&path).map_err(file("read", &path))?;
     Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())

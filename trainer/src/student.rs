@@ -40,6 +40,8 @@ pub struct Student {
     plan: Plan,
     /// For each block, the weights of each linear group as the fused form multiplies with them. Shared with its forks.
     prepared: Arc<[Prepared]>,
+    /// How much of the quantisation there is, from 0 to 1.
+    quantised_share: f32,
 }
 
 /// One trained tensor, a leaf of burn's graph.
@@ -109,13 +111,21 @@ impl Student {
             device: device.clone(),
             path: Path::of(device),
         };
-        Ok(Student { parameters, plan, prepared: prepared(config.layers) })
+        Ok(Student { parameters, plan, prepared: prepared(config.layers), quantised_share: 1.0 })
     }
 
     /// The same student on the other form of the operations.
     pub fn with_path(mut self, path: Path) -> Student {
         self.plan.path = path;
         self
+    }
+
+    /// From now on linear layers see (1 - share) x + share Q(x) of weights and inputs; at first the share is 1.
+    pub fn quantise_in_part(&mut self, share: f32) {
+        if share != self.quantised_share {
+            self.quantised_share = share;
+            self.prepared = prepared(self.plan.config.layers);
+        }
     }
 
     /// The student's sizes.
@@ -254,7 +264,7 @@ impl Student {
 
     fn precision(&self) -> Precision {
         let ModelConfig { quant, scale, norm_epsilon, .. } = self.plan.config;
-        Precision { quant, scale, norm_epsilon }
+        Precision { quant, scale, largest_input: self.plan.config.largest_input(), share: self.quantised_share, norm_epsilon }
     }
 
     /// Qwen 2's biases and Qwen 3's norms on queries and keys, where this student has them.

@@ -7,22 +7,26 @@ use std::{
     time::Instant,
 };
 
+use burn::tensor::Device;
 use data::{Cursor, Dataset, PackedRow, RowStream};
-use model::{ChatTemplate, ModelConfig, Tokenizer, block::Format};
+use model::{ChatTemplate, ModelConfig, Quant, Tokenizer, block::Format, inventory};
 use serde_json::Value;
 
 use crate::{
-    Error, Totals, TrainTable,
+    EarlyStop, Error, HeldOutLoss, Layers, Totals, TrainTable,
+    average::Average,
     checkpoint::{self, Checkpoint},
     device,
     error::file,
     export::export,
+    held_out::{HeldOut, Watch},
+    memory,
     metrics::{self, Evaluated, Line, Metrics},
     optimizer::{AdamW, BETAS},
     run_folder::{self, RunFolder},
     state::{self, TrainingState},
     student::{Batch, Student},
-    telemetry::Snapshot,
+    telemetry::{Snapshot, gradient_norms},
     workers::{Sum, Workers},
 };
 
@@ -86,13 +90,15 @@ pub struct Progress {
 /// What a training left behind.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trained {
-    /// The last checkpoint.
+    /// The last checkpoint; of a finished run with `train.early_stop`, that of the least held-out loss.
     pub checkpoint: PathBuf,
     /// Steps taken.
     pub step: u64,
     /// The checkpoint with the best evaluation in mid-run, where there were any.
     pub best: Option<PathBuf>,
-    /// False where it was asked to stop before its last step; the same call goes on.
+    /// The least loss on held-out rows, where there are any.
+    pub held_out: Option<HeldOutLoss>,
+    /// False where it was asked to stop before its last step and no early stop came first; the same call goes on.
     pub is_finished: bool,
     /// What the run has cost so far, over all processes that trained it.
     pub totals: Totals,
@@ -120,6 +126,9 @@ struct Run<'a> {
     best: Option<(u64, f64)>,
     /// The step of the last evaluation.
     evaluated: u64,
+    average: Option<Average>,
+    held_out: Option<HeldOut>,
+    watch: Watch,
     totals: Totals,
     started: Instant,
     /// The seconds that earlier processes took.
@@ -128,12 +137,15 @@ struct Run<'a> {
 
 /// Train until the last step or until told to stop, and save. Goes on from the last checkpoint of the run's folder if there is one.
 pub fn train(job: &Job, hooks: &mut Hooks) -> Result<Trained, Error> {
-    let config = job.config;
+    check(job)?;
+    let config = &memory::resolve(job.config, job.model, rayon::current_num_threads())?;
+    let job = &Job { config, ..*job };
     let mut run = Run::open(job)?;
     run.evaluate_if_due(hooks)?; // a process may have ended between a checkpoint and its evaluation
     let mut logged = (Instant::now(), run.totals.tokens);
 
-    while run.step < config.steps && !hooks.should_stop.load(Ordering::Relaxed) {
+    run.look_if_due()?;
+    while !run.is_finished() && !hooks.should_stop.load(Ordering::Relaxed) {
         let (rate, weight_decay) = (config.rate_at(run.step), config.weight_decay_at(run.step));
         let (step_started, tokens_before) = (Instant::now(), run.totals.tokens);
 
@@ -141,6 +153,7 @@ pub fn train(job: &Job, hooks: &mut Hooks) -> Result<Trained, Error> {
         let microbatches = step_rows.chunks(config.microbatch_rows());
         let batches: Vec<_> =
             microbatches.map(|rows| Batch::from_rows(rows, job.model, config.teacher_share as f32)).collect::<Result<_, _>>()?;
+        run.student.quantise_in_part(config.quantised_share_at(run.step));
         let Sum { loss, gradients } = run.workers.run(&run.student, &batches);
 
         let supervised = gradients.tokens();
@@ -152,12 +165,15 @@ pub fn train(job: &Job, hooks: &mut Hooks) -> Result<Trained, Error> {
             return Err(run.stop_at("the loss", loss));
         }
         let is_logged = (run.step + 1).is_multiple_of(config.log_every) || run.step + 1 == config.steps;
-        let before = is_logged.then(|| Snapshot::of(&run.student));
+        let before = is_logged.then(|| (Snapshot::of(&run.student), gradient_norms(&run.student, &gradients)));
         let stats = run.optimizer.step(&mut run.student, gradients, rate, weight_decay, config.clip);
         if !stats.gradient_norm.is_finite() {
             return Err(run.stop_at("the norm of the gradients", f64::from(stats.gradient_norm)));
         }
         run.step += 1;
+        if let Some(average) = &mut run.average {
+            average.add(&run.student, run.step);
+        }
         run.cursor = run.rows.cursor();
         run.totals.tokens += step_rows.iter().map(|row| row.tokens.len() as u64).sum::<u64>();
         run.totals.supervised_tokens += supervised as u64;
@@ -165,8 +181,9 @@ pub fn train(job: &Job, hooks: &mut Hooks) -> Result<Trained, Error> {
         let speed = |since: Instant, before: u64| (run.totals.tokens - before) as f64 / since.elapsed().as_secs_f64();
         let (step, steps, gradient_norm) = (run.step, config.steps, stats.gradient_norm);
         (hooks.report)(&Progress { step, steps, loss, rate, gradient_norm, tokens_per_s: speed(step_started, tokens_before) });
-        if let Some(before) = before {
-            let (tokens, tokens_per_s, layers) = (run.totals.tokens, speed(logged.0, logged.1), Snapshot::of(&run.student).since(&before));
+        if let Some((before, gradient)) = before {
+            let layers = Layers { gradient, ..Snapshot::of(&run.student).since(&before) };
+            let (tokens, tokens_per_s) = (run.totals.tokens, speed(logged.0, logged.1));
             run.metrics.write(&Line { step, loss, rate, weight_decay, gradient_norm, tokens, tokens_per_s, layers })?;
             logged = (Instant::now(), tokens);
         }
@@ -176,47 +193,62 @@ pub fn train(job: &Job, hooks: &mut Hooks) -> Result<Trained, Error> {
             run.prune()?;
             logged.0 = Instant::now();
         }
+        if run.is_look_due() {
+            run.look_if_due()?;
+            run.prune()?;
+            logged.0 = Instant::now();
+        }
     }
 
     run.save()?;
     run.prune()?;
-    let best = run.best.map(|(step, _)| run_folder::checkpoint(job.run, step));
-    let (step, checkpoint) = run.last.expect("it was just saved");
-    Ok(Trained { checkpoint, step, best, is_finished: step == config.steps, totals: run.totals })
+    let path_of = |step: u64| run_folder::checkpoint(job.run, step);
+    let (best, held_out, is_finished) = (run.best.map(|(step, _)| path_of(step)), run.watch.best, run.is_finished());
+    let (step, last) = run.last.expect("it was just saved");
+    let checkpoint = if is_finished { held_out.map_or(last, |best| path_of(best.step)) } else { last };
+    Ok(Trained { checkpoint, step, best, held_out, is_finished, totals: run.totals })
 }
 
 impl<'a> Run<'a> {
     /// Start a run, or go on from its last checkpoint.
     fn open(job: &'a Job<'a>) -> Result<Run<'a>, Error> {
-        check(job)?;
         let (tokenizer, chat) = (job.dataset.tokenizer()?, job.dataset.chat()?);
         let identity = state::identity(job.config, job.model, job.from, job.dataset.manifest());
         let device = device::open(job.config.device)?;
         let folder = RunFolder::open(job.run)?;
         let last = run_folder::latest(job.run)?;
-        let (student, optimizer, state) = match &last {
+        let (student, average, optimizer, state) = match &last {
             None => {
-                let student = match job.from {
-                    None => Student::new(job.model, job.config.seed, &device),
-                    Some(folder) => Student::from_folder(folder, job.model, &tokenizer, &device)?,
-                };
+                let student = first_student(job, &device)?;
                 let optimizer = AdamW::new(&student, BETAS);
-                (student, optimizer, TrainingState::new(0, 0, Cursor::default(), Totals::default(), identity.clone()))
+                let start = |decay| Average::new(decay, student.tensors().into_iter().map(|(_, values)| values).collect());
+                let average = job.config.ema.map(start);
+                (student, average, optimizer, TrainingState::new(0, 0, Cursor::default(), Totals::default(), identity.clone()))
             }
             Some((_, path)) => {
                 let checkpoint = Checkpoint::open(path)?;
                 let state = checkpoint.state()?;
                 state.check_identity(&identity, path)?;
-                let student = Student::from_tensors(job.model, |spec| Ok::<_, Error>(checkpoint.weights(spec)), &device)?;
+                let (mut weights, mut average) =
+                    (inventory(job.model).iter().map(|spec| checkpoint.weights(spec)).collect::<Vec<_>>(), None);
+                if let Some(decay) = job.config.ema {
+                    average = Some(Average::new(decay, std::mem::replace(&mut weights, checkpoint.trained_weights()?)));
+                }
+                let mut weights = weights.into_iter();
+                let student = Student::from_tensors(job.model, |_| Ok::<_, Error>(weights.next().expect("as many as tensors")), &device)?;
                 let optimizer = checkpoint.optimizer(&student, state.optimizer_steps)?;
-                (student, optimizer, state)
+                (student, average, optimizer, state)
             }
         };
+        let rows_of = |early: &EarlyStop| HeldOut::open(job.dataset, job.model, early.rows, job.config.microbatch_rows());
+        let held_out = job.config.early_stop.as_ref().map(rows_of).transpose()?;
         let metrics = Metrics::open(job.run, state.step)?;
         let (mut best, mut evaluated) = (None, 0);
-        for Evaluated { step, score, .. } in metrics::evaluations(job.run)? {
+        for Evaluated { step, score, .. } in metrics::lines(job.run)? {
             (best, evaluated) = (better(best, step, score), step);
         }
+        let mut watch = Watch::default();
+        metrics::lines(job.run)?.into_iter().for_each(|line| watch.add(line));
         Ok(Run {
             job,
             folder,
@@ -233,6 +265,9 @@ impl<'a> Run<'a> {
             metrics,
             best,
             evaluated,
+            average,
+            held_out,
+            watch,
             totals: state.totals,
             started: Instant::now(),
             earlier_s: state.totals.wall_s,
@@ -241,7 +276,31 @@ impl<'a> Run<'a> {
 
     /// The rows of the next step.
     fn next_rows(&mut self) -> Result<Vec<PackedRow>, Error> {
-        Ok(self.rows.by_ref().take(self.job.config.rows).collect::<Result<_, _>>()?)
+        let held_out = self.held_out.as_ref();
+        let is_trained = |row: &Result<PackedRow, data::Error>| !row.as_ref().is_ok_and(|row| held_out.is_some_and(|held| held.has(row)));
+        Ok(self.rows.by_ref().filter(is_trained).take(self.job.config.rows).collect::<Result<_, _>>()?)
+    }
+
+    /// Whether there is no further step: all were taken, or the held-out loss has not fallen for too long.
+    fn is_finished(&self) -> bool {
+        let has_waited = |early: &EarlyStop| self.watch.since >= early.patience;
+        self.step == self.job.config.steps || self.job.config.early_stop.as_ref().is_some_and(has_waited)
+    }
+
+    /// Whether the held-out rows are to be looked at after this step and have not been.
+    fn is_look_due(&self) -> bool {
+        let is_due = |early: &EarlyStop| self.step.is_multiple_of(early.every) || self.step == self.job.config.steps;
+        self.step > self.watch.step && self.job.config.early_stop.as_ref().is_some_and(is_due)
+    }
+
+    /// Look at the held-out rows, write their loss down, and save the student if it is the least.
+    fn look_if_due(&mut self) -> Result<(), Error> {
+        let (true, Some(held_out)) = (self.is_look_due(), &self.held_out) else { return Ok(()) };
+        let average = self.average.as_ref().map(|average| average.student(&self.student));
+        let found = HeldOutLoss { step: self.step, held_out_loss: held_out.loss(average.as_ref().unwrap_or(&self.student)) };
+        self.metrics.write(&found)?;
+        self.watch.add(found);
+        if self.watch.best == Some(found) { self.save() } else { Ok(()) }
     }
 
     /// Whether this step's student is to be evaluated and has not been.
@@ -267,7 +326,8 @@ impl<'a> Run<'a> {
     }
 
     fn prune(&self) -> Result<(), Error> {
-        self.folder.prune(self.job.config.keep_last, self.best.map(|(step, _)| step))
+        let best = self.best.map(|(step, _)| step).into_iter().chain(self.watch.best.map(|best| best.step));
+        self.folder.prune(self.job.config.keep_last, &best.collect::<Vec<_>>())
     }
 
     /// Write a checkpoint, unless this step has one already.
@@ -283,7 +343,8 @@ impl<'a> Run<'a> {
         }
         self.totals.wall_s = self.earlier_s + self.started.elapsed().as_secs_f64();
         let state = TrainingState::new(self.step, self.optimizer.steps(), self.cursor, self.totals, self.identity.clone());
-        let parts = checkpoint::Parts { tokenizer: &self.tokenizer, chat: &self.chat, state: &state };
+        let average = self.average.as_ref().map(Average::values);
+        let parts = checkpoint::Parts { tokenizer: &self.tokenizer, chat: &self.chat, state: &state, average };
         let saved = self.folder.add(self.step, |folder| checkpoint::write(folder, &self.student, &self.optimizer, &parts));
         match saved {
             Ok(path) => self.last = Some((self.step, path)),
@@ -308,16 +369,28 @@ impl<'a> Run<'a> {
     }
 }
 
+/// The student before its first step.
+pub(crate) fn first_student(job: &Job, device: &Device) -> Result<Student, Error> {
+    match job.from {
+        None => Ok(Student::new(job.model, job.config.seed, device)),
+        Some(folder) => Student::from_folder(folder, job.model, &job.dataset.tokenizer()?, device),
+    }
+}
+
 /// The better one of an evaluation and a later one.
 fn better(best: Option<(u64, f64)>, step: u64, score: f64) -> Option<(u64, f64)> {
     best.filter(|(_, best)| *best >= score).or(Some((step, score)))
 }
 
 /// Whether student and dataset belong together.
-fn check(job: &Job) -> Result<(), Error> {
+pub(crate) fn check(job: &Job) -> Result<(), Error> {
     job.config.check()?;
     let (model, manifest) = (job.model, job.dataset.manifest());
     let refuse = |found: String| Err(Error::Rows(found));
+    if let (Some(steps @ 1..), Quant::None) = (job.config.quant_warm_up_steps, model.quant) {
+        let needed = "but model.quant is none: there is no quantisation to come in; leave it out".into();
+        return Err(Error::Config { key: "quant_warm_up_steps", found: steps.to_string(), needed });
+    }
     if model.vocab < manifest.vocab {
         return refuse(format!("its tokenizer has {} tokens, the student {}", manifest.vocab, model.vocab));
     }

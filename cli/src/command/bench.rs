@@ -71,6 +71,8 @@ fn random(path: &Path, kind: ShapeType, head: HeadType) -> Result<Student> {
     let mut config = hugging_face::read_config(&text, path)?;
     config.quant = match kind {
         ShapeType::Tq2_0 => Quant::Ternary,
+        ShapeType::Q8_0 => Quant::Int8,
+        ShapeType::Q4_0 => Quant::Int4,
         ShapeType::F32 => Quant::None,
     };
     let head = match head {

@@ -47,7 +47,7 @@ fn facts(run: &Run, arguments: &ConfigArguments, dataset: &Dataset, trained: &Tr
     Ok(Report {
         run: run.name.clone(),
         program: env!("CARGO_PKG_VERSION").to_owned(),
-        student: format!("{} blocks of width {}, {}", model.layers, model.width, quant(&model)),
+        student: format!("{} blocks of width {}, {}", model.layers, model.width, model.precision()),
         parameters: model.parameters() as u64,
         packed_bytes: exported.packed_bytes,
         f16_bytes: exported.f16_bytes,
@@ -71,13 +71,6 @@ fn facts(run: &Run, arguments: &ConfigArguments, dataset: &Dataset, trained: &Tr
         dataset: serde_json::to_value(dataset.card()?).context("cannot write the dataset's card as JSON")?,
         ..Report::default()
     })
-}
-
-fn quant(model: &model::ModelConfig) -> &'static str {
-    match model.quant {
-        model::Quant::None => "full precision",
-        model::Quant::Ternary => "ternary",
-    }
 }
 
 /// Ask the packed student every set, and measure how fast it writes.

@@ -53,6 +53,10 @@ pub fn train(run: &Run, dataset: &Dataset) -> Result<Trained> {
             format!("stopped at step {} of {} and saved as {place}; the same command goes on from there", trained.step, config.steps);
         return Err(Interrupted(stopped).into());
     }
+    if let Some(best) = &trained.held_out {
+        let (step, loss, early) = (best.step, best.held_out_loss, if trained.step < config.steps { "stopped early; " } else { "" });
+        say(&format!("  held out {early}the least loss was {loss:.4}, at step {step}"));
+    }
     say(&format!("checkpoint {}", trained.checkpoint.display()));
     if let Some(best) = &trained.best {
         say(&format!("      best {} by the evaluations in mid-run; `tristill export` packs it", best.display()));

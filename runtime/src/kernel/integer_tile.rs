@@ -1,4 +1,4 @@
-//! The multiplication with the embedding and head: for each of an input's groups two integer sums, of the high and of the low bytes of
+//! The multiplication with a matrix of integers, the embedding and head among them: for each of an input's groups two integer sums, of the high and of the low bytes of
 //! the activations, then the scales in one fixed order.
 
 use std::ops::Range;
@@ -19,7 +19,10 @@ const _: () = assert!(Bits::Eight.group() == Bits::Four.group());
 
 /// Multiply every token with the matrix: `out` is `[tokens, rows]`. For each output: total = 0; for each group of inputs in order:
 /// total += sum as f32 * s_w; y = total * s_x.
-pub(crate) fn multiply_integers(isa: Isa, pool: &Pool, matrix: &IntegerMatrix, activations: &FineActivations, out: &mut [f32]) {
+///
+/// # Panics
+/// If the sizes do not fit together.
+pub fn multiply_integers(isa: Isa, pool: &Pool, matrix: &IntegerMatrix, activations: &FineActivations, out: &mut [f32]) {
     assert_eq!(activations.width(), matrix.columns(), "the activations' width is not the matrix's columns");
     assert_eq!(out.len(), activations.tokens() * matrix.rows(), "the output is not tokens x rows");
     let output = Output { start: out.as_mut_ptr(), stride: matrix.rows() };

@@ -3,7 +3,10 @@
 //! Sixteen rows make a block, and a line of 64 bytes holds four bytes of each, as in a ternary matrix. Every weight is stored as an
 //! unsigned number, which is the weight plus half the numbers that there are.
 
-use model::block::Format;
+use model::{
+    block::{Format, encode_integers},
+    integer::{Grid, Integers},
+};
 
 use super::{
     Pool,
@@ -75,7 +78,7 @@ const SIX_GROUPS: usize = 16;
 
 /// A matrix of small integers.
 #[derive(Debug)]
-pub(crate) struct IntegerMatrix {
+pub struct IntegerMatrix {
     bits: Bits,
     rows: usize,
     columns: usize,
@@ -88,6 +91,15 @@ pub(crate) struct IntegerMatrix {
 }
 
 impl IntegerMatrix {
+    /// From codes and scales, as they would come from a file.
+    pub fn from_codes(pool: &Pool, matrix: &Integers) -> IntegerMatrix {
+        let bits = match matrix.grid {
+            Grid::Eight => Bits::Eight,
+            Grid::Four => Bits::Four,
+        };
+        IntegerMatrix::new(pool, bits, &encode_integers(matrix), matrix.rows, matrix.columns)
+    }
+
     /// From the rows of a file's tensor.
     ///
     /// # Panics
