@@ -2,11 +2,17 @@
 
 mod example;
 
-use std::{collections::BTreeMap, fs, path::Path, process::Command};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use example::{Place, six_steps};
 use serde_json::{Value, json};
-use tristill_trainer::{Checkpoint, Error, checkpoints, latest, metrics};
+use tristill_trainer::{Checkpoint, Error, Hooks, Job, Progress, Student, checkpoints, device, latest, metrics, train};
 
 const TO_THE_END: u64 = u64::MAX;
 
@@ -146,23 +152,24 @@ fn a_run_that_starts_from_a_folder_is_as_exact_as_any_other() {
     let place = Place::new(1);
     let (config, model) = (six_steps(json!({})), place.model(json!({})));
     let folder = place.train(&place.path("first"), &config, &model, TO_THE_END).unwrap().checkpoint;
-    let train = |name: &str, from: &Path, last_step: u64| {
-        let should_stop = std::sync::atomic::AtomicBool::new(false);
+    let train_from = |name: &str, from: &Path, last_step: u64| {
+        let should_stop = AtomicBool::new(false);
         let run = place.path(name);
-        let job = trainer::Job { config: &config, model: &model, from: Some(from), dataset: &place.dataset, run: &run };
-        trainer::train(&job, &should_stop, &mut |at| should_stop.store(at.step >= last_step, std::sync::atomic::Ordering::Relaxed))
+        let job = Job { config: &config, model: &model, from: Some(from), dataset: &place.dataset, run: &run };
+        let mut report = |at: &Progress| should_stop.store(at.step >= last_step, Ordering::Relaxed);
+        train(&job, &mut Hooks { should_stop: &should_stop, report: &mut report, evaluate: &mut |_| Ok(None) })
     };
-    let whole = train("whole", &folder, TO_THE_END).unwrap();
-    train("stopped", &folder, 3).unwrap();
-    assert_eq!(bytes_of(&train("stopped", &folder, TO_THE_END).unwrap().checkpoint), bytes_of(&whole.checkpoint));
+    let whole = train_from("whole", &folder, TO_THE_END).unwrap();
+    train_from("stopped", &folder, 3).unwrap();
+    assert_eq!(bytes_of(&train_from("stopped", &folder, TO_THE_END).unwrap().checkpoint), bytes_of(&whole.checkpoint));
     let (first, tuned) = (lines_of(&place.path("first")), lines_of(&place.path("whole")));
     assert!(tuned[0].loss < first[0].loss && tuned[0].loss < first[5].loss + 0.1, "{} then {}", first[5].loss, tuned[0].loss);
 
-    let message = train("stopped", &place.path("first"), TO_THE_END).unwrap_err().to_string();
+    let message = train_from("stopped", &place.path("first"), TO_THE_END).unwrap_err().to_string();
     assert!(message.contains("from was"), "{message}");
     let wider = place.model(json!({ "feed_forward": 512 }));
     let refused = |model: &model::ModelConfig, tokenizer: &model::Tokenizer| {
-        trainer::Student::from_folder(&folder, model, tokenizer, &trainer::device::cpu()).err().map(|error| error.to_string())
+        Student::from_folder(&folder, model, tokenizer, &device::cpu()).err().map(|error| error.to_string())
     };
     let tokenizer = place.dataset.tokenizer().unwrap();
     assert!(refused(&wider, &tokenizer).unwrap().contains("its sizes are not those of the student"));

@@ -1,21 +1,19 @@
 //! Cross-entropy of the next token under the head: -sum_k log softmax(norm(x_k) E^T)[target_k], in nats, over supervised
-//! positions only. The final norm and the head are part of it, so that logits exist for a chunk of positions at a time.
+//! positions only. The final norm and the head are part of it: see `head.rs`.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use burn::tensor::{Tensor, activation::log_softmax};
-use rayon::prelude::*;
 
-use super::teacher::{self, Likely};
+use super::{
+    head::{RowLoss, head_loss},
+    teacher::{self, Likely},
+};
 use crate::{
     device::Path,
     operation::{
-        buffer,
         embed::{indices, select_rows},
-        fused::{Fused, Inputs, Values, run},
-        linear::sum_parts,
-        matmul::{View, ViewMut, Workers, Write, multiply},
-        norm::{norm_row, norm_row_backward, rms_norm},
+        norm::rms_norm,
         simd::{exp, for_each_isa, sum},
     },
 };
@@ -43,13 +41,13 @@ pub(crate) fn cross_entropy(
     targets: Targets,
     norm_epsilon: f32,
 ) -> Tensor<1> {
-    let [v, d] = head_vd.dims();
+    let v = head_vd.dims()[0];
     assert!(targets.tokens.iter().all(|token| (*token as usize) < v), "a target is not below the vocabulary of {v}");
     match path {
         Path::Composed => composed(hidden_nd, gain_d, head_vd, &targets, norm_epsilon),
         Path::Fused => {
-            let operation = FusedCrossEntropy { targets, norm_epsilon, vocab: v, width: d };
-            run(operation, Inputs::default().and(hidden_nd).and(gain_d).and(head_vd))
+            let places = targets.places.clone();
+            head_loss(targets, hidden_nd, gain_d, head_vd, places, norm_epsilon)
         }
     }
 }
@@ -66,114 +64,26 @@ fn composed(hidden_nd: Tensor<2>, gain_d: Tensor<1>, head_vd: Tensor<2>, targets
     }
 }
 
-/// Logits that are in memory at once.
-const LOGITS: usize = 1 << 20;
+impl RowLoss for Targets {
+    /// The number of the first target.
+    type Chunk = usize;
 
-/// Inputs: the residual stream [n, d], the final norm's gain [d] and the head [v, d]. The gradients are made on the way forward,
-/// while the logits exist.
-#[derive(Clone, Debug)]
-struct FusedCrossEntropy {
-    targets: Targets,
-    norm_epsilon: f32,
-    /// v.
-    vocab: usize,
-    /// d.
-    width: usize,
-}
-
-/// The gradients of the three inputs for a gradient of 1.
-#[derive(Clone, Debug)]
-struct Saved {
-    dhidden_nd: Vec<f32>,
-    dgain_d: Vec<f32>,
-    dhead_vd: Vec<f32>,
-}
-
-impl Fused for FusedCrossEntropy {
-    type Saved = Saved;
-
-    fn forward(&self, inputs: Vec<Values>) -> (Values, Saved) {
-        let [hidden_nd, gain_d, head_vd] = inputs.try_into().expect("three inputs");
-        let (v, d) = (self.vocab, self.width);
-        let chunk = (LOGITS / v).clamp(16, 1024);
-        let mut saved = Saved { dhidden_nd: buffer::zeros(hidden_nd.len()), dgain_d: vec![0.0; d], dhead_vd: buffer::zeros(v * d) };
-        let (mut normed_kd, mut gradient_kd) = (buffer::take(chunk * d), buffer::take(chunk * d));
-        let mut logits_kv = buffer::take(chunk * v);
-        let head = View::new(&head_vd, v, d);
-        let (mut loss, mut first) = (0.0f64, 0);
-        for (places, tokens) in self.targets.places.chunks(chunk).zip(self.targets.tokens.chunks(chunk)) {
-            let k = places.len();
-            let (normed_kd, gradient_kd, logits_kv) = (&mut normed_kd[..k * d], &mut gradient_kd[..k * d], &mut logits_kv[..k * v]);
-            let hidden = |place: &u32| &hidden_nd[*place as usize * d..][..d];
-
-            let rows = normed_kd.par_chunks_mut(d).zip(places);
-            let inverses: Vec<f32> = rows.map(|(normed, place)| norm_row(hidden(place), &gain_d, self.norm_epsilon, normed)).collect();
-            let normed = View::new(normed_kd, k, d);
-            multiply(ViewMut::new(logits_kv, k, v), normed, head.transposed(), 1.0, Write::Replace, Workers::Pool);
-            let rows = logits_kv.par_chunks_mut(v).zip(tokens).enumerate();
-            let losses: Vec<f32> = rows.map(|(at, (row, token))| self.lose(row, first + at, *token as usize)).collect();
-            loss += losses.into_iter().map(f64::from).sum::<f64>();
-            first += k;
-
-            let dlogits = View::new(logits_kv, k, v);
-            multiply(ViewMut::new(&mut saved.dhead_vd, v, d), dlogits.transposed(), normed, 1.0, Write::Add, Workers::Pool);
-            multiply(ViewMut::new(gradient_kd, k, d), dlogits, head, 1.0, Write::Replace, Workers::Pool);
-            let rows = gradient_kd.par_chunks_mut(ROWS * d).zip(places.par_chunks(ROWS)).zip(inverses.par_chunks(ROWS));
-            let of_gain: Vec<Vec<f32>> = rows
-                .map(|((gradient, places), inverses)| {
-                    let mut of_gain = vec![0.0; d];
-                    for ((gradient, place), inverse) in gradient.chunks_mut(d).zip(places).zip(inverses) {
-                        norm_row_backward(hidden(place), &gain_d, *inverse, gradient, &mut of_gain);
-                    }
-                    of_gain
-                })
-                .collect();
-            for (dgain, of_gain) in saved.dgain_d.iter_mut().zip(sum_parts(&of_gain, d)) {
-                *dgain += of_gain;
-            }
-            for (place, gradient) in places.iter().zip(gradient_kd.chunks(d)) {
-                saved.dhidden_nd[*place as usize * d..][..d].copy_from_slice(gradient);
-            }
-        }
-        for used in [normed_kd, gradient_kd, logits_kv] {
-            buffer::give(used);
-        }
-        (Values::new(vec![loss as f32], [1]), saved)
+    fn chunk(&self, places: Range<usize>) -> usize {
+        places.start
     }
 
-    fn backward(&self, saved: Saved, gradient: Values) -> Vec<Values> {
-        let (v, d, n) = (self.vocab, self.width, saved.dhidden_nd.len() / self.width);
-        let scale = gradient[0];
-        let scaled = |mut values: Vec<f32>| {
-            if scale != 1.0 {
-                values.par_iter_mut().for_each(|value| *value *= scale);
-            }
-            values
-        };
-        vec![
-            Values::new(scaled(saved.dhidden_nd), [n, d]),
-            Values::new(scaled(saved.dgain_d), [d]),
-            Values::new(scaled(saved.dhead_vd), [v, d]),
-        ]
-    }
-}
-
-impl FusedCrossEntropy {
-    /// The loss of a target's row of logits; leaves its gradient there.
-    fn lose(&self, row: &mut [f32], at: usize, target: usize) -> f32 {
-        let likely = self.targets.likely.as_ref().map(|likely| (likely.share, likely.of(at)));
+    fn row(&self, first: &usize, at: usize, logits: &mut [f32]) -> f32 {
+        let target = self.tokens[first + at] as usize;
+        let likely = self.likely.as_ref().map(|likely| (likely.share, likely.of(first + at)));
         let Some((share, tokens)) = likely.filter(|(_, tokens)| !tokens.is_empty()) else {
-            return lose(row, target);
+            return lose(logits, target);
         };
-        let (of_target, mut log_q) = (row[target], tokens.iter().map(|(token, _)| row[*token as usize]).collect::<Vec<_>>());
-        let cross_entropy = lose(row, target);
+        let (of_target, mut log_q) = (logits[target], tokens.iter().map(|(token, _)| logits[*token as usize]).collect::<Vec<_>>());
+        let cross_entropy = lose(logits, target);
         log_q.iter_mut().for_each(|logit| *logit -= cross_entropy + of_target);
-        teacher::mix(row, target, cross_entropy, share, tokens, &log_q)
+        teacher::mix(logits, target, cross_entropy, share, tokens, &log_q)
     }
 }
-
-/// Rows that one task differentiates.
-const ROWS: usize = 64;
 
 for_each_isa! {
     /// The loss of one row of logits; leaves its gradient there, softmax - 1 at the target.
