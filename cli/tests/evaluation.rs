@@ -100,24 +100,24 @@ fn every_way_to_ask() {
         let all = [&["eval", STUDENT, "--set", "checkpoints/tiny/traces/held_out.jsonl", "--limit", "6"][..], arguments].concat();
         json_of(&place.succeed(&all))
     };
-    let score = eval(&["--samples", "4", "--temperature", "1", "--top-p", "0.9", "--seed", "7", "--max-tokens", "20", "--to", "sampled"]);
+    let score = eval(&["--samples", "4", "--temperature", "1", "--top-p", "0.75", "--seed", "7", "--max-tokens", "20", "--to", "sampled"]);
     assert_eq!((&score["n"], &score["completions"]), (&6.into(), &24.into()));
     for at in ["pass_at", "majority_at"] {
         assert_eq!(score[at].as_object().unwrap().keys().collect::<Vec<_>>(), ["1", "2", "4"], "{score}");
     }
-    let wanted = json!({ "prompt": "chat", "max_tokens": 20, "samples": 4, "temperature": 1.0, "top_p": 0.9, "seed": 7 });
+    let wanted = json!({ "prompt": "chat", "max_tokens": 20, "samples": 4, "temperature": 1.0, "top_p": 0.75, "seed": 7 });
     assert_eq!(score["settings"], wanted);
     let (_, page) = report(&place, "sampled");
-    assert!(page.contains("4 samples of each problem at temperature 1, top-p 0.9, seed 7, at most 20 tokens") && page.contains("avg@4"));
+    assert!(page.contains("4 samples of each problem at temperature 1, top-p 0.75, seed 7, at most 20 tokens") && page.contains("avg@4"));
 
-    let solved: String = (0..9).map(|i| format!("{{\"question\":\"{i} and 1?\",\"answer\":\"So.\\n#### {}\"}}\n", i + 1)).collect();
+    let solved: String = (0..9).map(|i| format!("{{\"question\":\"{i}?\",\"answer\":\"#### {i}\"}}\n")).collect();
     place.write("train.jsonl", &solved);
     for (style, more) in
         [("gsm8k", &["--examples", "train.jsonl"][..]), ("gsm8k_cot", &[]), ("gsm8k_zeroshot", &[]), ("gsm8k_cot_zeroshot", &[])]
     {
         let folder = format!("by_{style}");
         let score = eval(&[&["--prompt", style, "--max-tokens", "3", "--to", &folder][..], more].concat());
-        // Eight examples fill a context of 160 tokens: not asked is not wrong.
+        // Eight examples fill a context of 256 tokens: not asked is not wrong.
         let asked = if style == "gsm8k_cot" { 0 } else { 6 };
         assert_eq!((&score["n"], &score["settings"]["prompt"]), (&asked.into(), &style.into()), "{score}");
         assert_eq!(score["not_asked"], 6 - asked);
@@ -135,7 +135,7 @@ fn every_way_to_ask() {
     }
 
     // A config's table says the same.
-    let table = "[eval]\nmax_tokens = 20\nsamples = 4\ntemperature = 1.0\ntop_p = 0.9\nseed = 7\n\
+    let table = "[eval]\nmax_tokens = 20\nsamples = 4\ntemperature = 1.0\ntop_p = 0.75\nseed = 7\n\
                  sets = [{ name = \"held_out\", path = \"checkpoints/tiny/traces/held_out.jsonl\", limit = 6 }]\n";
     place.write("ask.toml", table);
     assert_eq!(json_of(&place.succeed(&["eval", STUDENT, "--config", "ask.toml", "--to", "by_config"])), score);

@@ -51,7 +51,7 @@ fn what_does_not_go_with_a_folder_is_refused() {
     for (model, data, parts) in [
         ("", "vocab = 320", ["data.vocab is given", "leave them out"]),
         ("width = 256", "", ["unknown field `width`", "`context`, `quant`, `scale`"]),
-        ("context = 999", "", ["model.context is 999", "more than the 160 of folder"]),
+        ("context = 999", "", ["model.context is 999", "more than the 256 of folder"]),
     ] {
         place.write("wrong.toml", &from("folder", model, data));
         let message = place.fail(&["train", "wrong.toml"]);

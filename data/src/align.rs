@@ -58,6 +58,7 @@ impl<'a> Aligner<'a> {
 
     /// The targets of a completion's tokens, which are counted from `first`; the last one ends the turn. `of_teacher` says how many
     /// alternatives this source stores, `ids_count` whether the teacher's numbers are the student's.
+    #[allow(clippy::too_many_arguments)]
     pub fn align(
         &self,
         steps: &[Step],
@@ -216,6 +217,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::type_complexity)]
     fn tokens_of_the_same_bytes_have_a_target_and_the_rest_is_tail() {
         let tokenizer = tokenizer();
         let trace = trace("One and one", "The answer is 2");

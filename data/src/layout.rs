@@ -289,6 +289,8 @@ fn id(row: &Object) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn rows(lines: &[&str]) -> Vec<Object> {
@@ -312,5 +314,78 @@ mod tests {
         let few = recognise(&[r#"{"question": "a", "answer": "b"}"#, r#"{"input": "a"}"#, "{}"]).unwrap_err();
         assert!(few.contains("only 1 of its first 3 rows are laid out as question_answer, row 2 has input (a text)"), "{few}");
         assert!(recognise(&[]).unwrap_err().contains("none of its first lines"));
+    }
+
+    /// Values of any kind under the keys that layouts look for, with texts that hold the marks that they look for.
+    fn value() -> impl Strategy<Value = Value> {
+        let text = prop_oneof![
+            Just("assistant".to_owned()),
+            Just("user".to_owned()),
+            "(<think>|</think>|####|\\{|\"answer\":|\"reasoning\":|<\\|im_start\\|>user\n|\\PC| |\n){0,8}",
+        ];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            text.prop_map(Value::from)
+        ];
+        let key = prop::sample::select(KEYS.to_vec());
+        leaf.prop_recursive(4, 24, 4, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec((key.clone(), inner), 0..4)
+                    .prop_map(|fields| Value::Object(fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())),
+            ]
+        })
+    }
+
+    const KEYS: [&str; 36] = [
+        "question",
+        "answer",
+        "problem",
+        "solution",
+        "messages",
+        "conversations",
+        "role",
+        "from",
+        "content",
+        "value",
+        "generations",
+        "is_reasoning_complete",
+        "choices",
+        "message",
+        "custom_id",
+        "response",
+        "body",
+        "prompt",
+        "outputs",
+        "text",
+        "token_ids",
+        "logprobs",
+        "meta_info",
+        "output_token_logprobs",
+        "output_top_logprobs",
+        "steps",
+        "output",
+        "chat_history",
+        "answer_cot",
+        "answer_value",
+        "thinking_trajectories",
+        "attempt",
+        "reasoning_content",
+        "info",
+        "top_logprobs",
+        "logprob",
+    ];
+
+    proptest! {
+        #[test]
+        fn no_layout_loses_a_row_or_panics(fields in prop::collection::vec((prop::sample::select(KEYS.to_vec()), value()), 0..6)) {
+            let row: Object = fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+            for known in KNOWN {
+                (known.fits)(&row);
+                prop_assert!(!known.layout.read(&row).is_empty(), "{}", known.layout.name());
+            }
+        }
     }
 }

@@ -106,7 +106,7 @@ impl Pool {
             let mut entries: Vec<(u64, u32)> = Vec::new();
             self.each(column, |trace, key| {
                 // The high bits of a key, as evenly as they are spread over the parts.
-                if (key >> 32) * parts >> 32 == part && wanted(trace) {
+                if ((key >> 32) * parts) >> 32 == part && wanted(trace) {
                     entries.push((key, trace));
                 }
             })?;

@@ -141,6 +141,7 @@ fn files(folder: &Path, name: &str) -> [PathBuf; 3] {
 }
 
 /// Reads a file piece by piece. While a piece is judged on all threads, the next one is read on a thread of its own.
+#[allow(clippy::type_complexity)]
 fn each_piece(task: &Task, take: &mut dyn FnMut(Reading, u64, Vec<Judged>) -> Result<(), Error>) -> Result<(), Error> {
     std::thread::scope(|scope| {
         let (sender, pieces) = std::sync::mpsc::sync_channel(1);

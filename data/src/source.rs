@@ -121,6 +121,7 @@ pub(crate) struct Reader {
     read_bytes: Arc<AtomicU64>,
 }
 
+#[allow(clippy::large_enum_variant)]
 enum Rows {
     Lines(Lines<Stream>),
     Elements(Elements<Stream>),

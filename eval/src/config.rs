@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use task::{BadLine, Choice, Problem, PromptStyle};
 
 use crate::Error;
@@ -29,8 +29,10 @@ pub struct EvalConfig {
     /// Completions of each problem. Default 1.
     pub samples: u32,
     /// 0 (the default) always takes the likeliest token.
+    #[serde(serialize_with = "as_written")]
     pub temperature: f32,
     /// Sample among the likeliest tokens that hold this much probability. Default 1: among all.
+    #[serde(serialize_with = "as_written")]
     pub top_p: f32,
     /// Decides the draws. Default 1.
     pub seed: u64,
@@ -96,11 +98,18 @@ pub struct Settings {
     /// Completions of each problem.
     pub samples: u32,
     /// 0: greedy.
+    #[serde(serialize_with = "as_written")]
     pub temperature: f32,
     /// The share of probability that is sampled from.
+    #[serde(serialize_with = "as_written")]
     pub top_p: f32,
     /// Decides the draws.
     pub seed: u64,
+}
+
+/// 0.9 and not 0.8999999761581421, which the nearest f32 is.
+fn as_written<S: Serializer>(value: &f32, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(value.to_string().parse().unwrap_or_else(|_| f64::from(*value)))
 }
 
 impl EvalConfig {

@@ -10,10 +10,11 @@ use std::{
 };
 
 use crate::{
-    Error, Student,
+    Draft, Error, Student,
     cache::{Cache, Pages},
+    draft::Drafter,
     engine::ROWS,
-    kernel::{Isa, Pool, read_bytes_per_s},
+    kernel::{Isa, PAGE, Pool, read_bytes_per_s},
     network::{Row, Work},
     sampler::likeliest,
 };
@@ -22,6 +23,9 @@ use crate::{
 pub const PROMPT: usize = 128;
 /// Tokens of the answer, unless the context is shorter.
 const ANSWER: usize = 64;
+/// Sequences of a batch, and tokens of each.
+const BATCH: usize = 16;
+const BATCH_ANSWER: usize = 8;
 /// Each figure is the median of so many, or of as many as fit into the budget, after one that does not count.
 const TIMES: usize = 5;
 const BUDGET: Duration = Duration::from_secs(20);
@@ -37,6 +41,8 @@ pub struct Speed {
     pub prefill_tokens_per_s: f64,
     /// Tokens of one answer a second.
     pub decode_tokens_per_s: f64,
+    /// Tokens of 16 answers together a second.
+    pub batch_tokens_per_s: f64,
     /// Bytes of weights that are read for each token of an answer.
     pub bytes_per_token: usize,
     /// Bytes of weights that were read a second while decoding, as a share of what the same threads read when they do nothing
@@ -58,8 +64,7 @@ pub fn measure_prompt(student: &Arc<Student>, threads: usize, prompt: usize) -> 
     let prompt = prompt.clamp(1, config.context);
     let answer = ANSWER.min(config.context - prompt);
     let mut cache = Cache::new(config, prompt + answer);
-    let mut pages = Pages::new();
-    (0..Cache::pages_for(prompt + answer)).for_each(|_| cache.take(&mut pages));
+    let pages = take(&mut cache, prompt + answer);
     let mut work = Work::new(isa, threads);
     let tokens: Vec<u32> = (0..prompt).map(|at| (at * 7 % config.vocab) as u32).collect();
 
@@ -92,10 +97,98 @@ pub fn measure_prompt(student: &Arc<Student>, threads: usize, prompt: usize) -> 
         threads: work.threads(),
         prefill_tokens_per_s: median(&mut prefill[1..]),
         decode_tokens_per_s,
+        batch_tokens_per_s: batch(student, &mut work),
         bytes_per_token,
         bandwidth_share: decode_tokens_per_s * bytes_per_token as f64 / limit,
         isa,
     })
+}
+
+/// Tokens of several answers a second, each from the start of a text.
+fn batch(student: &Student, work: &mut Work) -> f64 {
+    let (config, answer) = (student.config(), BATCH_ANSWER.min(student.config().context));
+    let mut cache = Cache::new(config, BATCH * Cache::pages_for(answer) * PAGE);
+    let pages: Vec<Pages> = (0..BATCH).map(|_| take(&mut cache, answer)).collect();
+    let (mut speeds, begun) = (Vec::new(), Instant::now());
+    for _ in 0..=TIMES {
+        let started = Instant::now();
+        for position in 0..answer {
+            let token = |sequence: usize| ((sequence * 31 + position * 7) % config.vocab) as u32;
+            let rows: Vec<Row> =
+                (0..BATCH).map(|sequence| Row { token: token(sequence), position, sequence, wants_logits: true }).collect();
+            black_box(student.network.forward(&mut cache, &rows, &|sequence| &pages[sequence], work));
+        }
+        speeds.push((BATCH * answer) as f64 / started.elapsed().as_secs_f64());
+        if speeds.len() > 1 && begun.elapsed() > BUDGET {
+            break;
+        }
+    }
+    median(&mut speeds[1..])
+}
+
+/// How guessing ahead does on a text: the tokens a second with it, without it, and how many tokens a step brought.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DraftSpeed {
+    /// With guesses where they pay.
+    pub tokens_per_s: f64,
+    /// One token after the other.
+    pub plain_tokens_per_s: f64,
+    /// Tokens of a step with guesses, 1 where none came true.
+    pub tokens_per_step: f64,
+}
+
+/// Decode a text from its `from`-th token on as if the student said it, with guesses and without: what guessing ahead brings on texts
+/// of this kind, whatever the student would say itself.
+///
+/// # Panics
+/// If `from` is not within the text.
+pub fn measure_draft(student: &Arc<Student>, threads: usize, text: &[u32], from: usize) -> Result<DraftSpeed, Error> {
+    assert!((1..text.len()).contains(&from), "an answer from token {from} on of a text of {}", text.len());
+    let config = student.config();
+    if text.len() > config.context {
+        return Err(Error::Context { found: text.len(), limit: config.context });
+    }
+    let mut cache = Cache::new(config, text.len());
+    let pages = take(&mut cache, text.len());
+    let mut work = Work::new(Isa::detect()?, threads);
+    let mut forward = |rows: &[Row]| {
+        black_box(student.network.forward(&mut cache, rows, &|_| &pages, &mut work));
+    };
+    let row = |token: u32, position: usize| Row { token, position, sequence: 0, wants_logits: true };
+    let prompt: Vec<Row> = (0..from - 1).map(|at| Row { wants_logits: false, ..row(text[at], at) }).collect();
+    prompt.chunks(ROWS).for_each(&mut forward);
+    let mut run = |draft: Draft| {
+        let (mut drafter, mut known, mut steps) = (Drafter::new(draft), from, 0);
+        let started = Instant::now();
+        while known < text.len() {
+            let (mut rows, mut expected) = (1, 1.0);
+            let guess = drafter.draft(&text[..known], text.len() - known - 1, &mut rows, &mut expected);
+            let mut batch = vec![row(text[known - 1], known - 1)];
+            batch.extend(guess.iter().flat_map(|guess| (0..guess.count).map(|place| row(guess.token(place), known + place))));
+            let step = Instant::now();
+            forward(&batch);
+            drafter.took(batch.len(), step.elapsed().as_secs_f64());
+            let Some(guess) = guess else {
+                (known, steps) = (known + 1, steps + 1);
+                continue;
+            };
+            let right = (0..guess.count.max(1)).take_while(|place| text.get(known + place) == Some(&guess.token(*place))).count();
+            drafter.verified(guess.agreement, right, right < guess.count.max(1));
+            (known, steps) = (known + 1 + right.min(guess.count), steps + 1);
+        }
+        let tokens = (text.len() - from) as f64;
+        (tokens / started.elapsed().as_secs_f64(), tokens / f64::from(steps))
+    };
+    let (plain_tokens_per_s, _) = run(Draft::Never);
+    let (tokens_per_s, tokens_per_step) = run(Draft::WhenItPays);
+    Ok(DraftSpeed { tokens_per_s, plain_tokens_per_s, tokens_per_step })
+}
+
+/// Pages for a sequence of so many tokens.
+fn take(cache: &mut Cache, tokens: usize) -> Pages {
+    let mut pages = Pages::new();
+    (0..Cache::pages_for(tokens)).for_each(|_| cache.take(&mut pages));
+    pages
 }
 
 fn median(values: &mut [f64]) -> f64 {
@@ -118,10 +211,21 @@ mod tests {
         // Two bits a weight, a byte for the head's, and scales.
         let weights = config.parameters() - 300 * config.width;
         assert!((weights / 4 + 300 * config.width..weights / 3 + 320 * config.width).contains(&speed.bytes_per_token));
-        for figure in [speed.prefill_tokens_per_s, speed.decode_tokens_per_s, speed.bandwidth_share] {
+        for figure in [speed.prefill_tokens_per_s, speed.decode_tokens_per_s, speed.batch_tokens_per_s, speed.bandwidth_share] {
             assert!(figure.is_finite() && figure > 0.0);
         }
     }
+
+    #[test]
+    fn a_text_that_repeats_itself_takes_fewer_steps() {
+        let table = crate::tests::table(model::Architecture::Bitnet);
+        let student = Arc::new(Student::random(&table.resolve(300).unwrap(), Bits::Eight, 1).unwrap());
+        let text: Vec<u32> = (0..160).map(|at| at % 40).collect();
+        let speed = measure_draft(&student, 1, &text, 60).unwrap();
+        assert!((1.0..=12.0).contains(&speed.tokens_per_step) && speed.tokens_per_s > 0.0 && speed.plain_tokens_per_s > 0.0);
+        assert!(measure_draft(&student, 1, &vec![1; 161], 60).is_err());
+    }
+
     #[test]
     fn a_shape_that_the_kernels_cannot_hold_is_refused() {
         let table = model::ModelTable { feed_forward: 1 << 20, ..crate::tests::table(model::Architecture::Llama) };

@@ -19,6 +19,8 @@ mod amx;
 #[allow(clippy::needless_range_loop, reason = "indices say best which query and which vector")]
 mod attention;
 mod bandwidth;
+#[allow(clippy::needless_range_loop, reason = "as above")]
+mod dense;
 mod elementary;
 mod fine;
 #[allow(clippy::needless_range_loop, reason = "as above")]
@@ -48,8 +50,8 @@ pub use activations::{Activations, quantize_activations, quantize_weights};
 pub use integers::Bits;
 pub use isa::Isa;
 pub(crate) use isa::Width;
-pub use matrix::{MAX_COLUMNS, Matrix};
-pub(crate) use matrix::{STEP, pack_step};
+pub(crate) use matrix::to_word;
+pub use matrix::{MAX_COLUMNS, Matrix, Packing};
 pub use pool::Pool;
 
 pub(crate) use attention::{Block, Queries, attend, block_rows};
@@ -90,9 +92,18 @@ fn share(count: usize, part: usize, parts: usize) -> Range<usize> {
 /// # Safety
 /// `output` has room for every token and row, and no one else writes these blocks' rows of it.
 unsafe fn multiply_blocks(isa: Isa, matrix: &Matrix, activations: &Activations, blocks: Range<usize>, output: Output) {
+    if matrix.packing() == Packing::Five {
+        return match isa.0 {
+            // SAFETY: as below.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Vbmi => unsafe { avx512vbmi(matrix, activations, blocks, output) },
+            // A matrix is packed so only for those that are fast with it.
+            _ => unsafe { tile::multiply_blocks::<dense::PlainDense, 1, 1, 1, 4>(matrix, activations, blocks, output) },
+        };
+    }
     match isa.0 {
         // SAFETY: passed on from the caller.
-        Kind::Scalar => unsafe { tile::multiply_blocks::<scalar::Plain, 1, 1>(matrix, activations, blocks, output) },
+        Kind::Scalar => unsafe { tile::multiply_blocks::<scalar::Plain, 1, 1, 1, 4>(matrix, activations, blocks, output) },
         // SAFETY: passed on from the caller, and the `Isa` is the proof that the CPU has the instructions; so for the others.
         #[cfg(target_arch = "x86_64")]
         Kind::Avx2 => unsafe { avx2(matrix, activations, blocks, output) },
@@ -103,7 +114,7 @@ unsafe fn multiply_blocks(isa: Isa, matrix: &Matrix, activations: &Activations, 
         #[cfg(target_arch = "x86_64")]
         Kind::Amx if amx::fits(matrix, activations) => unsafe { amx::multiply_blocks(matrix, activations, blocks, output) },
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx512Vnni | Kind::Amx => unsafe { avx512vnni(matrix, activations, blocks, output) },
+        Kind::Avx512Vnni | Kind::Avx512Vbmi | Kind::Amx => unsafe { avx512vnni(matrix, activations, blocks, output) },
         #[cfg(target_arch = "aarch64")]
         Kind::Neon => unsafe { neon(matrix, activations, blocks, output) },
         #[cfg(target_arch = "aarch64")]
@@ -113,33 +124,49 @@ unsafe fn multiply_blocks(isa: Isa, matrix: &Matrix, activations: &Activations, 
     }
 }
 
-/// The shared way through, compiled for one instruction set. `$wide` row vectors are multiplied with a single token at a time and
-/// `$tall` with several, which is what the registers hold.
+/// The shared way through, compiled for one instruction set with the numbers of `tile::multiply_blocks`: what its registers hold.
+/// The first two may differ where memory is best read in one stream.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! compiled {
-    ($name:ident, $features:literal, $vector:ty, $wide:literal, $tall:literal) => {
+    ($name:ident, $features:literal, $vector:ty, ($wide:literal, $deep:literal), $tall:literal, $tokens:literal) => {
         #[target_feature(enable = $features)]
         unsafe fn $name(matrix: &Matrix, activations: &Activations, blocks: Range<usize>, output: Output) {
             // SAFETY: passed on from the caller; the features are those of the vector.
-            unsafe { tile::multiply_blocks::<$vector, $wide, $tall>(matrix, activations, blocks, output) }
+            unsafe { tile::multiply_blocks::<$vector, $wide, $deep, $tall, $tokens>(matrix, activations, blocks, output) }
+        }
+    };
+    ($name:ident, $features:literal, $vector:ty, one stream ($one:literal, $one_deep:literal), ($wide:literal, $deep:literal), $tall:literal,
+     $tokens:literal) => {
+        #[target_feature(enable = $features)]
+        unsafe fn $name(matrix: &Matrix, activations: &Activations, blocks: Range<usize>, output: Output) {
+            // SAFETY: as above.
+            unsafe {
+                if x86::reads_one_stream() {
+                    tile::multiply_blocks::<$vector, $one, $one_deep, $tall, $tokens>(matrix, activations, blocks, output)
+                } else {
+                    tile::multiply_blocks::<$vector, $wide, $deep, $tall, $tokens>(matrix, activations, blocks, output)
+                }
+            }
         }
     };
 }
 
 #[cfg(target_arch = "x86_64")]
-compiled!(avx2, "avx2", x86::Maddubs<std::arch::x86_64::__m256i>, 4, 1);
+compiled!(avx2, "avx2", x86::Maddubs<std::arch::x86_64::__m256i>, (2, 1), 2, 4);
 #[cfg(target_arch = "x86_64")]
-compiled!(avxvnni, "avx2,avxvnni", x86::Vnni<std::arch::x86_64::__m256i>, 2, 1);
+compiled!(avxvnni, "avx2,avxvnni", x86::Vnni<std::arch::x86_64::__m256i>, (2, 1), 2, 4);
 #[cfg(target_arch = "x86_64")]
-compiled!(avx512, "avx2,avx512f,avx512bw", x86::Maddubs<std::arch::x86_64::__m512i>, 4, 1);
+compiled!(avx512, "avx2,avx512f,avx512bw", x86::Maddubs<std::arch::x86_64::__m512i>, one stream (1, 2), (4, 1), 2, 8);
 #[cfg(target_arch = "x86_64")]
-compiled!(avx512vnni, "avx2,avx512f,avx512bw,avx512vnni", x86::Vnni<std::arch::x86_64::__m512i>, 4, 2);
+compiled!(avx512vnni, "avx2,avx512f,avx512bw,avx512vnni", x86::Vnni<std::arch::x86_64::__m512i>, one stream (1, 2), (4, 1), 2, 8);
+#[cfg(target_arch = "x86_64")]
+compiled!(avx512vbmi, "avx2,avx512f,avx512bw,avx512vnni,avx512vbmi", dense::Dense, one stream (1, 2), (4, 1), 2, 8);
 #[cfg(target_arch = "aarch64")]
-compiled!(neon, "neon", neon::Neon, 4, 1);
+compiled!(neon, "neon", neon::Neon, (4, 1), 1, 12);
 #[cfg(target_arch = "aarch64")]
-compiled!(dotprod, "neon,dotprod", neon::Dotprod, 4, 1);
+compiled!(dotprod, "neon,dotprod", neon::Dotprod, (4, 1), 1, 12);
 #[cfg(target_arch = "aarch64")]
-compiled!(i8mm, "neon,dotprod,i8mm", neon::I8mm, 4, 1);
+compiled!(i8mm, "neon,dotprod,i8mm", neon::I8mm, (4, 1), 1, 12);
 
 #[cfg(test)]
 mod tests {
@@ -165,7 +192,13 @@ mod tests {
     }
 
     fn check(ternary: &Ternary, codes: &[i8], scales: &[f32], threads: &[usize]) {
-        let matrix = Matrix::new(ternary);
+        check_matrix(&Matrix::new(ternary), ternary, codes, scales, threads);
+        if ternary.scale != Scale::Group {
+            check_matrix(&Matrix::dense(ternary), ternary, codes, scales, threads);
+        }
+    }
+
+    fn check_matrix(matrix: &Matrix, ternary: &Ternary, codes: &[i8], scales: &[f32], threads: &[usize]) {
         let expected: Vec<u32> = codes
             .chunks(ternary.columns)
             .zip(scales)
@@ -176,9 +209,17 @@ mod tests {
             let activations = Activations::from_codes(isa, codes, scales, ternary.columns);
             for threads in threads {
                 let mut out = vec![f32::NAN; expected.len()];
-                multiply(isa, &Pool::new(*threads), &matrix, &activations, &mut out);
+                multiply(isa, &Pool::new(*threads), matrix, &activations, &mut out);
                 let found: Vec<u32> = out.into_iter().map(f32::to_bits).collect();
-                assert_eq!(found, expected, "{isa}, {threads} threads, {} x {}, {} tokens", ternary.rows, ternary.columns, scales.len());
+                assert_eq!(
+                    found,
+                    expected,
+                    "{isa}, {:?}, {threads} threads, {} x {}, {} tokens",
+                    matrix.packing(),
+                    ternary.rows,
+                    ternary.columns,
+                    scales.len()
+                );
             }
         }
     }

@@ -21,6 +21,7 @@ pub(crate) struct Input {
 
 impl Input {
     /// One token of `width` numbers for each of the `source`'s, as `compute` makes it from there. It may change the source.
+    #[allow(clippy::type_complexity)]
     pub(crate) fn prepare(
         &mut self,
         (isa, pool): (Isa, &Pool),

@@ -12,7 +12,7 @@ use model::{
 
 use crate::{
     Error,
-    kernel::{Bits, FloatMatrix, IntegerMatrix, Matrix, Pool, STEP, pack_step},
+    kernel::{Bits, FloatMatrix, IntegerMatrix, Matrix, Packing, Pool, to_word},
     linear::{Linear, Table},
     network::{Layer, Network},
 };
@@ -22,6 +22,7 @@ struct Source<'a> {
     packed: &'a Packed,
     bytes: &'a [u8],
     pool: &'a Pool,
+    packing: Packing,
     done: &'a dyn Fn(Range<usize>),
 }
 
@@ -36,10 +37,10 @@ struct Rows<'a> {
 }
 
 /// The network of a packed file. `done` is told which bytes will not be read again.
-pub(crate) fn network(packed: &Packed, bytes: &[u8], pool: &Pool, done: &dyn Fn(Range<usize>)) -> Result<Network, Error> {
+pub(crate) fn network(packed: &Packed, bytes: &[u8], pool: &Pool, packing: Packing, done: &dyn Fn(Range<usize>)) -> Result<Network, Error> {
     Network::check(&packed.config)?;
     let config = packed.config.clone();
-    let source = Source { packed, bytes, pool, done };
+    let source = Source { packed, bytes, pool, packing, done };
     // The largest tensors first: while one is laid out, it is in memory twice.
     let embedding = source.table(Role::Embedding)?;
     let head = if config.tied_head { None } else { Some(source.table(Role::Head)?) };
@@ -111,10 +112,13 @@ impl<'a> Source<'a> {
             unreachable!("the row count is the sum of the parts'")
         };
         let linear = match self.packed.config.quant {
-            Quant::Ternary => Linear::Ternary(Matrix::read(self.pool, (rows, columns), self.packed.config.scale, |row, steps, scales| {
-                let (part, row) = of(row);
-                part.steps(row, self.packed.config.scale, steps, scales)
-            })?),
+            Quant::Ternary => {
+                let scale = self.packed.config.scale;
+                Linear::Ternary(Matrix::read(self.pool, self.packing, (rows, columns), scale, |row, words, scales| {
+                    let (part, row) = of(row);
+                    part.words(row, scale, words, scales)
+                })?)
+            }
             Quant::None => Linear::Float(FloatMatrix::new(self.pool, rows, columns, |row, out| {
                 let (part, row) = of(row);
                 part.floats(row, out)
@@ -159,19 +163,20 @@ impl Rows<'_> {
         }
     }
 
-    fn steps(&self, row: usize, scale: Scale, steps: &mut [u32], scales: &mut [f32]) -> Result<(), Error> {
+    /// A row's codes, four to a word, and its scales.
+    fn words(&self, row: usize, scale: Scale, words: &mut [u32], scales: &mut [f32]) -> Result<(), Error> {
         let no_code = || self.fault(format!("row {row} holds a code that is not -1, 0 or 1"));
         let blocks = self.stored(row).chunks_exact(self.tensor.format.block().1);
-        for (at, (block, steps)) in blocks.zip(steps.as_chunks_mut::<{ GROUP / STEP }>().0).enumerate() {
+        for (at, (block, words)) in blocks.zip(words.as_chunks_mut::<{ GROUP / 4 }>().0).enumerate() {
             let found = match (self.tensor.format, block.split_first_chunk()) {
                 (Format::Tq2_0, Some((codes, scale))) => {
-                    repack_tq2(codes, steps).ok_or_else(no_code)?;
+                    unpack_tq2(codes, words).ok_or_else(no_code)?;
                     f16::from_le_bytes([scale[0], scale[1]])
                 }
                 _ => {
                     let mut codes = [0; GROUP];
                     let scale = block::decode_ternary(block, self.tensor.format, &mut codes).ok_or_else(no_code)?;
-                    steps.iter_mut().zip(codes.chunks_exact(STEP)).for_each(|(step, codes)| *step = pack_step(codes));
+                    words.iter_mut().zip(codes.as_chunks().0).for_each(|(word, codes)| *word = to_word(*codes));
                     scale
                 }
             };
@@ -193,16 +198,17 @@ impl Rows<'_> {
     }
 }
 
-/// A TQ2_0 block's codes as [`pack_step`] packs them, or `None` if one of them is 3. Byte m of each half of the block holds its
-/// weights m, m + 32, m + 64 and m + 96, as w + 1 like ours.
-fn repack_tq2(codes: &[u8; GROUP / 4], steps: &mut [u32; GROUP / STEP]) -> Option<()> {
-    let (words, mut threes) = (codes.as_chunks::<4>().0, 0);
-    for (half, steps) in words.as_chunks::<8>().0.iter().zip(steps.as_chunks_mut::<8>().0) {
-        let half = half.map(u32::from_le_bytes);
-        threes |= half.iter().fold(0, |threes, word| threes | (word & (word >> 1) & 0x5555_5555));
-        for (plane, pair) in steps.as_chunks_mut::<2>().0.iter_mut().enumerate() {
-            let of = half.map(|word| (word >> (2 * plane)) & 0x0303_0303);
-            *pair = [0, 4].map(|at| of[at] | of[at + 1] << 2 | of[at + 2] << 4 | of[at + 3] << 6);
+/// A TQ2_0 block's codes as w + 1, four to a word, or `None` if one of them is 3. Byte m of each half of the block holds its weights m,
+/// m + 32, m + 64 and m + 96, as w + 1 like ours.
+fn unpack_tq2(codes: &[u8; GROUP / 4], words: &mut [u32; GROUP / 4]) -> Option<()> {
+    let mut threes = 0;
+    for (half, words) in codes.as_chunks::<4>().0.as_chunks::<8>().0.iter().zip(words.as_chunks_mut::<32>().0) {
+        for (at, bytes) in half.iter().enumerate() {
+            let four = u32::from_le_bytes(*bytes);
+            threes |= four & (four >> 1) & 0x5555_5555;
+            for plane in 0..4 {
+                words[8 * plane + at] = four >> (2 * plane) & 0x0303_0303;
+            }
         }
     }
     (threes == 0).then_some(())

@@ -3,14 +3,14 @@
 use model::{ModelConfig, Quant};
 
 use crate::{
-    kernel::{Bits, FloatMatrix, IntegerMatrix, Matrix, Pool},
+    kernel::{Bits, FloatMatrix, IntegerMatrix, Matrix, Packing, Pool},
     linear::{Linear, Table},
     network::{Layer, Network},
 };
 
 /// A network of these sizes. The same seed gives the same one.
-pub(crate) fn network(config: &ModelConfig, head: Bits, seed: u64, pool: &Pool) -> Network {
-    let mut maker = Maker { config, head, pool, seed };
+pub(crate) fn network(config: &ModelConfig, head: Bits, packing: Packing, seed: u64, pool: &Pool) -> Network {
+    let mut maker = Maker { config, head, packing, pool, seed };
     let embedding = maker.table();
     let layers = (0..config.layers).map(|_| maker.layer()).collect();
     let head = if config.tied_head { None } else { Some(maker.table()) };
@@ -20,6 +20,7 @@ pub(crate) fn network(config: &ModelConfig, head: Bits, seed: u64, pool: &Pool) 
 struct Maker<'a> {
     config: &'a ModelConfig,
     head: Bits,
+    packing: Packing,
     pool: &'a Pool,
     /// Of the next matrix.
     seed: u64,
@@ -49,7 +50,7 @@ impl Maker<'_> {
     fn linear(&mut self, rows: usize, columns: usize) -> Linear {
         self.seed += 1;
         match self.config.quant {
-            Quant::Ternary => Linear::Ternary(Matrix::random(self.pool, (rows, columns), self.config.scale, self.seed)),
+            Quant::Ternary => Linear::Ternary(Matrix::random(self.pool, self.packing, (rows, columns), self.config.scale, self.seed)),
             Quant::None => Linear::Float(self.floats(rows, columns)),
         }
     }

@@ -15,7 +15,7 @@ use model::{ChatTemplate, ModelConfig, Packed, Tokenizer, packed::I2sOrder};
 
 use crate::{
     Error,
-    kernel::{Bits, Pool},
+    kernel::{Bits, Isa, Packing, Pool},
     load,
     network::Network,
     random,
@@ -52,7 +52,7 @@ impl Student {
         // SAFETY: a map is only sound while no one shortens the file. Students are written to another name and renamed, so that a
         // file that is being read is never changed; who truncates one by other means stops the program.
         let bytes = unsafe { Mmap::map(&file) }.map_err(failed)?;
-        Student::load(&bytes, path, order, &|range| {
+        Student::load(&bytes, path, order, None, &|range| {
             // What was laid out need not stay in memory a second time. Where this fails, it merely stays.
             // SAFETY: the map is of a file and read-only, so that a page which is looked at again is the file's once more.
             #[cfg(unix)]
@@ -67,21 +67,27 @@ impl Student {
     pub fn random(config: &ModelConfig, head: Bits, seed: u64) -> Result<Student, Error> {
         Network::check(config)?;
         let tokenizer = Tokenizer::train(std::iter::empty(), BYTE_VOCABULARY).expect("a tokenizer of bytes can be made of no text");
-        let network = random::network(config, head, seed, &Pool::new(threads()));
+        let network = random::network(config, head, best_packing(config), seed, &Pool::new(threads()));
         Ok(Student { network, tokenizer, chat: ChatTemplate::chatml(), name: "random".into() })
     }
 
     /// From the bytes of a packed file; `path` is for messages.
     #[cfg(test)]
-    pub(crate) fn read(bytes: &[u8], path: &Path) -> Result<Student, Error> {
-        Student::load(bytes, path, None, &|_| ())
+    pub(crate) fn read(bytes: &[u8], path: &Path, packing: Packing) -> Result<Student, Error> {
+        Student::load(bytes, path, None, Some(packing), &|_| ())
     }
 
     /// `done` is told which bytes will not be read again.
-    fn load(bytes: &[u8], path: &Path, order: Option<I2sOrder>, done: &dyn Fn(Range<usize>)) -> Result<Student, Error> {
+    fn load(
+        bytes: &[u8],
+        path: &Path,
+        order: Option<I2sOrder>,
+        packing: Option<Packing>,
+        done: &dyn Fn(Range<usize>),
+    ) -> Result<Student, Error> {
         let packed = Packed::parse_with(bytes, order).map_err(|source| Error::Format { path: PathBuf::from(path), source })?;
         let pool = Pool::new(threads());
-        let network = load::network(&packed, bytes, &pool, done)?;
+        let network = load::network(&packed, bytes, &pool, packing.unwrap_or_else(|| best_packing(&packed.config)), done)?;
         Ok(Student { network, tokenizer: packed.tokenizer, chat: packed.chat, name: packed.name })
     }
 
@@ -109,6 +115,15 @@ impl Student {
     pub fn bytes_per_token(&self) -> usize {
         self.network.bytes_per_token()
     }
+}
+
+/// A student of fewer weights stays in the caches of many CPUs, where unpacking is what limits.
+const DENSE_WEIGHTS: usize = 128 << 20;
+
+/// How weights are packed: as the kernels want it that will run. A name that is no instruction set is for the engine to refuse.
+fn best_packing(config: &ModelConfig) -> Packing {
+    let isa = Isa::detect().unwrap_or(Isa::fastest());
+    if config.parameters() - config.vocab * config.width < DENSE_WEIGHTS { Packing::Four } else { isa.packing() }
 }
 
 /// Threads that lay weights out.

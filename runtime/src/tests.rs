@@ -11,7 +11,10 @@ use model::{
     ternary,
 };
 
-use crate::{Draft, Engine, Error, Event, Finish, Options, Request, Sampling, Student, kernel::Isa};
+use crate::{
+    Draft, Engine, Error, Event, Finish, Options, Request, Sampling, Student,
+    kernel::{Isa, Packing},
+};
 
 pub(crate) fn table(architecture: Architecture) -> ModelTable {
     ModelTable {
@@ -55,7 +58,7 @@ fn pack(table: &ModelTable, ternary: Format) -> Vec<u8> {
 }
 
 fn student(table: &ModelTable) -> Arc<Student> {
-    Arc::new(Student::read(&pack(table, Format::Tq2_0), Path::new("test")).unwrap())
+    Arc::new(Student::read(&pack(table, Format::Tq2_0), Path::new("test"), Packing::Four).unwrap())
 }
 
 fn engine(student: &Arc<Student>, isa: Isa, threads: usize, slots: usize) -> Engine {
@@ -208,7 +211,7 @@ fn every_architecture_computes_what_the_formulas_say() {
     for table in tables {
         for format in [Format::Tq2_0, Format::Tq1_0] {
             let bytes = pack(&table, format);
-            let student = Arc::new(Student::read(&bytes, Path::new("test")).unwrap());
+            let student = Arc::new(Student::read(&bytes, Path::new("test"), Packing::Four).unwrap());
             let tokens = prompt(70, 1);
             let found = engine(&student, Isa::fastest(), 2, 1).logits(&tokens).unwrap();
             let expected = Reference::new(&bytes).logits(&tokens);
@@ -222,15 +225,22 @@ fn every_architecture_computes_what_the_formulas_say() {
 }
 
 #[test]
-fn neither_threads_nor_instruction_sets_change_a_bit() {
-    let student = student(&table(Architecture::Bitnet));
+fn neither_threads_nor_instruction_sets_nor_packings_change_a_bit() {
     let tokens = prompt(100, 2);
-    let bits =
-        |isa, threads| -> Vec<u32> { engine(&student, isa, threads, 1).logits(&tokens).unwrap().into_iter().map(f32::to_bits).collect() };
-    let expected = bits(Isa::SCALAR, 1);
-    for isa in Isa::supported() {
-        for threads in [1, 2, 3] {
-            assert!(bits(isa, threads) == expected, "{isa}, {threads} threads");
+    for (scale, format) in [(Scale::Row, Format::Tq2_0), (Scale::Tensor, Format::Tq1_0), (Scale::Group, Format::Tq2_0)] {
+        let bytes = pack(&ModelTable { scale, ..table(Architecture::Bitnet) }, format);
+        let students = [Packing::Four, Packing::Five].map(|packing| Arc::new(Student::read(&bytes, Path::new("test"), packing).unwrap()));
+        assert_eq!(students[0].bytes_per_token() > students[1].bytes_per_token(), scale != Scale::Group);
+        let bits = |student, isa, threads| -> Vec<u32> {
+            engine(student, isa, threads, 1).logits(&tokens).unwrap().into_iter().map(f32::to_bits).collect()
+        };
+        let expected = bits(&students[0], Isa::SCALAR, 1);
+        for isa in Isa::supported() {
+            for student in &students {
+                for threads in [1, 2, 3] {
+                    assert!(bits(student, isa, threads) == expected, "{isa}, {threads} threads, {scale:?}");
+                }
+            }
         }
     }
 }
@@ -421,7 +431,7 @@ fn damaged_weights_are_named() {
         let mut bytes = bytes.clone();
         let tensor = packed.tensors.iter().find(|tensor| tensor.spec.role == role).unwrap();
         bytes[tensor.range.start + at..][..damage.len()].copy_from_slice(damage);
-        match Student::read(&bytes, Path::new("test")) {
+        match Student::read(&bytes, Path::new("test"), Packing::Four) {
             Ok(_) => panic!("it opened"),
             Err(error @ Error::Tensor { .. }) => error.to_string(),
             Err(other) => panic!("{other}"),

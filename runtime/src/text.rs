@@ -23,14 +23,23 @@ impl Text {
         }
         let held = self.stops.iter().map(|stop| overlap(&self.pending, stop.as_bytes())).max().unwrap_or(0);
         let given = self.pending.len() - held.max(unfinished(&self.pending));
-        let text = String::from_utf8_lossy(&self.pending[..given]).into_owned();
-        self.pending.drain(..given);
-        (text, None)
+        (self.give(given), None)
     }
 
     /// What is left at the end.
     pub(crate) fn finish(&mut self) -> String {
-        String::from_utf8_lossy(&std::mem::take(&mut self.pending)).into_owned()
+        self.give(self.pending.len())
+    }
+
+    /// Give so many bytes out, in one allocation at most. Bytes that are no text become U+FFFD, which has three.
+    fn give(&mut self, count: usize) -> String {
+        let mut text = String::with_capacity(3 * count);
+        for chunk in self.pending[..count].utf8_chunks() {
+            text.push_str(chunk.valid());
+            text.extend((!chunk.invalid().is_empty()).then_some(char::REPLACEMENT_CHARACTER));
+        }
+        self.pending.drain(..count);
+        text
     }
 }
 

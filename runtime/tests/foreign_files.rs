@@ -174,7 +174,12 @@ fn embeddings_of_any_format_are_those_that_they_stand_for() {
             });
             found.push(logits(Student::open(&path).unwrap()));
         }
-        assert!(found[0] == found[1], "{}", format.name());
+        // A head of 4 or 6 bits stays so, and is multiplied with activations of 8 bits.
+        let tolerance = if matches!(format, Format::Q4_0 | Format::Q6K) { 0.02 } else { 0.0 };
+        let [stored, plain] = [0, 1].map(|at| found[at].iter().map(|bits| f32::from_bits(*bits)).collect::<Vec<_>>());
+        let largest = plain.iter().fold(0.0, |largest: f32, x| largest.max(x.abs()));
+        let apart = stored.iter().zip(&plain).fold(0.0, |apart: f32, (a, b)| apart.max((a - b).abs()));
+        assert!(apart <= tolerance * largest, "{}: {apart} apart of {largest}", format.name());
     }
 }
 

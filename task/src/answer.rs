@@ -3,12 +3,16 @@
 //! What has no exact rational value that one could defend (words, multiples of π, expressions, two numbers side by side, separators
 //! that two countries read differently) is [`Unverifiable`] and never guessed.
 //!
+//! **A point alone is a decimal point, a comma alone separates thousands: `1.234` is less than two, `1,234` is more than a thousand.**
+//! Other notations are read where only one number can be meant: `1.234.567`, `1.234,56`, `1'234.56`, `12,34,567`.
+//!
 //! **A percent sign is a unit, like a dollar sign: `50%` reads as 50.** Sets in the manner of GSM8K ask "what percentage" and store `50`,
 //! and students answer `50%` or `50`. Giving every text exactly one value keeps equality an equivalence, which majority votes need;
 //! the price is that `50%` does not agree with a reference of `0.5`. Units are left out and never converted: `50 cents` is 50.
 
 mod lexer;
 mod literal;
+mod plain;
 mod slot;
 mod vocabulary;
 
@@ -19,6 +23,7 @@ use num_rational::BigRational;
 use num_traits::Zero;
 
 pub(crate) use literal::closing_brace;
+pub(crate) use plain::{Plain, plain};
 pub(crate) use slot::{Strictness, last_number, slot_in, whole};
 pub(crate) use vocabulary::number_in_words;
 
@@ -67,7 +72,7 @@ pub enum Unverifiable {
     /// A list, a point, an interval, a time such as `2 hours 30 minutes`.
     #[error("the answer holds several numbers")]
     SeveralNumbers,
-    /// `1,23` or `1.234,56` or `5 and a half`: readers would differ.
+    /// `1,23` or `1,2,3` or `5 and a half`: readers would differ.
     #[error("the number can be read in more than one way")]
     Ambiguous,
     /// More than [`MAX_DIGITS`] digits, or an exponent beyond [`MAX_EXPONENT`].
@@ -81,6 +86,8 @@ pub enum Unverifiable {
 impl Answer {
     /// Reads a text that is an answer and nothing else, such as the content of a `\boxed{}` or a reference.
     pub fn parse(text: &str) -> Result<Answer, Unverifiable> {
+        let plain = plain(text);
+        let text = plain.as_ref().map_or(text, |plain| plain.text.as_str());
         slot_in(text, Strictness::Mathematics).map(|(answer, _)| answer)
     }
 

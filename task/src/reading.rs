@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::answer::{Answer, Strictness, Unverifiable, closing_brace, last_number, number_in_words, slot_in, whole};
+use crate::answer::{Answer, Plain, Strictness, Unverifiable, closing_brace, last_number, number_in_words, plain, slot_in, whole};
 
 /// What was found as the final answer of a text. Spans are in bytes of that text.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,25 +54,40 @@ pub enum Rule {
 
 /// Finds the final answer of `text`.
 ///
-/// Only what follows the last `</think>` counts; where a `<think>` is still open there is no answer.
+/// Only what follows the last `</think>` counts; where a `<think>` is still open there is no answer. Of that, only what stands between
+/// `<answer>` and `</answer>` counts where the text has these.
 pub fn read(text: &str) -> Reading {
-    let Some(start) = after_thinking(text) else { return Reading::Absent };
-    let spoken = &text[start..];
+    let plain = plain(text);
+    let (text, origin) = match &plain {
+        Some(Plain { text, origin }) => (text.as_str(), Some(origin)),
+        None => (text, None),
+    };
+    let Some(Range { start, end }) = spoken(text) else { return Reading::Absent };
+    let spoken = &text[start..end];
     let reading = hashes(spoken).or_else(|| boxed(spoken)).or_else(|| json(spoken)).or_else(|| phrase(spoken)).or_else(|| unmarked(spoken));
+    let place = |at: usize| origin.map_or(at + start, |origin| origin[at + start]);
     match reading {
-        Some((rule, Ok((answer, span)))) => Reading::Number { answer, rule, span: span.start + start..span.end + start },
-        Some((rule, Err((why, span)))) => Reading::Unverifiable { why, rule, span: span.start + start..span.end + start },
+        Some((rule, Ok((answer, span)))) => Reading::Number { answer, rule, span: place(span.start)..place(span.end) },
+        Some((rule, Err((why, span)))) => Reading::Unverifiable { why, rule, span: place(span.start)..place(span.end) },
         None => Reading::Absent,
     }
 }
 
 type Found = (Rule, Result<(Answer, Range<usize>), (Unverifiable, Range<usize>)>);
 
-/// Where the text after the reasoning begins; `None` where the reasoning never ends.
-fn after_thinking(text: &str) -> Option<usize> {
-    const END: &str = "</think>";
-    let start = text.rfind(END).map_or(0, |at| at + END.len());
-    (!text[start..].contains("<think>")).then_some(start)
+/// The text after the reasoning, or the part of it that is marked as the answer; `None` where the reasoning never ends.
+fn spoken(text: &str) -> Option<Range<usize>> {
+    const THOUGHT: &str = "</think>";
+    let start = text.rfind(THOUGHT).map_or(0, |at| at + THOUGHT.len());
+    if text[start..].contains("<think>") {
+        return None;
+    }
+    let marked = || {
+        let end = start + text[start..].rfind("</answer>")?;
+        let begin = start + text[start..end].rfind("<answer>")? + "<answer>".len();
+        Some(begin..end)
+    };
+    Some(marked().unwrap_or(start..text.len()))
 }
 
 fn slot(text: &str, rule: Rule, span: Range<usize>, strictness: Strictness) -> Found {
@@ -166,7 +181,7 @@ fn json(text: &str) -> Option<Found> {
 /// The last phrase that announces an answer and keeps its word: a number follows, or a number in words, or nothing more of the text.
 fn phrase(text: &str) -> Option<Found> {
     static PHRASE: LazyLock<Regex> = LazyLock::new(|| {
-        let announced = r"\bans(?:wers?)?\b[*_]*(?:[ \t]+(?:to|for|of)\b[^\n.:=]{0,80}?)?[*_\s]*(?:\bis\b|\bequals\b|\b(?:would|will|should|must) be\b|[:=])[*_\s:]*";
+        let announced = r"\bans(?:wers?)?\b[*_]*(?:[ \t]+(?:to|for|of)\b[^\n.:=]{0,80}?)?[*_\s]*(?:\bis\b|\bequals\b|\b(?:would|will|should|must) be\b|[-=]{1,2}>|[:=]|→|⇒)[*_\s:]*";
         Regex::new(&format!(r"(?im)(?:{announced}|^[ \t*]*A:[ \t*]*)")).expect("the pattern is valid")
     });
     let phrases: Vec<Range<usize>> = PHRASE.find_iter(text).map(|found| found.range()).collect();

@@ -40,6 +40,24 @@ fn groups(digits: &str, separator: &str) -> String {
     text
 }
 
+/// Groups of two before the last three digits, as in India.
+fn indian(digits: &str) -> String {
+    let (start, last) = digits.split_at(digits.len().saturating_sub(3));
+    let mut text = String::new();
+    for (at, digit) in start.chars().enumerate() {
+        text.push(digit);
+        if (start.len() - at) % 2 == 1 {
+            text.push(',');
+        }
+    }
+    text + last
+}
+
+/// A power of ten with raised digits.
+fn raised(power: usize) -> String {
+    power.to_string().bytes().map(|digit| "⁰¹²³⁴⁵⁶⁷⁸⁹".chars().nth(usize::from(digit - b'0')).unwrap()).collect()
+}
+
 /// The digits of a number with a finite decimal expansion: the whole part and the decimals.
 fn decimals(value: &BigRational) -> Option<(String, String)> {
     let mut places = 0u32;
@@ -73,7 +91,7 @@ fn written(value: &BigRational, choices: [u8; 5]) -> String {
         _ => format!("\\tfrac{{{n}}}{{{d}}}"),
     };
     let number = match decimals(&magnitude) {
-        Some((whole, rest)) if form < 200 => match form % 8 {
+        Some((whole, rest)) if form < 200 => match form % 16 {
             0 if rest.is_empty() => groups(&whole, ","),
             1 if rest.is_empty() => groups(&whole, "{,}"),
             2 if rest.is_empty() => groups(&whole, "\\,"),
@@ -82,6 +100,14 @@ fn written(value: &BigRational, choices: [u8; 5]) -> String {
             5 => format!("{}.{rest}00", groups(&whole, ",")),
             6 => format!("{whole}{rest}e-{}", rest.len()),
             7 => format!("{whole}{rest} \\times 10^{{-{}}}", rest.len()),
+            8 if rest.is_empty() => groups(&whole, "'"),
+            9 if rest.is_empty() => groups(&whole, "_"),
+            10 if rest.is_empty() => indian(&whole),
+            // A point that stands between two groups alone is a decimal point.
+            11 if rest.is_empty() && whole.len() > 6 => groups(&whole, "."),
+            12 if whole.len() > 3 => format!("{},{rest}0", groups(&whole, ".")),
+            13 if whole.len() > 3 => format!("{},{rest}0", groups(&whole, "\u{202f}")),
+            14 => format!("{whole}{rest} × 10⁻{}", raised(rest.len())),
             _ if rest.is_empty() => format!("{whole}.0"),
             _ => format!("{whole}.{rest}"),
         },
@@ -93,7 +119,11 @@ fn written(value: &BigRational, choices: [u8; 5]) -> String {
         (false, 0) => "+",
         (false, _) => "",
     };
-    let number = match dress % 5 {
+    let number = match dress % 9 {
+        5 => format!("<b>{sign}{number}</b>"),
+        6 => format!("{sign}₹{number}"),
+        7 => format!("{sign}{number}").chars().map(full_width).collect(),
+        8 => format!("**{sign}{number}**"),
         0 => format!("{sign}${number}"),
         1 => format!("{sign}\\${number}"),
         2 => format!("${sign}{number}$"),
@@ -107,9 +137,14 @@ fn written(value: &BigRational, choices: [u8; 5]) -> String {
     }
 }
 
+fn full_width(character: char) -> char {
+    if character.is_ascii_digit() { char::from_u32(u32::from(character) + 0xfee0).unwrap() } else { character }
+}
+
 /// The number as the final answer of a longer text.
 fn answered(number: &str, choice: u8) -> String {
-    match choice % 10 {
+    match choice % 11 {
+        10 => format!("It may be 7.\n<answer>{number}</answer>"),
         0 => number.to_owned(),
         1 => format!("First 3 + 4 = 7.\n#### {number}"),
         2 => format!("It is \\boxed{{7}}, no, \\boxed{{{number}}}."),
@@ -176,6 +211,19 @@ fn nasty() -> impl Strategy<Value = String> {
         "Ⅷ",
         "٣",
         "１",
+        "\u{200b}",
+        "\u{2011}",
+        "'",
+        "_123",
+        "⁵",
+        "→",
+        "->",
+        "<b>",
+        "<answer>",
+        "</answer>",
+        "Rs. ",
+        "₹",
+        " of ",
         "e",
         "e5",
         "x",

@@ -2,17 +2,11 @@
 
 mod example;
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::Path,
-    process::Command,
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
-use example::{Place, six_steps};
+use example::{Place, six_steps, train_job};
 use serde_json::{Value, json};
-use tristill_trainer::{Checkpoint, Error, Hooks, Job, Progress, Student, checkpoints, device, latest, metrics, train};
+use tristill_trainer::{Checkpoint, Error, Job, Student, checkpoints, device, latest, metrics};
 
 const TO_THE_END: u64 = u64::MAX;
 
@@ -152,20 +146,17 @@ fn a_run_that_starts_from_a_folder_is_as_exact_as_any_other() {
     let place = Place::new(1);
     let (config, model) = (six_steps(json!({})), place.model(json!({})));
     let folder = place.train(&place.path("first"), &config, &model, TO_THE_END).unwrap().checkpoint;
-    let train_from = |name: &str, from: &Path, last_step: u64| {
-        let should_stop = AtomicBool::new(false);
+    let train = |name: &str, from: &Path, last_step: u64| {
         let run = place.path(name);
-        let job = Job { config: &config, model: &model, from: Some(from), dataset: &place.dataset, run: &run };
-        let mut report = |at: &Progress| should_stop.store(at.step >= last_step, Ordering::Relaxed);
-        train(&job, &mut Hooks { should_stop: &should_stop, report: &mut report, evaluate: &mut |_| Ok(None) })
+        train_job(&Job { config: &config, model: &model, from: Some(from), dataset: &place.dataset, run: &run }, last_step)
     };
-    let whole = train_from("whole", &folder, TO_THE_END).unwrap();
-    train_from("stopped", &folder, 3).unwrap();
-    assert_eq!(bytes_of(&train_from("stopped", &folder, TO_THE_END).unwrap().checkpoint), bytes_of(&whole.checkpoint));
+    let whole = train("whole", &folder, TO_THE_END).unwrap();
+    train("stopped", &folder, 3).unwrap();
+    assert_eq!(bytes_of(&train("stopped", &folder, TO_THE_END).unwrap().checkpoint), bytes_of(&whole.checkpoint));
     let (first, tuned) = (lines_of(&place.path("first")), lines_of(&place.path("whole")));
     assert!(tuned[0].loss < first[0].loss && tuned[0].loss < first[5].loss + 0.1, "{} then {}", first[5].loss, tuned[0].loss);
 
-    let message = train_from("stopped", &place.path("first"), TO_THE_END).unwrap_err().to_string();
+    let message = train("stopped", &place.path("first"), TO_THE_END).unwrap_err().to_string();
     assert!(message.contains("from was"), "{message}");
     let wider = place.model(json!({ "feed_forward": 512 }));
     let refused = |model: &model::ModelConfig, tokenizer: &model::Tokenizer| {
@@ -331,7 +322,8 @@ fn a_full_disk_is_a_sentence_and_loses_nothing() {
         let dataset = data::Dataset::open(&Path::new(&folder).join("dataset")).unwrap();
         let model = serde_json::from_value::<model::ModelTable>(example::table()).unwrap().resolve(dataset.manifest().vocab).unwrap();
         let run = Path::new(&folder).join("run");
-        let error = example::train_in(&run, &dataset, &config, &model, TO_THE_END).unwrap_err();
+        let job = Job { config: &config, model: &model, from: None, dataset: &dataset, run: &run };
+        let error = train_job(&job, TO_THE_END).unwrap_err();
         fs::write(Path::new(&folder).join("message"), error.to_string()).unwrap();
         return;
     }

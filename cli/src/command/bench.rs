@@ -24,7 +24,7 @@ pub fn bench(arguments: &BenchArguments) -> Result<()> {
     let most = arguments.threads.threads.unwrap_or(Options::default().threads);
     let mut rows = Vec::new();
     if !arguments.json {
-        print("threads  prefill tokens/s  decode tokens/s  bytes/token  of the bandwidth  kernel\n");
+        print("threads  prefill tokens/s  decode tokens/s  16 answers tokens/s  bytes/token  of the bandwidth  kernel\n");
     }
     for threads in 1..=most {
         let speed = bench::measure_prompt(&student, threads, arguments.prompt)?;
@@ -34,13 +34,15 @@ pub fn bench(arguments: &BenchArguments) -> Result<()> {
                 "threads": speed.threads,
                 "prefill_tokens_per_s": prefill,
                 "decode_tokens_per_s": decode,
+                "batch_tokens_per_s": speed.batch_tokens_per_s,
                 "bytes_per_token": bytes,
                 "bandwidth_share": speed.bandwidth_share,
                 "isa": speed.isa.name(),
             }));
         } else {
             let share = 100.0 * speed.bandwidth_share;
-            print(&format!("{threads:7}  {prefill:16.1}  {decode:15.1}  {bytes:11}  {share:14.0} %  {}\n", speed.isa));
+            let batch = speed.batch_tokens_per_s;
+            print(&format!("{threads:7}  {prefill:16.1}  {decode:15.1}  {batch:19.1}  {bytes:11}  {share:14.0} %  {}\n", speed.isa));
         }
     }
     if arguments.json {

@@ -29,7 +29,7 @@ layers = 1
 heads = 4
 kv_heads = 2
 feed_forward = 256
-context = 160
+context = 256
 
 [train]
 steps = 30

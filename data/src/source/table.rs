@@ -61,6 +61,7 @@ impl<R: BufRead> Records<R> {
         Ok(Some(cells.and_then(named)))
     }
 
+    #[allow(clippy::type_complexity)]
     fn next_cells(&mut self) -> Result<Option<Result<Vec<String>, (String, Vec<u8>)>>, Error> {
         let (mut bytes, mut ends) = (Vec::new(), Vec::new());
         let (mut written, mut cells) = (0, 0);

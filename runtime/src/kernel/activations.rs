@@ -3,10 +3,13 @@
 
 use model::ternary::{ACTIVATION_MAX, GROUP, MIN_ACTIVATION_SCALE};
 
-use super::{Isa, Pool, elementary::to_whole, matrix::STEP, pool::Chunks, vectorise::vectorised};
+use super::{Isa, Pool, elementary::to_whole, matrix::Packing, pool::Chunks, vectorise::vectorised};
 
 /// Tokens of a matrix tile, which reads memory of so many.
 pub(super) const TILE_TOKENS: usize = 16;
+/// A token's numbers are padded to lines of every packing.
+const STEP: usize = 80;
+const _: () = assert!(STEP.is_multiple_of(Packing::Four.step()) && STEP.is_multiple_of(Packing::Five.step()));
 /// With fewer tokens matrix tiles are not used.
 pub(super) const LEAST_TILE_TOKENS: usize = 6;
 
@@ -61,6 +64,7 @@ impl Activations {
 
     /// Compute tokens of `width` numbers each from the `source`'s and quantise them, spread over the pool's threads. `compute` may
     /// change its part of the source.
+    #[allow(clippy::type_complexity)]
     pub(crate) fn fill(
         &mut self,
         (isa, pool): (Isa, &Pool),
@@ -240,6 +244,6 @@ mod tests {
         activations.quantize(Isa::SCALAR, &[1.0; 21], 7);
         assert_eq!((activations.tokens(), activations.codes(2)), (3, [127; 7].as_slice()));
         assert_eq!(activations.sums(1), [7 * 127]);
-        assert!(activations.padded()[7..16].iter().all(|code| *code == 0));
+        assert!(activations.padded()[7..STEP].iter().all(|code| *code == 0));
     }
 }

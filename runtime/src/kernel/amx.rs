@@ -14,7 +14,7 @@ use std::{
 use super::{
     Activations, Matrix,
     activations::{LEAST_TILE_TOKENS, TILE_TOKENS as TOKENS},
-    matrix::{Line, MAX_COLUMNS, ROWS},
+    matrix::{Line, MAX_COLUMNS, Packing, ROWS},
     tile::Output,
 };
 
@@ -46,7 +46,8 @@ fn ask_linux() -> bool {
 
 /// Whether a multiply goes through the tiles.
 pub(super) fn fits(matrix: &Matrix, activations: &Activations) -> bool {
-    activations.tokens() >= LEAST_TILE_TOKENS && matrix.columns().is_multiple_of(64)
+    let packed = matrix.packing() == Packing::Four && matrix.columns().is_multiple_of(64);
+    packed && activations.tokens() >= LEAST_TILE_TOKENS
 }
 
 /// What `ldtilecfg` reads: palette 1, every tile of sixteen rows of 64 bytes.
@@ -132,7 +133,7 @@ unsafe fn multiply_tiles(matrix: &Matrix, activations: &Activations, pair: [usiz
     let second = if left > TOKENS { token + TOKENS } else { token };
     let mut totals = [[[0.0f32; ROWS]; TOKENS]; 4];
     for group in 0..groups {
-        let lines = group * matrix.group_lines()..matrix.block_lines().min((group + 1) * matrix.group_lines());
+        let lines = matrix.lines_of(group);
         let mut sums = [Sums([[0; ROWS]; TOKENS]); 4];
         // SAFETY: the activations' memory reaches to a whole tile of tokens, each has sixteen codes for every line, and each block
         // has four unpacked lines for every line.

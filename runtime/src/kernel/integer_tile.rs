@@ -37,7 +37,7 @@ pub(crate) fn multiply_integers(isa: Isa, pool: &Pool, matrix: &IntegerMatrix, a
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => unsafe { avx512(matrix, activations, blocks, output) },
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx512Vnni | Kind::Amx => unsafe { avx512vnni(matrix, activations, blocks, output) },
+            Kind::Avx512Vnni | Kind::Avx512Vbmi | Kind::Amx => unsafe { avx512vnni(matrix, activations, blocks, output) },
             #[cfg(target_arch = "aarch64")]
             Kind::Neon => unsafe { neon(matrix, activations, blocks, output) },
             #[cfg(target_arch = "aarch64")]
@@ -57,16 +57,29 @@ macro_rules! compiled {
             unsafe { multiply_any::<$vector, $wide, $tall>(matrix, activations, blocks, output) }
         }
     };
+    ($name:ident, $features:literal, $vector:ty, one stream $one:literal, $wide:literal, $tall:literal) => {
+        #[target_feature(enable = $features)]
+        unsafe fn $name(matrix: &IntegerMatrix, activations: &FineActivations, blocks: Range<usize>, output: Output) {
+            // SAFETY: as above.
+            unsafe {
+                if super::x86::reads_one_stream() {
+                    multiply_any::<$vector, $one, $tall>(matrix, activations, blocks, output)
+                } else {
+                    multiply_any::<$vector, $wide, $tall>(matrix, activations, blocks, output)
+                }
+            }
+        }
+    };
 }
 
 #[cfg(target_arch = "x86_64")]
 compiled!(avx2, "avx2", super::x86::Maddubs<std::arch::x86_64::__m256i>, 2, 1);
 #[cfg(target_arch = "x86_64")]
-compiled!(avxvnni, "avx2,avxvnni", super::x86::Vnni<std::arch::x86_64::__m256i>, 4, 1);
+compiled!(avxvnni, "avx2,avxvnni", super::x86::Vnni<std::arch::x86_64::__m256i>, one stream 2, 4, 1);
 #[cfg(target_arch = "x86_64")]
-compiled!(avx512, "avx2,avx512f,avx512bw", super::x86::Maddubs<std::arch::x86_64::__m512i>, 4, 1);
+compiled!(avx512, "avx2,avx512f,avx512bw", super::x86::Maddubs<std::arch::x86_64::__m512i>, one stream 1, 4, 1);
 #[cfg(target_arch = "x86_64")]
-compiled!(avx512vnni, "avx2,avx512f,avx512bw,avx512vnni", super::x86::Vnni<std::arch::x86_64::__m512i>, 4, 2);
+compiled!(avx512vnni, "avx2,avx512f,avx512bw,avx512vnni", super::x86::Vnni<std::arch::x86_64::__m512i>, one stream 1, 4, 2);
 #[cfg(target_arch = "aarch64")]
 compiled!(neon, "neon", super::neon::Neon, 4, 1);
 #[cfg(target_arch = "aarch64")]

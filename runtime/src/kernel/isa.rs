@@ -4,6 +4,7 @@ use std::fmt;
 
 #[cfg(target_arch = "x86_64")]
 use super::amx;
+use super::matrix::Packing;
 use crate::Error;
 
 /// An instruction set this CPU has. Only [`Isa::supported`] makes one, so holding an `Isa` is the proof that its code may run.
@@ -21,6 +22,9 @@ pub(super) enum Kind {
     Avx512,
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
+    /// AVX-512-VNNI, and five weights to a byte.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vbmi,
     /// AVX-512-VNNI, and tiles for many tokens.
     #[cfg(target_arch = "x86_64")]
     Amx,
@@ -64,6 +68,9 @@ impl Isa {
             }
             if avx512 && is_x86_feature_detected!("avx512vnni") {
                 found.push(Kind::Avx512Vnni);
+                if is_x86_feature_detected!("avx512vbmi") {
+                    found.push(Kind::Avx512Vbmi);
+                }
                 if amx::is_permitted() {
                     found.push(Kind::Amx);
                 }
@@ -108,6 +115,19 @@ impl Isa {
         })
     }
 
+    /// How weights are best packed for it.
+    pub(crate) fn packing(self) -> Packing {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Vbmi => Packing::Five,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 | Kind::AvxVnni | Kind::Avx512 | Kind::Avx512Vnni | Kind::Amx => Packing::Four,
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon | Kind::Dotprod | Kind::I8mm => Packing::Four,
+            Kind::Scalar => Packing::Four,
+        }
+    }
+
     /// The vector registers that plain code may use.
     pub(crate) fn width(self) -> Width {
         match self.0 {
@@ -115,7 +135,7 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 | Kind::AvxVnni => Width::Avx2,
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx512 | Kind::Avx512Vnni | Kind::Amx => Width::Avx512,
+            Kind::Avx512 | Kind::Avx512Vnni | Kind::Avx512Vbmi | Kind::Amx => Width::Avx512,
             // The baseline has these registers.
             #[cfg(target_arch = "aarch64")]
             Kind::Neon | Kind::Dotprod | Kind::I8mm => Width::Baseline,
@@ -134,6 +154,8 @@ impl Isa {
             Kind::Avx512 => "avx512",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512Vnni => "avx512vnni",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Vbmi => "avx512vbmi",
             #[cfg(target_arch = "x86_64")]
             Kind::Amx => "amx",
             #[cfg(target_arch = "aarch64")]

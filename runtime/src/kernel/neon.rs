@@ -123,6 +123,9 @@ unsafe fn total([first, second, third, fourth]: [int32x4_t; 4]) -> int32x4_t {
 macro_rules! shared {
     () => {
         const ROWS: usize = 4;
+        const STEP: usize = 16;
+        const LINES: usize = usize::MAX;
+        const FEW_LINES: usize = usize::MAX;
 
         #[inline(always)]
         unsafe fn zero() -> Self {
@@ -193,11 +196,18 @@ macro_rules! with_sdot {
         }
 
         #[inline(always)]
-        unsafe fn add_single<const M: usize>(sums: &mut [[int32x4_t; 4]; M], line: [Self; M], token: *const i8) {
+        unsafe fn add_few<const M: usize, const N: usize>(
+            sums: &mut [[[int32x4_t; 4]; N]; M],
+            line: [Self; M],
+            tokens: *const i8,
+            stride: usize,
+        ) {
             unsafe {
-                let codes = vld1q_s8(token);
-                for m in 0..M {
-                    dot_line_apart(&mut sums[m], line[m].0, codes);
+                for n in 0..N {
+                    let codes = vld1q_s8(tokens.add(n * stride));
+                    for m in 0..M {
+                        dot_line_apart(&mut sums[m][n], line[m].0, codes);
+                    }
                 }
             }
         }
@@ -249,10 +259,8 @@ impl Vector for Neon {
     }
 
     #[inline(always)]
-    unsafe fn add_single<const M: usize>(sums: &mut [Self; M], line: [Self; M], token: *const i8) {
-        let mut each = sums.map(|sum| [sum]);
-        unsafe { Self::add_line(&mut each, line, token, 0) };
-        *sums = each.map(|[sum]| sum);
+    unsafe fn add_few<const M: usize, const N: usize>(sums: &mut [[Self; N]; M], line: [Self; M], tokens: *const i8, stride: usize) {
+        unsafe { Self::add_line(sums, line, tokens, stride) }
     }
 
     #[inline(always)]

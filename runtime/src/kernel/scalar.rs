@@ -6,9 +6,20 @@ use super::tile::Vector;
 #[derive(Clone, Copy)]
 pub(super) struct Plain([u32; 16]);
 
+impl Plain {
+    /// A function of every byte.
+    #[inline(always)]
+    pub(super) fn map_bytes(self, function: impl Fn(u8) -> u8) -> Plain {
+        Plain(self.0.map(|lane| u32::from_le_bytes(lane.to_le_bytes().map(&function))))
+    }
+}
+
 impl Vector for Plain {
     const ROWS: usize = 16;
+    const STEP: usize = 16;
+    const LINES: usize = usize::MAX;
     type Sums = Plain;
+    const FEW_LINES: usize = usize::MAX;
 
     #[inline(always)]
     unsafe fn zero() -> Plain {
@@ -54,13 +65,9 @@ impl Vector for Plain {
     }
 
     #[inline(always)]
-    unsafe fn add_single<const M: usize>(sums: &mut [Plain; M], line: [Plain; M], token: *const i8) {
-        for (sum, line) in sums.iter_mut().zip(line) {
-            let mut each = [[*sum]];
-            // SAFETY: passed on from the caller.
-            unsafe { Plain::add_line(&mut each, [line], token, 0) };
-            [[*sum]] = each;
-        }
+    unsafe fn add_few<const M: usize, const N: usize>(sums: &mut [[Plain; N]; M], line: [Plain; M], tokens: *const i8, stride: usize) {
+        // SAFETY: passed on from the caller.
+        unsafe { Plain::add_line(sums, line, tokens, stride) }
     }
 
     #[inline(always)]

@@ -12,8 +12,6 @@ use super::{
 
 /// The rows that all the vectors of a tile may cover together.
 const TILE_ROWS: usize = 64;
-/// The most tokens of a tile.
-pub(super) const TILE_TOKENS: usize = 12;
 
 /// A vector of 32-bit lanes, one for each of [`Vector::ROWS`] rows.
 ///
@@ -22,24 +20,29 @@ pub(super) const TILE_TOKENS: usize = 12;
 pub(super) trait Vector: Copy {
     /// Rows, and so lanes, of a vector.
     const ROWS: usize;
-    /// What the sums of one row vector and one token are kept in while a single token is multiplied.
-    type Sums: Copy;
+    /// Inputs of a line, those of the matrix's packing.
+    const STEP: usize;
 
     unsafe fn zero() -> Self;
     unsafe fn load(from: *const u8) -> Self;
     unsafe fn store(self, to: *mut i32);
     unsafe fn prefetch(from: *const u8);
 
-    /// Add the products of one line's sixteen inputs with those of `N` tokens that lie `stride` apart.
+    /// The lines that [`Vector::add_line`] may add up before [`Vector::settle`].
+    const LINES: usize;
+    /// Add the products of one line's inputs with those of `N` tokens that lie `stride` apart.
     unsafe fn add_line<const M: usize, const N: usize>(sums: &mut [[Self; N]; M], line: [Self; M], tokens: *const i8, stride: usize);
-
-    /// Bring a tile's sums into the order of rows and tokens, where they were added in another.
+    /// Bring a tile's sums into 32-bit lanes in the order of rows and tokens, where they were added up in another form.
     #[inline(always)]
     unsafe fn settle<const M: usize, const N: usize>(_sums: &mut [[Self; N]; M]) {}
 
+    /// What the sums of one row vector and one token are kept in while few tokens are multiplied.
+    type Sums: Copy;
+    /// The lines that [`Vector::add_few`] may add up before [`Vector::total`].
+    const FEW_LINES: usize;
     unsafe fn zero_sums() -> Self::Sums;
-    /// As [`Vector::add_line`] for a single token.
-    unsafe fn add_single<const M: usize>(sums: &mut [Self::Sums; M], line: [Self; M], token: *const i8);
+    /// As [`Vector::add_line`] for few tokens.
+    unsafe fn add_few<const M: usize, const N: usize>(sums: &mut [[Self::Sums; N]; M], line: [Self; M], tokens: *const i8, stride: usize);
     unsafe fn total(sums: Self::Sums) -> Self;
 
     /// What [`Vector::dot_bytes`] multiplies with is a weight plus this.
@@ -78,12 +81,13 @@ unsafe impl Send for Output {}
 // SAFETY: as above.
 unsafe impl Sync for Output {}
 
-/// Multiply the rows of `blocks` with every token. `WIDE` row vectors at a time for a single token, `TALL` for several.
+/// Multiply the rows of `blocks` with every token. For a single one `WIDE` row vectors are read side by side, `DEEP` lines of each at
+/// a time; for several a tile has `TALL` row vectors and `TOKENS` tokens.
 ///
 /// # Safety
 /// The CPU has `V`'s instruction set, `output` has room for all tokens and rows, and no one else writes these blocks' rows.
 #[inline(always)]
-pub(super) unsafe fn multiply_blocks<V: Vector, const WIDE: usize, const TALL: usize>(
+pub(super) unsafe fn multiply_blocks<V: Vector, const WIDE: usize, const DEEP: usize, const TALL: usize, const TOKENS: usize>(
     matrix: &Matrix,
     activations: &Activations,
     blocks: Range<usize>,
@@ -94,20 +98,20 @@ pub(super) unsafe fn multiply_blocks<V: Vector, const WIDE: usize, const TALL: u
     unsafe {
         if activations.tokens() == 1 {
             while row + WIDE * V::ROWS <= end {
-                tile_single::<V, WIDE>(matrix, activations, row, output);
+                tile_few::<V, WIDE, 1, DEEP>(matrix, activations, row, 0, output);
                 row += WIDE * V::ROWS;
             }
             while row < end {
-                tile_single::<V, 1>(matrix, activations, row, output);
+                tile_few::<V, 1, 1, DEEP>(matrix, activations, row, 0, output);
                 row += V::ROWS;
             }
         } else {
             while row + TALL * V::ROWS <= end {
-                tile_all::<V, TALL>(matrix, activations, row, output);
+                tile_all::<V, TALL, TOKENS>(matrix, activations, row, output);
                 row += TALL * V::ROWS;
             }
             while row < end {
-                tile_all::<V, 1>(matrix, activations, row, output);
+                tile_all::<V, 1, TOKENS>(matrix, activations, row, output);
                 row += V::ROWS;
             }
         }
@@ -116,24 +120,30 @@ pub(super) unsafe fn multiply_blocks<V: Vector, const WIDE: usize, const TALL: u
 
 /// All tokens with `M` row vectors, so that the weights stay in the cache from one tile of tokens to the next.
 #[inline(always)]
-unsafe fn tile_all<V: Vector, const M: usize>(matrix: &Matrix, activations: &Activations, row: usize, output: Output) {
-    let mut token = 0;
+unsafe fn tile_all<V: Vector, const M: usize, const TOKENS: usize>(matrix: &Matrix, activations: &Activations, row: usize, output: Output) {
+    let (mut token, tokens) = (0, activations.tokens());
     // SAFETY: as in `multiply_blocks`.
     unsafe {
-        loop {
-            match activations.tokens() - token {
-                0 => break,
-                TILE_TOKENS.. => token += tile::<V, M, TILE_TOKENS>(matrix, activations, row, token, output),
-                8..TILE_TOKENS => token += tile::<V, M, 8>(matrix, activations, row, token, output),
-                4..8 => token += tile::<V, M, 4>(matrix, activations, row, token, output),
-                2..4 => token += tile::<V, M, 2>(matrix, activations, row, token, output),
-                1 => token += tile::<V, M, 1>(matrix, activations, row, token, output),
+        while token + TOKENS <= tokens {
+            tile::<V, M, TOKENS>(matrix, activations, row, token, output);
+            token += TOKENS;
+        }
+        while token + 4 <= tokens {
+            tile::<V, M, 4>(matrix, activations, row, token, output);
+            token += 4;
+        }
+        for row in (row..row + M * V::ROWS).step_by(V::ROWS) {
+            match tokens - token {
+                3 => tile_few::<V, 1, 3, 1>(matrix, activations, row, token, output),
+                2 => tile_few::<V, 1, 2, 1>(matrix, activations, row, token, output),
+                1 => tile_few::<V, 1, 1, 2>(matrix, activations, row, token, output),
+                _ => {}
             }
         }
     }
 }
 
-/// `M` row vectors with `N` tokens; returns `N`.
+/// `M` row vectors with `N` tokens.
 #[inline(always)]
 unsafe fn tile<V: Vector, const M: usize, const N: usize>(
     matrix: &Matrix,
@@ -141,32 +151,37 @@ unsafe fn tile<V: Vector, const M: usize, const N: usize>(
     row: usize,
     token: usize,
     output: Output,
-) -> usize {
+) {
     let stride = activations.stride();
     let mut totals = [[0.0f32; TILE_ROWS]; N];
     let mut sums = [[0i32; TILE_ROWS]; N];
     for group in 0..matrix.groups() {
-        let lines = group * matrix.group_lines()..matrix.block_lines().min((group + 1) * matrix.group_lines());
+        let lines = matrix.lines_of(group);
         // SAFETY: `lines` are lines of the blocks that `row` and the next rows belong to, and a token has as many steps.
         unsafe {
-            let mut weights = [std::ptr::null(); M];
-            for m in 0..M {
-                weights[m] = line_start(matrix, row + m * V::ROWS, lines.start);
-            }
-            let mut vectors = [[V::zero(); N]; M];
-            let mut codes = activations.padded().as_ptr().add(token * stride + lines.start * 16);
-            for line in 0..lines.len() {
-                let mut loaded = [V::zero(); M];
+            let weights = Streams::<M>::new::<V>(matrix, row, lines.start);
+            let codes = activations.padded().as_ptr().add(token * stride + lines.start * V::STEP);
+            if lines.len() <= V::LINES {
+                let vectors = add_lines::<V, M, N>(&weights, codes, stride, 0..lines.len());
                 for m in 0..M {
-                    loaded[m] = V::load(weights[m].add(line * size_of::<Line>()));
+                    for n in 0..N {
+                        vectors[m][n].store(sums[n].as_mut_ptr().add(m * V::ROWS));
+                    }
                 }
-                V::add_line(&mut vectors, loaded, codes, stride);
-                codes = codes.add(16);
-            }
-            V::settle(&mut vectors);
-            for m in 0..M {
-                for n in 0..N {
-                    vectors[m][n].store(sums[n].as_mut_ptr().add(m * V::ROWS));
+            } else {
+                let mut all = [[V::zero(); N]; M];
+                for start in (0..lines.len()).step_by(V::LINES) {
+                    let vectors = add_lines::<V, M, N>(&weights, codes, stride, start..lines.len().min(start + V::LINES));
+                    for m in 0..M {
+                        for n in 0..N {
+                            all[m][n] = V::add(all[m][n], vectors[m][n]);
+                        }
+                    }
+                }
+                for m in 0..M {
+                    for n in 0..N {
+                        all[m][n].store(sums[n].as_mut_ptr().add(m * V::ROWS));
+                    }
                 }
             }
         }
@@ -178,52 +193,124 @@ unsafe fn tile<V: Vector, const M: usize, const N: usize>(
         // SAFETY: passed on from the caller.
         unsafe { write::<V, M>(matrix, activations, row, token + n, &totals[n], output) };
     }
-    N
 }
 
-/// `M` row vectors with the only token: weights are read once, so that memory is what limits.
+/// The sums of at most [`Vector::LINES`] lines.
 #[inline(always)]
-unsafe fn tile_single<V: Vector, const M: usize>(matrix: &Matrix, activations: &Activations, row: usize, output: Output) {
-    let mut totals = [0.0f32; TILE_ROWS];
-    let mut sums = [0i32; TILE_ROWS];
+unsafe fn add_lines<V: Vector, const M: usize, const N: usize>(
+    weights: &Streams<M>,
+    codes: *const i8,
+    stride: usize,
+    lines: Range<usize>,
+) -> [[V; N]; M] {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let mut vectors = [[V::zero(); N]; M];
+        for line in lines {
+            V::add_line(&mut vectors, weights.load::<V>(line), codes.add(line * V::STEP), stride);
+        }
+        V::settle(&mut vectors);
+        vectors
+    }
+}
+
+/// `M` row vectors with `N` tokens, so few that reading the weights is what limits: every line is unpacked in the cheapest way and added
+/// to sums of its own.
+#[inline(always)]
+unsafe fn tile_few<V: Vector, const M: usize, const N: usize, const DEEP: usize>(
+    matrix: &Matrix,
+    activations: &Activations,
+    row: usize,
+    token: usize,
+    output: Output,
+) {
+    let stride = activations.stride();
+    let mut totals = [[0.0f32; TILE_ROWS]; N];
+    let mut sums = [[0i32; TILE_ROWS]; N];
     for group in 0..matrix.groups() {
-        let lines = group * matrix.group_lines()..matrix.block_lines().min((group + 1) * matrix.group_lines());
-        // SAFETY: as in `tile`; a prefetch may name any address.
+        let lines = matrix.lines_of(group);
+        // SAFETY: as in `tile`.
         unsafe {
-            let mut weights = [std::ptr::null(); M];
-            for m in 0..M {
-                weights[m] = line_start(matrix, row + m * V::ROWS, lines.start);
-            }
-            let mut vectors = [V::zero_sums(); M];
-            let mut codes = activations.padded().as_ptr().add(lines.start * 16);
-            for line in 0..lines.len() {
-                let mut loaded = [V::zero(); M];
-                for m in 0..M {
-                    let from = weights[m].wrapping_add(line * size_of::<Line>());
-                    V::prefetch(from.wrapping_add(PREFETCH_LINES * size_of::<Line>()));
-                    loaded[m] = V::load(from);
+            let weights = Streams::<M>::new::<V>(matrix, row, lines.start);
+            let codes = activations.padded().as_ptr().add(token * stride + lines.start * V::STEP);
+            let mut all = [[V::zero(); N]; M];
+            for start in (0..lines.len()).step_by(V::FEW_LINES) {
+                let end = lines.len().min(start + V::FEW_LINES);
+                let mut vectors = [[[V::zero_sums(); N]; M]; DEEP];
+                let mut line = start;
+                while line + DEEP <= end {
+                    for deep in 0..DEEP {
+                        V::add_few(&mut vectors[deep], weights.load::<V>(line + deep), codes.add((line + deep) * V::STEP), stride);
+                    }
+                    line += DEEP;
                 }
-                V::add_single(&mut vectors, loaded, codes);
-                codes = codes.add(16);
+                while line < end {
+                    V::add_few(&mut vectors[0], weights.load::<V>(line), codes.add(line * V::STEP), stride);
+                    line += 1;
+                }
+                for m in 0..M {
+                    for n in 0..N {
+                        for deep in 0..DEEP {
+                            all[m][n] = V::add(all[m][n], V::total(vectors[deep][m][n]));
+                        }
+                    }
+                }
             }
             for m in 0..M {
-                V::total(vectors[m]).store(sums.as_mut_ptr().add(m * V::ROWS));
+                for n in 0..N {
+                    all[m][n].store(sums[n].as_mut_ptr().add(m * V::ROWS));
+                }
             }
         }
-        add_scaled::<V, M>(matrix, activations, row, 0, group, &sums, &mut totals);
+        for n in 0..N {
+            add_scaled::<V, M>(matrix, activations, row, token + n, group, &sums[n], &mut totals[n]);
+        }
     }
-    // SAFETY: passed on from the caller.
-    unsafe { write::<V, M>(matrix, activations, row, 0, &totals, output) };
+    for n in 0..N {
+        // SAFETY: passed on from the caller.
+        unsafe { write::<V, M>(matrix, activations, row, token + n, &totals[n], output) };
+    }
+}
+
+/// Where the lanes of `M` row vectors are in their blocks' lines, from one line on.
+struct Streams<const M: usize> {
+    start: [*const u8; M],
+    /// Lines of the blocks that are left.
+    left: usize,
+    /// Lines between the end of a block and its successor of the next tile.
+    skipped: usize,
 }
 
 /// How far ahead weights are asked for.
-const PREFETCH_LINES: usize = 16;
+const PREFETCH_LINES: usize = 64;
 
-/// Where the lanes of `row` and the next rows are in a line of their block.
-#[inline(always)]
-fn line_start(matrix: &Matrix, row: usize, line: usize) -> *const u8 {
-    let line = &matrix.lines()[row / ROWS * matrix.block_lines() + line];
-    line.0[4 * (row % ROWS)..].as_ptr()
+impl<const M: usize> Streams<M> {
+    #[inline(always)]
+    fn new<V: Vector>(matrix: &Matrix, row: usize, line: usize) -> Streams<M> {
+        let mut start = [std::ptr::null(); M];
+        for m in 0..M {
+            let row = row + m * V::ROWS;
+            start[m] = matrix.lines()[row / ROWS * matrix.block_lines() + line].0[4 * (row % ROWS)..].as_ptr();
+        }
+        let blocks = (M * V::ROWS).div_ceil(ROWS);
+        Streams { start, left: matrix.block_lines() - line, skipped: (blocks - 1) * matrix.block_lines() }
+    }
+
+    /// One line of each row vector. Those to come are asked for, towards the end of the blocks those of the next tile's.
+    #[inline(always)]
+    unsafe fn load<V: Vector>(&self, line: usize) -> [V; M] {
+        let ahead = PREFETCH_LINES + if line + PREFETCH_LINES < self.left { 0 } else { self.skipped };
+        let mut loaded = [unsafe { V::zero() }; M];
+        for m in 0..M {
+            // SAFETY: the caller has such a line; a prefetch may name any address.
+            unsafe {
+                let from = self.start[m].add(line * size_of::<Line>());
+                V::prefetch(from.wrapping_add(ahead * size_of::<Line>()));
+                loaded[m] = V::load(from);
+            }
+        }
+        loaded
+    }
 }
 
 /// totals += sum as f32 * scale for one token and one group. The kernel summed (w + 1) x, so the sum of x is taken off.

@@ -7,8 +7,14 @@ use std::ops::Range;
 use num_rational::BigRational;
 use num_traits::FromPrimitive;
 
-use super::vocabulary::{DRESS, INEQUALITIES, OPERATORS, RELATIONS, UPRIGHT, has_case, percent, scale, unit_letter, variable};
+use super::vocabulary::{
+    DRESS, INEQUALITIES, OPERATORS, RELATIONS, UPRIGHT, calculation, currency, currency_word, has_case, ordinal, percent, scale, tag,
+    unit_letter, variable,
+};
 use super::{Answer, Form, Unverifiable, literal};
+
+/// An angle bracket whose partner is farther away is a comparison.
+const MAX_ANGLE_BYTES: usize = 200;
 
 /// What a token is.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,7 +86,7 @@ impl Lexer<'_> {
                 self.line_start = true;
             }
             '\\' => self.command(),
-            _ if next.is_whitespace() || matches!(next, '$' | '€' | '£' | '¥' | '₹' | '~' | '`' | '"' | '“' | '”' | '¢' | '°') => {
+            _ if next.is_whitespace() || currency(next) || matches!(next, '~' | '`' | '"' | '“' | '”' | '°') => {
                 self.skip(next.len_utf8())
             }
             '%' => self.push(Kind::Other, 1),
@@ -94,6 +100,7 @@ impl Lexer<'_> {
                 self.braces.pop();
                 self.skip_glued(1);
             }
+            '-' | '=' if arrow(rest).is_some() => self.push(Kind::Relation, arrow(rest).unwrap_or(1)),
             '-' | '\u{2212}' | '\u{2013}' => self.minus(next.len_utf8()),
             '+' if self.after_operand() => self.push(Kind::Operator, 1),
             '+' => self.skip(1),
@@ -102,10 +109,14 @@ impl Lexer<'_> {
             '_' => self.skip(1),
             '^' => self.caret(),
             '²' | '³' if self.after_unit() => self.skip_glued(next.len_utf8()),
+            // `500/-`, as amounts are written in India.
+            '/' if rest[1..].starts_with(['-', '=']) && !rest[2..].starts_with(|c: char| c.is_alphanumeric()) => self.skip(2),
             '/' if !self.after_operand() || per_unit(&rest[1..]) => self.push(Kind::Other, 1),
             '/' | '÷' | '×' | '·' | '±' | '∓' | '∗' => self.push(Kind::Operator, next.len_utf8()),
             '=' | '≈' | '≅' | '→' | '⇒' | '∴' => self.push(Kind::Relation, next.len_utf8()),
             '≤' | '≥' | '≠' => self.push(Kind::Inequality, next.len_utf8()),
+            '<' if calculation(rest).is_some() => self.skip_glued(calculation(rest).unwrap_or(1)),
+            '<' if tag(rest).is_some() => self.skip(tag(rest).unwrap_or(1)),
             '<' | '>' => self.angle(next),
             '√' | '∞' | '∑' | '∫' => self.push(Kind::Symbol, next.len_utf8()),
             '(' | '[' => self.push(Kind::Open, 1),
@@ -116,6 +127,8 @@ impl Lexer<'_> {
             ':' | '\'' | '’' | '′' if self.after_number_glued() && rest[next.len_utf8()..].starts_with(|c: char| c.is_ascii_digit()) => {
                 self.push(Kind::Operator, next.len_utf8())
             }
+            // A currency that touches its number.
+            'R' if rest.starts_with("Rs") && rest[2..].starts_with(|c: char| c.is_ascii_digit()) => self.skip(2),
             // Before letters, because some numerals are both, such as the Roman ones.
             _ if next.is_numeric() => self.push(Kind::Symbol, next.len_utf8()),
             _ if next.is_alphabetic() => self.word(),
@@ -161,6 +174,10 @@ impl Lexer<'_> {
             read = read.map(|answer| Answer::new(answer.value, Form::Percent));
         }
         let read = read.map(|answer| if negative { Answer::new(-answer.value, answer.form) } else { answer });
+        // A line or a dot over a digit repeats it for ever.
+        let marked = self.text[end..].starts_with(|c: char| matches!(c, '\u{300}'..='\u{36f}'));
+        let absolute = negative && self.text[..start].ends_with('|') && self.text[end..].starts_with('|');
+        let read = if marked || absolute { Err(Unverifiable::Expression) } else { read };
         self.at = start;
         self.push(Kind::Number(read), end - start);
     }
@@ -177,13 +194,14 @@ impl Lexer<'_> {
             let joins = match character {
                 '0'..='9' => has_case(before) || before.is_ascii_digit(),
                 '-' | '\'' | '’' | '_' => at > 1 && next_joins,
+                '.' => before.is_ascii_digit() && characters.peek().is_some_and(|(_, next)| next.is_ascii_digit()),
                 _ => character.is_alphabetic() && !character.is_numeric(),
             };
             if !joins {
                 break;
             }
             length = at + character.len_utf8();
-            before = if matches!(character, '-' | '\'' | '’' | '_') { before } else { character };
+            before = if matches!(character, '-' | '\'' | '’' | '_' | '.') { before } else { character };
         }
         self.push(Kind::Word, length);
     }
@@ -192,8 +210,14 @@ impl Lexer<'_> {
     fn minus(&mut self, length: usize) {
         let rest = &self.text[self.at + length..];
         let letters = rest.trim_start_matches(' ').chars().take(2).take_while(|c| c.is_alphabetic()).count();
-        if letters == 2 || rest.starts_with(['-', '>']) {
-            return self.push(Kind::Other, length); // A hyphen, a dash, a rule or an arrow.
+        let dashes = length * (1 + rest.bytes().take_while(|byte| *byte == b'-').count());
+        if dashes > length && length == 1 {
+            // A dash or a rule; before a number it could be a sign as well.
+            let touches = self.text[self.at + dashes..].starts_with(|c: char| c.is_ascii_digit() || c == '$');
+            return self.push(if touches { Kind::Operator } else { Kind::Other }, dashes);
+        }
+        if letters == 2 && number_behind(rest).is_none() {
+            return self.push(Kind::Other, length); // A hyphen or a dash.
         }
         if self.after_operand() {
             return self.push(Kind::Operator, length);
@@ -207,8 +231,8 @@ impl Lexer<'_> {
                 self.at += length + distance;
                 self.number(start, true);
             }
-            Some(_) if self.line_start => self.push(Kind::Other, length), // A list's bullet.
-            Some(_) => self.push(Kind::Operator, length),                 // `profit - 5`: a dash or a minus.
+            Some(_) if self.line_start => self.skip(length), // A list's bullet.
+            Some(_) => self.push(Kind::Operator, length),    // `profit - 5`: a dash or a minus.
             None => self.push(Kind::Other, length),
         }
     }
@@ -224,9 +248,7 @@ impl Lexer<'_> {
         let rest = &self.text[self.at..];
         let stars = rest.bytes().take_while(|byte| *byte == b'*').count();
         let before_glued = self.at > 0 && self.text[..self.at].ends_with(|c: char| c.is_alphanumeric() || c == ')');
-        let after_glued = rest[stars..].starts_with(|c: char| c.is_alphanumeric() || matches!(c, '(' | '$' | '.' | '\\'));
-        let after_spaced =
-            rest[stars..].trim_start_matches(' ').starts_with(|c: char| c.is_alphanumeric() || matches!(c, '(' | '$' | '.' | '\\'));
+        let (after_glued, after_spaced) = (operand(&rest[stars..]), operand(rest[stars..].trim_start_matches(' ')));
         let multiplies = match stars {
             1 => after_spaced && (before_glued == after_glued),
             2 => before_glued && after_glued && self.after_number_glued(),
@@ -243,6 +265,9 @@ impl Lexer<'_> {
                 return self.skip(degree.len());
             }
         }
+        if let Some(length) = ordinal(rest) {
+            return self.skip(length);
+        }
         for exponent in ["^2", "^3", "^{2}", "^{3}"] {
             if rest.starts_with(exponent) && self.after_unit() && !rest[exponent.len()..].starts_with(|c: char| c.is_alphanumeric()) {
                 return self.skip_glued(exponent.len());
@@ -257,7 +282,9 @@ impl Lexer<'_> {
             self.angles -= 1;
             return self.push(Kind::Other, 1);
         }
-        let opens = angle == '<' && !rest.starts_with([' ', '=']) && !(self.after_operand() && !self.spaced && !rest.starts_with('/'));
+        let closes = rest.bytes().take(MAX_ANGLE_BYTES).take_while(|byte| *byte != b'\n').any(|byte| byte == b'>');
+        let opens =
+            angle == '<' && closes && !rest.starts_with([' ', '=']) && !(self.after_operand() && !self.spaced && !rest.starts_with('/'));
         if opens {
             self.angles += 1;
         }
@@ -337,19 +364,34 @@ fn per_unit(text: &str) -> bool {
     rest.starts_with("\\text") || rest.starts_with("\\mathrm") || (!word.is_empty() && (!variable(word) || unit_letter(word)))
 }
 
-/// The distance to a number behind currency signs, braces and spaces, and whether there were spaces.
+/// Whether something that can be multiplied begins here, rather than a sentence's end or its next word's mark.
+fn operand(text: &str) -> bool {
+    let rest = text.strip_prefix(['.', '$']).unwrap_or(text);
+    match rest.len() == text.len() {
+        true => text.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '(' | '\\')),
+        false => rest.starts_with(|c: char| c.is_ascii_digit()),
+    }
+}
+
+/// The length of an arrow made of hyphens or equals signs.
+fn arrow(text: &str) -> Option<usize> {
+    let shaft = text.bytes().take_while(|byte| matches!(byte, b'-' | b'=')).count();
+    (shaft <= 3 && text[shaft..].starts_with('>')).then_some(shaft + 1)
+}
+
+/// The distance to a number behind currencies, braces and spaces, and whether there were spaces.
 fn number_behind(text: &str) -> Option<(usize, bool)> {
     let (mut at, mut spaced) = (0, false);
     while !literal::begins(&text[at..]) {
         let rest = &text[at..];
         at += match rest.chars().next()? {
-            '\\' if rest.starts_with("\\$") => 2,
+            '\\' if ["\\$", "\\,", "\\;", "\\:", "\\!", "\\ "].iter().any(|mark| rest.starts_with(mark)) => 2,
             ' ' => {
                 spaced = true;
                 1
             }
-            mark @ ('$' | '€' | '£' | '¥' | '₹' | '{') => mark.len_utf8(),
-            _ => return None,
+            mark if currency(mark) || matches!(mark, '{' | '}') => mark.len_utf8(),
+            _ => currency_word(rest)?,
         };
     }
     Some((at, spaced))

@@ -167,50 +167,20 @@ pub(crate) fn closing_brace(text: &str) -> Option<usize> {
 
 /// Digits with separators, a decimal part, a power of ten; no sign and no slash.
 fn decimal(text: &str) -> (Read, usize) {
-    let mut digits = String::new();
-    let mut end = digits_len(text);
-    let mut separators = 0usize;
-    let mut grouped_well = (1..=3).contains(&end) && !text.starts_with('0');
-    let mut separator = "";
-    digits.push_str(&text[..end]);
-
-    while let Some((mark, group)) = group_after(&text[end..]) {
-        grouped_well &= group.len() == 3 && (separators == 0 || mark == separator);
-        separator = mark;
-        separators += 1;
-        digits.push_str(group);
-        end += mark.len() + group.len();
-    }
-    let mut well_formed = separators == 0 || grouped_well;
-    let mut fraction_digits = 0usize;
-    let mut form = Form::Integer;
-    if text[end..].starts_with('.') {
-        fraction_digits = digits_len(&text[end + 1..]);
-        if fraction_digits > 0 {
-            form = Form::Decimal;
-            digits.push_str(&text[end + 1..end + 1 + fraction_digits]);
-            end += 1 + fraction_digits;
-        }
-    }
-    // What goes on with more separators, as in 1.234.567 or 1.234,56, is one badly formed number.
-    while fraction_digits > 0
-        && let Some(mark) = text[end..].chars().next().filter(|c| matches!(c, '.' | ','))
-        && digits_len(&text[end + mark.len_utf8()..]) > 0
-    {
-        well_formed = false;
-        end += mark.len_utf8() + digits_len(&text[end + mark.len_utf8()..]);
-    }
+    let (groups, mut end) = separated(text);
+    let decimals = decimals(&groups);
     // 0.333... goes on for ever, or the sentence trails off.
-    let goes_on = fraction_digits > 0 && ["...", "…", "\\ldots", "\\dots"].iter().any(|dots| text[end..].starts_with(dots));
-    if !well_formed || goes_on {
-        return (Err(Unverifiable::Ambiguous), end);
-    }
+    let goes_on = decimals == Some(1) && ["...", "…", "\\ldots", "\\dots"].iter().any(|dots| text[end..].starts_with(dots));
+    let Some(decimals) = decimals.filter(|_| !goes_on) else { return (Err(Unverifiable::Ambiguous), end) };
+    let fraction_digits = if decimals == 1 { groups.last().map_or(0, |(_, group)| group.len()) } else { 0 };
+    let mut form = if decimals == 1 { Form::Decimal } else { Form::Integer };
 
     let exponent = exponent(&text[end..]);
     if let Some((_, length)) = exponent {
         end += length;
         form = Form::Scientific;
     }
+    let digits: String = groups.iter().map(|(_, group)| *group).collect();
     if digits.len() > MAX_DIGITS || matches!(exponent, Some((None, _))) {
         return (Err(Unverifiable::TooLong), end);
     }
@@ -219,21 +189,100 @@ fn decimal(text: &str) -> (Read, usize) {
     (Ok(Answer::new(shift_ten(BigRational::from_integer(integer), power), form)), end)
 }
 
+/// What stands between two groups of digits.
+#[derive(Clone, Copy, PartialEq)]
+enum Mark {
+    Point,
+    Comma,
+    Space,
+    Apostrophe,
+    Underscore,
+}
+
+/// All groups of digits that hang together, each with the mark before it (the first's says nothing), and their length.
+fn separated(text: &str) -> (Vec<(Mark, &str)>, usize) {
+    let mut end = digits_len(text);
+    let mut groups = vec![(Mark::Point, &text[..end])];
+    loop {
+        for group in spaced(&text[end..]) {
+            groups.push((Mark::Space, group));
+            end += 1 + group.len();
+        }
+        let Some((mark, length)) = mark(&text[end..]) else { break };
+        let digits = digits_len(&text[end + length..]);
+        // A comma or a point joins whatever digits follow, the other marks only what can be thousands.
+        let joins = if matches!(mark, Mark::Point | Mark::Comma) { digits > 0 } else { digits == 3 };
+        if !joins {
+            break;
+        }
+        let start = end + length;
+        end = start + digits;
+        groups.push((mark, &text[start..end]));
+    }
+    (groups, end)
+}
+
+/// The groups of three digits after simple spaces, if one of them begins with a zero: it can then be no number of its own.
+fn spaced(text: &str) -> Vec<&str> {
+    let (mut groups, mut rest) = (Vec::new(), text);
+    while let Some(group) = rest.strip_prefix(' ').filter(|rest| digits_len(rest) == 3 && !rest[3..].starts_with(['/', '\u{2044}'])) {
+        groups.push(&group[..3]);
+        rest = &group[3..];
+    }
+    if groups.iter().any(|group| group.starts_with('0')) { groups } else { Vec::new() }
+}
+
+/// How many of the last groups (0 or 1) are decimals; none if the groups are no number that everybody reads alike.
+fn decimals(groups: &[(Mark, &str)]) -> Option<usize> {
+    let count = |wanted: Mark| groups[1..].iter().filter(|(mark, _)| *mark == wanted).count();
+    let (whole, (last, _)) = (&groups[..groups.len() - 1], groups[groups.len() - 1]);
+    if whole.is_empty() || (grouped(groups) && (last != Mark::Point || groups.len() > 2)) {
+        return Some(0);
+    }
+    let is_decimal = match last {
+        Mark::Point => count(Mark::Point) == 1 && (whole.len() == 1 || grouped(whole)),
+        // A comma is a decimal one only where another mark separates the thousands.
+        Mark::Comma => count(Mark::Comma) == 1 && whole.len() > 1 && grouped(whole),
+        Mark::Space | Mark::Apostrophe | Mark::Underscore => false,
+    };
+    is_decimal.then_some(1)
+}
+
+/// Whether one and the same mark separates thousands: `1,234,567`, or with commas also `12,34,567`.
+fn grouped(groups: &[(Mark, &str)]) -> bool {
+    let [(_, first), rest @ ..] = groups else { return false };
+    let [middle @ .., (mark, last)] = rest else { return false };
+    let same = middle.iter().all(|(other, _)| other == mark);
+    let all = |length: usize| middle.iter().all(|(_, group)| group.len() == length);
+    let indian = *mark == Mark::Comma && !middle.is_empty() && all(2) && first.len() <= 2;
+    same && last.len() == 3 && (1..=3).contains(&first.len()) && !first.starts_with('0') && (all(3) || indian)
+}
+
+/// The separator at the start of a text, and its length.
+fn mark(text: &str) -> Option<(Mark, usize)> {
+    const MARKS: [(&str, Mark); 14] = [
+        ("{,}", Mark::Comma),
+        (",\\!", Mark::Comma),
+        ("\\!,", Mark::Comma),
+        ("{,\\!}", Mark::Comma),
+        (",", Mark::Comma),
+        (".", Mark::Point),
+        ("\\,", Mark::Space),
+        ("\\!", Mark::Space),
+        ("\u{00a0}", Mark::Space),
+        ("\u{2009}", Mark::Space),
+        ("\u{202f}", Mark::Space),
+        ("'", Mark::Apostrophe),
+        ("’", Mark::Apostrophe),
+        ("_", Mark::Underscore),
+    ];
+    MARKS.iter().find(|(written, _)| text.starts_with(written)).map(|(written, mark)| (*mark, written.len()))
+}
+
 /// `value` times ten to the `power`.
 fn shift_ten(value: BigRational, power: i64) -> BigRational {
     let factor = BigRational::from_integer(BigInt::from(10).pow(power.unsigned_abs() as u32));
     if power < 0 { value / factor } else { value * factor }
-}
-
-/// A separator followed by digits. A comma joins whatever digits follow; spaces join only groups of exactly three.
-fn group_after(text: &str) -> Option<(&str, &str)> {
-    const COMMAS: [&str; 5] = ["{,}", ",\\!", "\\!,", "{,\\!}", ","];
-    const SPACES: [&str; 5] = ["\\,", "\\!", "\u{00a0}", "\u{2009}", "\u{202f}"];
-    let comma = COMMAS.iter().find(|mark| text.starts_with(**mark));
-    let mark = comma.or_else(|| SPACES.iter().find(|mark| text.starts_with(**mark)))?;
-    let digits = digits_len(&text[mark.len()..]);
-    let joins = if comma.is_some() { digits > 0 } else { digits == 3 };
-    joins.then(|| text[..mark.len() + digits].split_at(mark.len()))
 }
 
 /// A power of ten after a number, and its length; `None` inside where it is beyond the limit.
@@ -246,7 +295,11 @@ fn exponent(text: &str) -> Option<(Option<i64>, usize)> {
     let times = trim_spaces(text);
     let rest = ["\\times", "\\cdot", "\u{d7}", "\u{b7}", "x", "X", "*"].iter().find_map(|sign| times.strip_prefix(sign))?;
     let rest = trim_spaces(rest).strip_prefix("10")?;
-    let rest = trim_spaces(rest).strip_prefix('^')?;
+    if let Some((power, length)) = superscript(rest) {
+        return Some((power, text.len() - rest.len() + length));
+    }
+    let rest = trim_spaces(rest);
+    let rest = rest.strip_prefix('^').or_else(|| rest.strip_prefix("**"))?;
     let (power, rest) = match rest.strip_prefix('{') {
         Some(inner) => {
             let (power, length) = integer(inner)?;
@@ -258,6 +311,17 @@ fn exponent(text: &str) -> Option<(Option<i64>, usize)> {
         }
     };
     Some((power, text.len() - rest.len()))
+}
+
+/// A raised integer, as in `10⁻³`, and its length.
+fn superscript(text: &str) -> Option<(Option<i64>, usize)> {
+    let plain = |raised: char| "⁰¹²³⁴⁵⁶⁷⁸⁹".chars().position(|digit| digit == raised).and_then(|digit| char::from_digit(digit as u32, 10));
+    let sign = text.chars().next().filter(|c| matches!(c, '⁻' | '⁺'));
+    let at = sign.map_or(0, char::len_utf8);
+    let digits: String = text[at..].chars().map_while(plain).collect();
+    let length = text[at..].chars().take(digits.len()).map(char::len_utf8).sum::<usize>();
+    let (power, _) = integer(&format!("{}{digits}", if sign == Some('⁻') { "-" } else { "" }))?;
+    Some((power, at + length))
 }
 
 /// A signed integer exponent and its length; `None` inside where it is beyond the limit.
@@ -296,7 +360,7 @@ fn trim_spaces(text: &str) -> &str {
 
 /// The length of `\frac` or one of its kin at the start of `text`.
 fn fraction_command(text: &str) -> Option<usize> {
-    ["\\frac", "\\dfrac", "\\tfrac", "\\cfrac"]
+    ["\\frac", "\\dfrac", "\\tfrac", "\\cfrac", "\\nicefrac", "\\sfrac"]
         .iter()
         .find(|command| text.starts_with(**command))
         .map(|command| command.len())

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::lexer::{Kind, Token, tokens};
-use super::vocabulary::{CHANGES, EQUALS, PAIRED_UNITS, PARTS, REASONS, glued_unit, unit_letter, variable};
+use super::vocabulary::{CHANGES, EQUALS, MAKES, PAIRED_UNITS, PARTS, REASONS, glued_unit, unit_letter, variable};
 use super::{Answer, Unverifiable};
 
 /// How the place where an answer stands was written.
@@ -27,7 +27,7 @@ pub(crate) fn slot_in(text: &str, strictness: Strictness) -> Found {
     let tokens = tokens(text, false);
     let mut tokens = tokens.as_slice();
     if strictness == Strictness::Prose {
-        tokens = first_sentence(tokens);
+        tokens = first_sentence(text, tokens);
         if let Some(first) = first_with_reasons(text, tokens) {
             return take(tokens, first);
         }
@@ -37,7 +37,15 @@ pub(crate) fn slot_in(text: &str, strictness: Strictness) -> Found {
     {
         return Err(Unverifiable::SeveralNumbers);
     }
-    let tokens = after_relation(text, tokens, strictness);
+    let (all, tokens) = (tokens, after_relation(text, tokens, strictness));
+    match worked_out(text, tokens, strictness) {
+        Err(Unverifiable::Expression) => before_relation(text, all).ok_or(Unverifiable::Expression),
+        found => found,
+    }
+}
+
+/// The one number of a side of an equation.
+fn worked_out(text: &str, tokens: &[Token], strictness: Strictness) -> Found {
     let numbers: Vec<usize> = numbers(tokens).take(2).collect();
     match numbers[..] {
         [] if tokens.iter().any(|token| matches!(token.kind, Kind::Symbol | Kind::Operator)) => Err(Unverifiable::Expression),
@@ -69,8 +77,15 @@ pub(crate) fn whole(text: &str) -> Option<Found> {
     let amount = matches!(tokens.first()?.kind, Kind::Number(_))
         && words <= MAX_AMOUNT_WORDS
         && !text.trim_end().contains('\n')
-        && !tokens.iter().any(|token| token.kind == Kind::Relation);
+        && !tokens.iter().any(|token| token.kind == Kind::Relation)
+        && !tokens.windows(2).any(|pair| is_word_of(text, &pair[0], &MAKES) && matches!(pair[1].kind, Kind::Number(_)));
     let holds_any = tokens.iter().any(|token| matches!(token.kind, Kind::Number(_) | Kind::Symbol));
+    if amount
+        && words > 0
+        && let Some(first) = first_with_reasons(text, &tokens)
+    {
+        return Some(take(&tokens, first));
+    }
     (holds_any && (words == 0 || amount)).then(|| slot_in(text, Strictness::Mathematics))
 }
 
@@ -108,9 +123,10 @@ fn take(tokens: &[Token], index: usize) -> Found {
     }
 }
 
-/// The tokens up to a full stop with something behind it.
-fn first_sentence(tokens: &[Token]) -> &[Token] {
-    let stop = tokens.windows(2).position(|pair| pair[0].kind == Kind::Stop && pair[1].spaced);
+/// The tokens up to a full stop with a space or a capital letter behind it.
+fn first_sentence<'a>(text: &str, tokens: &'a [Token]) -> &'a [Token] {
+    let begins = |token: &Token| token.spaced || text[token.span.clone()].starts_with(char::is_uppercase);
+    let stop = tokens.windows(2).position(|pair| pair[0].kind == Kind::Stop && begins(&pair[1]));
     stop.map_or(tokens, |stop| &tokens[..stop])
 }
 
@@ -131,13 +147,19 @@ fn first_with_reasons(text: &str, tokens: &[Token]) -> Option<usize> {
 /// The tokens after the last equals sign, or in prose its word, that has a number behind it.
 fn after_relation<'a>(text: &str, tokens: &'a [Token], strictness: Strictness) -> &'a [Token] {
     let last_number = numbers(tokens).last().unwrap_or(0);
-    let relation = tokens[..last_number].iter().rposition(|token| {
-        token.kind == Kind::Relation
-            || (strictness == Strictness::Prose
-                && token.kind == Kind::Word
-                && EQUALS.contains(&text[token.span.clone()].to_ascii_lowercase().as_str()))
-    });
+    let relation = tokens[..last_number]
+        .iter()
+        .rposition(|token| token.kind == Kind::Relation || (strictness == Strictness::Prose && is_word_of(text, token, &EQUALS)));
     relation.map_or(tokens, |relation| &tokens[relation + 1..])
+}
+
+/// The number before the first equals sign, where what follows only says how it was found: `18 = 9 * 2`.
+fn before_relation(text: &str, tokens: &[Token]) -> Option<(Answer, Range<usize>)> {
+    let relation = tokens.iter().position(|token| token.kind == Kind::Relation)?;
+    let (before, after) = (&tokens[..relation], &tokens[relation + 1..]);
+    let [only] = numbers(before).collect::<Vec<usize>>()[..] else { return None };
+    let is_known = |token: &Token| token.kind != Kind::Symbol && !is_variable(text, token);
+    (stands_alone(text, before, only).is_ok() && before.iter().chain(after).all(is_known)).then(|| take(tokens, only).ok())?
 }
 
 /// Whether the number at `index` is no part of an expression that is left unworked.
@@ -147,6 +169,11 @@ fn stands_alone(text: &str, tokens: &[Token], index: usize) -> Result<(), Unveri
         return Err(Unverifiable::Expression);
     }
     if let Some(before) = index.checked_sub(1).map(|index| &tokens[index]) {
+        // `2/3 of 18` is not 18.
+        let share = before.kind == Kind::Word && &text[before.span.clone()] == "of" && index >= 2;
+        if share && matches!(tokens[index - 2].kind, Kind::Number(_)) {
+            return Err(Unverifiable::Expression);
+        }
         match before.kind {
             Kind::Operator | Kind::Symbol | Kind::Inequality => return Err(Unverifiable::Expression),
             Kind::Close if !number.spaced => return Err(Unverifiable::Expression),
@@ -216,6 +243,10 @@ fn ends_a_list(text: &str, tokens: &[Token], index: usize) -> bool {
 /// Whether the number counts the items of a list: `2. Add them up`.
 fn enumerates(tokens: &[Token], index: usize) -> bool {
     index == 0 && tokens.len() > 2 && matches!(tokens[1].kind, Kind::Stop | Kind::Close) && !tokens[1].spaced && tokens[2].spaced
+}
+
+fn is_word_of(text: &str, token: &Token, words: &[&str]) -> bool {
+    token.kind == Kind::Word && words.contains(&text[token.span.clone()].to_ascii_lowercase().as_str())
 }
 
 fn is_variable(text: &str, token: &Token) -> bool {

@@ -6,15 +6,23 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 /// Words that multiply the number before them.
-const SCALES: [(&str, u64); 5] =
-    [("hundred", 100), ("thousand", 1_000), ("million", 1_000_000), ("billion", 1_000_000_000), ("trillion", 1_000_000_000_000)];
+const SCALES: [(&str, u64); 7] = [
+    ("hundred", 100),
+    ("thousand", 1_000),
+    ("lakh", 100_000),
+    ("million", 1_000_000),
+    ("crore", 10_000_000),
+    ("billion", 1_000_000_000),
+    ("trillion", 1_000_000_000_000),
+];
 
 /// LaTeX commands that only dress what they hold, or stand for a space.
-pub(super) const DRESS: [&str; 28] = [
+pub(super) const DRESS: [&str; 29] = [
     "begin",
     "end",
     "boxed",
     "fbox",
+    "framebox",
     "displaystyle",
     "left",
     "right",
@@ -48,13 +56,36 @@ pub(super) const RELATIONS: [&str; 9] =
 pub(super) const INEQUALITIES: [&str; 10] = ["le", "leq", "leqslant", "ge", "geq", "geqslant", "lt", "gt", "ne", "neq"];
 
 /// Words after which a sentence gives reasons, so that an earlier number was the answer.
-pub(super) const REASONS: [&str; 14] =
-    ["because", "since", "as", "which", "where", "when", "if", "after", "given", "for", "with", "so", "from", "out"];
+pub(super) const REASONS: [&str; 17] = [
+    "because", "since", "as", "which", "where", "when", "if", "after", "given", "for", "with", "so", "from", "out", "not", "rather",
+    "instead",
+];
 /// Words that say what an equals sign says.
 pub(super) const EQUALS: [&str; 4] = ["is", "are", "equals", "equal"];
-/// Parts that a number may be followed by, as in `2 thirds`.
-pub(super) const PARTS: [&str; 11] =
-    ["halves", "thirds", "fourths", "fifths", "sixths", "sevenths", "eighths", "tenths", "hundredths", "thousandths", "millionths"];
+/// Words that make a sentence of what goes before them, with its result behind them.
+pub(super) const MAKES: [&str; 14] =
+    ["is", "are", "equals", "equal", "makes", "make", "gives", "give", "leaves", "leave", "totals", "total", "costs", "cost"];
+/// Words that make another number of the one before them, as in `2 thirds`, `5 squared` or `3 bn`.
+pub(super) const PARTS: [&str; 18] = [
+    "halves",
+    "thirds",
+    "fourths",
+    "fifths",
+    "sixths",
+    "sevenths",
+    "eighths",
+    "tenths",
+    "hundredths",
+    "thousandths",
+    "millionths",
+    "squared",
+    "cubed",
+    "factorial",
+    "bn",
+    "mn",
+    "tn",
+    "mil",
+];
 /// Words that change the number behind them, with or without `of` between.
 pub(super) const CHANGES: [&str; 14] = [
     "minus",
@@ -100,8 +131,43 @@ pub(super) fn unit_letter(word: &str) -> bool {
 pub(super) fn scale(text: &str) -> Option<(u64, usize)> {
     let rest = text.trim_start_matches(' ');
     let word = &rest[..rest.bytes().take_while(u8::is_ascii_alphabetic).count()];
-    let (_, factor) = SCALES.iter().find(|(name, _)| name.eq_ignore_ascii_case(word))?;
+    let singular = word.strip_suffix(['s', 'S']).unwrap_or(word);
+    let (_, factor) = SCALES.iter().find(|(name, _)| name.eq_ignore_ascii_case(singular))?;
     Some((*factor, text.len() - rest.len() + word.len()))
+}
+
+/// Whether a character is the sign of a currency.
+pub(super) fn currency(character: char) -> bool {
+    matches!(character, '$' | '¢' | '£' | '¥' | '฿' | '৳' | '៛' | '﷼' | '\u{20a0}'..='\u{20cf}')
+}
+
+/// The length of a currency in letters before a number or a sign, with the space behind it: `Rs. `, `USD `, `US`, `R`.
+pub(super) fn currency_word(text: &str) -> Option<usize> {
+    static WORD: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^(?:Rs\.? ?|[A-Z]{3} |[A-Z]{1,3}\$)").expect("the pattern is valid"));
+    let found = WORD.find(text)?;
+    Some(found.end() - usize::from(found.as_str().ends_with('$')))
+}
+
+/// The length of a calculator's note, as GSM8K writes them before its result: `<<9*2=18>>` of `<<9*2=18>>18`.
+pub(super) fn calculation(text: &str) -> Option<usize> {
+    static NOTE: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"^<<[^<>\n]{1,200}=[^<>\n]{1,200}>>[0-9.$-]").expect("the pattern is valid"));
+    NOTE.find(text).map(|found| found.end() - 1)
+}
+
+/// The length of an ordinal's raised ending, such as `^{th}` or `^\text{st}`.
+pub(super) fn ordinal(text: &str) -> Option<usize> {
+    static ENDING: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"^\^\{?(?:\\(?:text|mathrm|textrm)\{)?(?:st|nd|rd|th)\}{0,2}").expect("the pattern is valid"));
+    ENDING.find(text).map(|found| found.end())
+}
+
+/// The length of an HTML tag at the start of a text, such as `<b>`, `</sub>` or `<span class="x">`.
+pub(super) fn tag(text: &str) -> Option<usize> {
+    static TAG: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r#"^</?[A-Za-z][A-Za-z0-9]{0,15}(?: +[A-Za-z-]{1,20}="[^"<>]{0,100}")* ?/?>"#).expect("the pattern is valid")
+    });
+    TAG.find(text).map(|found| found.end())
 }
 
 /// The length of a percent sign or word after a number.
@@ -119,7 +185,10 @@ pub(super) fn glued_unit(word: &str) -> bool {
         "km", "cm", "mm", "kg", "mg", "lb", "oz", "ft", "in", "yd", "mi", "hr", "ml", "mL", "kL", "am", "pm", "AM", "PM", "st", "nd", "rd",
         "th", "ms",
     ];
-    (word.chars().count() > 2 && !variable(word)) || !word.starts_with(has_case) || SHORT.contains(&word)
+    // A square or a cube at its end belongs to a unit; other digits make it a code or a product: `0x1F`, `2x30`.
+    let letters = word.strip_suffix(['2', '3']).unwrap_or(word);
+    let spelt = letters.chars().all(|character| !character.is_ascii_digit());
+    (spelt && letters.chars().count() > 2 && !variable(letters)) || !word.starts_with(has_case) || SHORT.contains(&letters)
 }
 
 /// A number in words, which is not read but is an answer all the same. `one` is left out, being a pronoun more often.

@@ -115,7 +115,7 @@ mod tests {
             let places: Vec<u32> = (0..n as u32).step_by(every).collect();
             let tokens: Vec<u32> = places.iter().map(|place| place * 7919 % v as u32).collect();
             // Every other target has up to three tokens that a teacher named, with 0.4, 0.2 and 0.1, and one that it did not.
-            let named = |target: usize| if target % 2 == 0 { (v - 1).min(3) } else { 0 };
+            let named = |target: usize| if target.is_multiple_of(2) { (v - 1).min(3) } else { 0 };
             let ends = (0..tokens.len()).scan(0, |end, target| Some(std::mem::replace(end, *end + named(target) as u32)));
             let pairs = |target: usize| (0..named(target)).map(move |at| (((target + at) % v) as u32, 0.4 / (1 << at) as f32));
             let all: Vec<_> = (0..tokens.len()).flat_map(pairs).collect();

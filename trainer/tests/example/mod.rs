@@ -53,23 +53,22 @@ impl Place {
 
     /// Train in the folder `run` and stop after `last_step`, if that comes before the end.
     pub fn train(&self, run: &Path, config: &TrainTable, model: &ModelConfig, last_step: u64) -> Result<Trained, Error> {
-        train_in(run, &self.dataset, config, model, last_step)
+        train_job(&Job { config, model, from: None, dataset: &self.dataset, run }, last_step)
     }
 }
 
-/// Train on a dataset, and stop after `last_step`, if that comes before the end.
-pub fn train_in(run: &Path, dataset: &Dataset, config: &TrainTable, model: &ModelConfig, last_step: u64) -> Result<Trained, Error> {
+/// Train, and stop after `last_step`, if that comes before the end.
+pub fn train_job(job: &Job, last_step: u64) -> Result<Trained, Error> {
     let should_stop = AtomicBool::new(false);
-    let job = Job { config, model, from: None, dataset, run };
     let mut report = |progress: &Progress| should_stop.store(progress.step >= last_step, Ordering::Relaxed);
     // The scores rise and fall with the number of evaluations in the metrics.
     let mut evaluate = |packed: &Path| {
         let student = runtime::Student::open(packed)?;
-        let metrics = std::fs::read_to_string(run.join("metrics.jsonl"))?;
+        let metrics = std::fs::read_to_string(job.run.join("metrics.jsonl"))?;
         let score = [0.2, 0.5, 0.3][metrics.matches("score").count() % 3];
         Ok(Some(Evaluation { eval: json!({ "sums": { "accuracy": score, "layers": student.config().layers } }), score }))
     };
-    train(&job, &mut Hooks { should_stop: &should_stop, report: &mut report, evaluate: &mut evaluate })
+    train(job, &mut Hooks { should_stop: &should_stop, report: &mut report, evaluate: &mut evaluate })
 }
 
 /// The `[model]` table of a student of one block.

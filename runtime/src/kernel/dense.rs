@@ -1,0 +1,253 @@
+//! The kernels for five weights to a byte, [`Packing::Five`](super::Packing): in plain Rust for any CPU, and for those with AVX-512-VNNI
+//! and VBMI, whose lookup of a byte in 128 bytes makes four digits two bits each at once.
+
+use super::{scalar::Plain, tile::Vector};
+
+/// As [`Plain`], digit by digit.
+#[derive(Clone, Copy)]
+pub(super) struct PlainDense(Plain);
+
+/// What a vector for this packing has from the one that it is made of.
+macro_rules! as_inner {
+    ($inner:ty) => {
+        const ROWS: usize = <$inner>::ROWS;
+        const STEP: usize = 20;
+        const LINES: usize = usize::MAX;
+        const FEW_LINES: usize = usize::MAX;
+        const BYTE_OFFSET: i32 = <$inner>::BYTE_OFFSET;
+
+        #[inline(always)]
+        unsafe fn zero() -> Self {
+            unsafe { Self(<$inner>::zero()) }
+        }
+
+        #[inline(always)]
+        unsafe fn load(from: *const u8) -> Self {
+            unsafe { Self(<$inner>::load(from)) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, to: *mut i32) {
+            unsafe { self.0.store(to) }
+        }
+
+        #[inline(always)]
+        unsafe fn prefetch(from: *const u8) {
+            unsafe { <$inner>::prefetch(from) }
+        }
+
+        #[inline(always)]
+        unsafe fn splat(number: i32) -> Self {
+            unsafe { Self(<$inner>::splat(number)) }
+        }
+
+        #[inline(always)]
+        unsafe fn dot_bytes(sum: Self, weights: Self, four: *const i8) -> Self {
+            unsafe { Self(<$inner>::dot_bytes(sum.0, weights.0, four)) }
+        }
+
+        #[inline(always)]
+        unsafe fn dot_small(sum: Self, weights: Self, four: *const i8) -> Self {
+            unsafe { Self(<$inner>::dot_small(sum.0, weights.0, four)) }
+        }
+
+        #[inline(always)]
+        unsafe fn times_128(self) -> Self {
+            unsafe { Self(self.0.times_128()) }
+        }
+
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            unsafe { Self(self.0.add(other.0)) }
+        }
+
+        #[inline(always)]
+        unsafe fn and(self, mask: u8) -> Self {
+            unsafe { Self(self.0.and(mask)) }
+        }
+
+        #[inline(always)]
+        unsafe fn or(self, other: Self) -> Self {
+            unsafe { Self(self.0.or(other.0)) }
+        }
+
+        #[inline(always)]
+        unsafe fn left(self, by: i32) -> Self {
+            unsafe { Self(self.0.left(by)) }
+        }
+
+        #[inline(always)]
+        unsafe fn right(self, by: i32) -> Self {
+            unsafe { Self(self.0.right(by)) }
+        }
+    };
+}
+
+// SAFETY (of every `unsafe` below and above): these functions have the safety conditions of `Vector`, which are those of the functions
+// and intrinsics that they consist of.
+
+impl Vector for PlainDense {
+    as_inner!(Plain);
+
+    #[inline(always)]
+    unsafe fn add_line<const M: usize, const N: usize>(
+        sums: &mut [[PlainDense; N]; M],
+        line: [PlainDense; M],
+        tokens: *const i8,
+        stride: usize,
+    ) {
+        for plane in 0..5 {
+            for m in 0..M {
+                let digit = line[m].0.map_bytes(|byte| if plane == 4 { byte / 82 } else { byte % 82 / [1, 3, 9, 27][plane] % 3 });
+                for n in 0..N {
+                    sums[m][n].0 = unsafe { Plain::dot_small(sums[m][n].0, digit, tokens.add(n * stride + 4 * plane)) };
+                }
+            }
+        }
+    }
+
+    type Sums = PlainDense;
+
+    #[inline(always)]
+    unsafe fn zero_sums() -> PlainDense {
+        unsafe { PlainDense::zero() }
+    }
+
+    #[inline(always)]
+    unsafe fn add_few<const M: usize, const N: usize>(
+        sums: &mut [[PlainDense; N]; M],
+        line: [PlainDense; M],
+        tokens: *const i8,
+        stride: usize,
+    ) {
+        unsafe { PlainDense::add_line(sums, line, tokens, stride) }
+    }
+
+    #[inline(always)]
+    unsafe fn total(sums: PlainDense) -> PlainDense {
+        sums
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use vbmi::Dense;
+
+#[cfg(target_arch = "x86_64")]
+mod vbmi {
+    use std::arch::x86_64::*;
+
+    use super::{
+        super::x86::{Register, Vnni, splat},
+        Vector,
+    };
+
+    /// As [`Vnni`] over 512 bits.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Dense(Vnni<__m512i>);
+
+    #[repr(align(64))]
+    struct Table([u8; 128]);
+
+    /// For half a byte, its last digit.
+    static LAST: Table = {
+        let mut table = [0; 128];
+        let mut half = 0;
+        while half < 128 {
+            table[half] = (half / 41) as u8;
+            half += 1;
+        }
+        Table(table)
+    };
+
+    /// For what is left of a byte without its last digit, the four others in two bits each.
+    static OTHERS: Table = {
+        let mut table = [0; 128];
+        let mut rest = 0;
+        while rest < 81 {
+            table[rest] = ((rest % 3) | ((rest / 3 % 3) << 2) | ((rest / 9 % 3) << 4) | ((rest / 27) << 6)) as u8;
+            rest += 1;
+        }
+        Table(table)
+    };
+
+    impl Dense {
+        /// The last digit of each byte, and the four others in two bits each.
+        #[inline(always)]
+        unsafe fn unpack(self) -> (__m512i, __m512i) {
+            let look_up = |table: &'static Table| {
+                let table: *const __m512i = table.0.as_ptr().cast();
+                unsafe { (_mm512_load_si512(table), _mm512_load_si512(table.add(1))) }
+            };
+            let ((last_low, last_high), (low, high)) = (look_up(&LAST), look_up(&OTHERS));
+            unsafe {
+                // A lookup takes no heed of a byte's highest bit, where the shift leaves one of its neighbour's.
+                let last = _mm512_permutex2var_epi8(last_low, _mm512_srli_epi16::<1>(self.0.0), last_high);
+                let rest = _mm512_sub_epi8(self.0.0, _mm512_shuffle_epi8(_mm512_set1_epi32(82 << 8 | 164 << 16), last));
+                (last, _mm512_permutex2var_epi8(low, rest, high))
+            }
+        }
+    }
+
+    impl Vector for Dense {
+        as_inner!(Vnni<__m512i>);
+
+        #[inline(always)]
+        unsafe fn add_line<const M: usize, const N: usize>(sums: &mut [[Dense; N]; M], line: [Dense; M], tokens: *const i8, stride: usize) {
+            unsafe {
+                let (mut last, mut others) = ([__m512i::zero(); M], [__m512i::zero(); M]);
+                for m in 0..M {
+                    (last[m], others[m]) = line[m].unpack();
+                }
+                for plane in 0..5 {
+                    let mut weights = last;
+                    for m in 0..M {
+                        if plane < 4 {
+                            weights[m] = others[m].and(3);
+                            others[m] = others[m].right16(2);
+                        }
+                    }
+                    for n in 0..N {
+                        let codes = splat::<__m512i>(tokens.add(n * stride), plane);
+                        for m in 0..M {
+                            sums[m][n].0.0 = sums[m][n].0.0.dot(weights[m], codes);
+                        }
+                    }
+                }
+            }
+        }
+
+        /// As those of [`Vnni`], and one for the last digit.
+        type Sums = [__m512i; 5];
+
+        #[inline(always)]
+        unsafe fn zero_sums() -> [__m512i; 5] {
+            unsafe { [__m512i::zero(); 5] }
+        }
+
+        #[inline(always)]
+        unsafe fn add_few<const M: usize, const N: usize>(
+            sums: &mut [[[__m512i; 5]; N]; M],
+            line: [Dense; M],
+            tokens: *const i8,
+            stride: usize,
+        ) {
+            unsafe {
+                for m in 0..M {
+                    let (last, others) = line[m].unpack();
+                    for plane in 0..5 {
+                        let weights = if plane == 4 { last } else { others.and((3u8 << (2 * plane)) as i8) };
+                        for n in 0..N {
+                            let codes = splat::<__m512i>(tokens.add(n * stride), plane);
+                            sums[m][n][plane] = sums[m][n][plane].dot(weights, codes);
+                        }
+                    }
+                }
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn total([first, second, third, fourth, last]: [__m512i; 5]) -> Dense {
+            unsafe { Dense(Vnni::add(Vnni::total([first, second, third, fourth]), Vnni(last))) }
+        }
+    }
+}

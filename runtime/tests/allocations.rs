@@ -1,0 +1,90 @@
+//! A decoded token allocates nothing but its event: the list of a step's events and the text in one.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use model::{Activation, Architecture, ModelTable, Quant, Scale};
+use tristill_runtime::{Draft, Engine, Options, Request, Student, kernel::Bits};
+
+struct Counting;
+
+/// Allocations of all threads so far.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+// SAFETY: every call is passed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.fetch_add(1, Relaxed);
+        // SAFETY: passed on from the caller.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        COUNT.fetch_add(1, Relaxed);
+        // SAFETY: passed on from the caller.
+        unsafe { System.realloc(memory, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: passed on from the caller.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[test]
+fn a_token_allocates_nothing_but_its_event() {
+    let table = ModelTable {
+        architecture: Architecture::Bitnet,
+        width: 256,
+        layers: 2,
+        heads: 4,
+        kv_heads: Some(2),
+        feed_forward: 512,
+        context: 512,
+        activation: Activation::Silu,
+        rope_base: 10_000.0,
+        norm_epsilon: 1e-5,
+        quant: Quant::Ternary,
+        scale: Scale::Row,
+    };
+    let student = Arc::new(Student::random(&table.resolve(300).unwrap(), Bits::Eight, 1).unwrap());
+    for (draft, temperature) in [(Draft::Never, 0.0), (Draft::Never, 0.8), (Draft::Always(3), 0.0)] {
+        let options = Options { threads: 2, slots: 2, draft, ..Options::default() };
+        let mut engine = Engine::new(Arc::clone(&student), &options).unwrap();
+        let (mut counted, mut tokens) = (0, 0);
+        // The first round makes room for what later ones use again. No page of 64 positions becomes full after the prompt, because a
+        // full page's tokens are remembered.
+        for round in 0..2 {
+            for seed in 0..2 {
+                let mut request = Request::greedy((0..130).map(|at| (at * 7 + seed + 3 * round) % 256).collect(), 50);
+                (request.sampling.temperature, request.sampling.top_p) = (temperature, 0.9);
+                engine.submit(request).unwrap();
+            }
+            for step in 0.. {
+                let before = COUNT.load(Relaxed);
+                let events = engine.step();
+                let texts = events.iter().filter(|event| !event.text.is_empty()).count();
+                // A list of more than four events grows.
+                let lists = if events.len() > 4 { 2 } else { 1 };
+                let ends = events.iter().any(|event| event.finish.is_some());
+                if round == 1 && step > 0 && !ends {
+                    counted += (COUNT.load(Relaxed) - before).saturating_sub(texts + lists);
+                    tokens += events.len();
+                }
+                if engine.is_idle() {
+                    break;
+                }
+            }
+        }
+        assert!(tokens >= 20, "{tokens} tokens");
+        assert_eq!(counted, 0, "allocations of {tokens} tokens beside their events, {draft:?}, temperature {temperature}");
+    }
+}
