@@ -117,6 +117,11 @@ impl Dataset {
         Rows::new(Arc::clone(&self.blocks), &self.manifest, seed, from)
     }
 
+    /// The rows as they lie on the disk, a block at a time.
+    pub(crate) fn stored_blocks(&self) -> impl Iterator<Item = Result<Vec<StoredRow>, Error>> + '_ {
+        self.blocks.iter().map(|block| block.read(self.manifest.top_k))
+    }
+
     /// The tokenizer that wrote it.
     pub fn tokenizer(&self) -> Result<Tokenizer, Error> {
         let tokenizer = Tokenizer::open(&self.folder.join(TOKENIZER_FILE))?;

@@ -26,7 +26,7 @@ pub(crate) fn pack(
 ) -> Result<Vec<Shard>, Error> {
     let total = documents.documents().iter().map(|staged| u64::from(staged.copies)).sum();
     let rounds = documents.documents().iter().map(|staged| staged.copies).max().unwrap_or(0);
-    let mut shards = Shards { folder: folder.to_owned(), has_teacher, open: None, finished: Vec::new() };
+    let mut shards = Shards::new(folder, has_teacher);
     let mut done = 0;
     for round in 0..rounds {
         let mut replay = documents.round(round)?;
@@ -70,7 +70,7 @@ fn add(row: &mut StoredRow, document: &Document, temperature: f32) {
 }
 
 /// A sequence of shards, one of which is being written.
-struct Shards {
+pub(crate) struct Shards {
     folder: PathBuf,
     has_teacher: bool,
     open: Option<(String, ShardWriter)>,
@@ -78,7 +78,11 @@ struct Shards {
 }
 
 impl Shards {
-    fn push(&mut self, row: StoredRow) -> Result<(), Error> {
+    pub(crate) fn new(folder: &Path, has_teacher: bool) -> Self {
+        Self { folder: folder.to_owned(), has_teacher, open: None, finished: Vec::new() }
+    }
+
+    pub(crate) fn push(&mut self, row: StoredRow) -> Result<(), Error> {
         let (_, writer) = match &mut self.open {
             Some(open) => open,
             closed => {
@@ -99,7 +103,7 @@ impl Shards {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Vec<Shard>, Error> {
+    pub(crate) fn finish(mut self) -> Result<Vec<Shard>, Error> {
         self.close()?;
         Ok(self.finished)
     }

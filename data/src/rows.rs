@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::dataset::PackedRow;
 use crate::order::{self, Cursor, GROUP_BLOCKS};
-use crate::shard::read_rows;
+use crate::shard::{StoredRow, read_rows};
 use crate::{Error, Manifest};
 
 /// Where a block of rows lies.
@@ -14,6 +14,13 @@ pub(crate) struct Block {
     shard: PathBuf,
     first_row: usize,
     rows: usize,
+}
+
+impl Block {
+    /// Its rows, with so many alternatives of each of the teacher's targets.
+    pub(crate) fn read(&self, top_k: usize) -> Result<Vec<StoredRow>, Error> {
+        read_rows(&self.shard, self.first_row, self.rows, top_k)
+    }
 }
 
 /// All blocks of a dataset, in the order of its files.
@@ -83,8 +90,7 @@ impl Rows {
             }
             let mut stored = Vec::with_capacity(count);
             for &block in group {
-                let Block { shard, first_row, rows } = &self.blocks[block];
-                stored.extend(read_rows(shard, *first_row, *rows, self.top_k)?.into_iter().map(Some));
+                stored.extend(self.blocks[block].read(self.top_k)?.into_iter().map(Some));
             }
             let rows = order::rows(self.seed, epoch, index, count).into_iter();
             let rows = rows.map(|at| PackedRow::new(stored[at].take().expect("each row is in the order once"), self.top_k)).collect();

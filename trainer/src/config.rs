@@ -2,7 +2,11 @@
 //!
 //! What a checkpoint may disagree on is decided here too: see [`TrainTable::same_training`].
 
+mod teacher;
+
 use serde::{Deserialize, Serialize};
+
+pub use teacher::{DivergenceName, TeacherTable};
 
 use crate::Error;
 
@@ -33,10 +37,9 @@ pub struct TrainTable {
     /// Decoupled weight decay of the matrices. Default 0.1 (BitNet b1.58's training tips); `two_stage` turns it off at half.
     #[serde(default = "weight_decay")]
     pub weight_decay: f64,
-    /// Share of the divergence from the teacher's probabilities in the loss of a token where the dataset has them; the rest is
-    /// cross-entropy. Default 0.5.
-    #[serde(default = "teacher_share")]
-    pub teacher_share: f64,
+    /// What is learned of a teacher besides its text.
+    #[serde(default)]
+    pub teacher: TeacherTable,
     /// The largest norm of all gradients together; larger ones are scaled down. Default 1.
     #[serde(default = "clip")]
     pub clip: f64,
@@ -106,9 +109,6 @@ fn two_stage() -> Schedule {
 fn weight_decay() -> f64 {
     0.1
 }
-fn teacher_share() -> f64 {
-    0.5
-}
 fn clip() -> f64 {
     1.0
 }
@@ -156,8 +156,7 @@ impl TrainTable {
         require(warm_up_steps < steps, "warm_up_steps", warm_up_steps, format!("which is not below train.steps = {steps}"))?;
         let weight_decay = self.weight_decay;
         require((0.0..=10.0).contains(&weight_decay), "weight_decay", weight_decay, "which is not between 0 and 10".into())?;
-        let share = self.teacher_share;
-        require((0.0..=1.0).contains(&share), "teacher_share", share, "which is not between 0 and 1".into())?;
+        self.teacher.check()?;
         require(self.clip.is_finite() && self.clip > 0.0, "clip", self.clip, "which is not a positive number".into())?;
         require(self.save_every >= 1, "save_every", self.save_every, "which is not at least 1".into())?;
         require(self.keep_last >= 1, "keep_last", self.keep_last, "which is not at least 1".into())?;
@@ -227,7 +226,7 @@ pub(crate) mod tests {
     #[test]
     fn each_limit_names_its_key() {
         type Spoil = fn(&mut TrainTable);
-        let cases: [(&str, Spoil); 11] = [
+        let cases: [(&str, Spoil); 13] = [
             ("train.steps is 0", |t| t.steps = 0),
             ("train.steps is 100000000", |t| t.steps = 100_000_000),
             ("train.rows is 0", |t| t.rows = 0),
@@ -239,6 +238,8 @@ pub(crate) mod tests {
             ("train.weight_decay is -0.1", |t| t.weight_decay = -0.1),
             ("train.clip is 0", |t| t.clip = 0.0),
             ("train.keep_last is 0", |t| t.keep_last = 0),
+            ("train.teacher.share is 1.5", |t| t.teacher.share = 1.5),
+            ("train.teacher.top_k is 8, but there is no teacher", |t| t.teacher.top_k = Some(8)),
         ];
         for (expected, spoil) in cases {
             let mut table = table(Schedule::TwoStage);

@@ -3,6 +3,8 @@
 //! The only crate that knows burn. It learns nothing of what a question is: rows of tokens come in, and what a run needs of a task
 //! is handed to it as a closure.
 
+mod annotate;
+mod balance;
 mod checkpoint;
 pub mod config;
 mod convert;
@@ -19,19 +21,23 @@ mod run_folder;
 pub mod schedule;
 mod state;
 pub mod student;
+mod teacher;
 mod telemetry;
 mod tensor_file;
 mod train;
 mod workers;
 
+pub use annotate::annotate;
 pub use checkpoint::Checkpoint;
-pub use config::{DeviceName, Schedule, TrainTable};
+pub use config::{DeviceName, DivergenceName, Schedule, TeacherTable, TrainTable};
 pub use convert::convert;
 pub use error::Error;
 pub use export::{Exported, export, export_with};
+pub use loss::divergence::{Divergence, Lesson};
 pub use optimizer::{AdamW, Gradients};
 pub use run_folder::{checkpoints, latest};
 pub use state::Totals;
 pub use student::{Batch, Student};
+pub use teacher::Teacher;
 pub use telemetry::Layers;
 pub use train::{Evaluate, Evaluation, Hooks, Job, Progress, Trained, train};

@@ -1,15 +1,14 @@
-//! The losses, one file each; those of logits share the chunks of `head.rs`.
+//! The losses, one file each. Those of the logits are summed up by `head.rs`, where alone logits exist.
 
-mod confidence;
+pub(crate) mod confidence;
 pub(crate) mod cross_entropy;
-#[cfg_attr(not(test), expect(dead_code, reason = "no stage of a run asks for it yet"))]
 pub(crate) mod divergence;
-mod forward_kl;
+pub(crate) mod forward_kl;
 pub(crate) mod head;
-#[cfg_attr(not(test), expect(dead_code, reason = "no stage of a run asks for it yet"))]
+#[cfg_attr(not(test), expect(dead_code, reason = "no config asks for it yet"))]
 pub(crate) mod hidden;
-mod jensen_shannon;
-#[cfg_attr(not(test), expect(dead_code, reason = "no stage of a run asks for it yet"))]
+pub(crate) mod jensen_shannon;
+pub(crate) mod likely;
+#[cfg_attr(not(test), expect(dead_code, reason = "no config asks for it yet"))]
 pub(crate) mod relation;
-mod reverse_kl;
-pub(crate) mod teacher;
+pub(crate) mod reverse_kl;

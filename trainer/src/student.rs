@@ -19,11 +19,11 @@ pub(crate) use batch::Layout;
 
 use crate::{
     device::Path,
-    loss::cross_entropy::cross_entropy,
+    loss::head::{Targets, head_loss},
     operation::{
         attention::{Heads, attention},
         buffer,
-        embed::embed,
+        embed::{embed, select_rows},
         gate::gate,
         linear::{Group, Precision, Weights, linear, prepare},
         norm::rms_norm,
@@ -152,6 +152,16 @@ impl Student {
         buffer::trim();
     }
 
+    /// The same student without derivatives.
+    pub(crate) fn frozen(self) -> Student {
+        Student { parameters: self.parameters.iter().map(Parameter::frozen).collect(), ..self }
+    }
+
+    /// The values of a tensor that is no block's.
+    pub(crate) fn values(&self, role: Role) -> Vec<f32> {
+        self.parameters[self.plan.places[&(None, role)]].values()
+    }
+
     /// The same student as other nodes: a graph over them has none in common with one over these.
     pub(crate) fn fork(&self) -> Student {
         Student { parameters: self.parameters.iter().map(Parameter::fork).collect(), ..self.clone() }
@@ -166,13 +176,25 @@ impl Student {
     /// context.
     pub fn loss(&self, batch: &Batch) -> (Tensor<1>, usize) {
         let targets = batch.supervised();
-        let kept = targets.places.len();
-        if kept == 0 {
-            return (Tensor::zeros([1], &self.plan.device), 0);
+        let supervised = targets.places.len();
+        (self.loss_of(batch, targets), supervised)
+    }
+
+    /// The loss of a batch with what is to be said at its supervised places.
+    pub(crate) fn loss_of(&self, batch: &Batch, targets: Targets) -> Tensor<1> {
+        if targets.places.is_empty() {
+            return Tensor::zeros([1], &self.plan.device);
         }
         let gain_d = self.vector(None, Role::FinalNorm);
         let (path, epsilon) = (self.plan.path, self.plan.config.norm_epsilon);
-        (cross_entropy(path, self.hidden(batch), gain_d, self.head(), targets, epsilon), kept)
+        head_loss(path, self.hidden(batch), gain_d, self.head(), targets, epsilon)
+    }
+
+    /// The normed residual stream after the last block at some places, [k, d].
+    pub(crate) fn normed(&self, batch: &Batch, places: &[u32]) -> Vec<f32> {
+        let hidden_kd = select_rows(self.hidden(batch), places, &self.plan.device);
+        let normed_kd = rms_norm(hidden_kd, self.vector(None, Role::FinalNorm), self.plan.config.norm_epsilon);
+        normed_kd.try_into_vec_as().expect("the residual stream is f32")
     }
 
     /// The logits after each token of one document, [t, v].
@@ -302,6 +324,13 @@ impl Parameter {
         match self {
             Parameter::Vector(vector) => Parameter::Vector(Tensor::from_inner(vector.clone().inner()).require_grad()),
             Parameter::Matrix(matrix) => Parameter::Matrix(Tensor::from_inner(matrix.clone().inner()).require_grad()),
+        }
+    }
+
+    fn frozen(&self) -> Parameter {
+        match self {
+            Parameter::Vector(vector) => Parameter::Vector(Tensor::from_inner(vector.clone().inner())),
+            Parameter::Matrix(matrix) => Parameter::Matrix(Tensor::from_inner(matrix.clone().inner())),
         }
     }
 

@@ -12,16 +12,19 @@ use model::{ChatTemplate, ModelConfig, Tokenizer, block::Format};
 use serde_json::Value;
 
 use crate::{
-    Error, Totals, TrainTable,
+    Error, Lesson, Totals, TrainTable,
+    balance::Balance,
     checkpoint::{self, Checkpoint},
     device,
     error::file,
     export::export,
-    metrics::{self, Evaluated, Line, Metrics},
+    loss::head::Terms,
+    metrics::{self, Evaluated, Line, LossTerms, Metrics},
     optimizer::{AdamW, BETAS},
     run_folder::{self, RunFolder},
     state::{self, TrainingState},
     student::{Batch, Student},
+    teacher::Teacher,
     telemetry::Snapshot,
     workers::{Sum, Workers},
 };
@@ -79,6 +82,8 @@ pub struct Progress {
     pub rate: f64,
     /// Norm of this step's gradients before clipping.
     pub gradient_norm: f32,
+    /// How many times larger one term's gradient is than the other's, where it drowns it: the divergence's if above 1.
+    pub drowned: Option<f64>,
     /// Tokens per second of this step.
     pub tokens_per_s: f64,
 }
@@ -108,6 +113,9 @@ struct Run<'a> {
     identity: Value,
     student: Student,
     optimizer: AdamW,
+    /// Goes along with the training.
+    teacher: Option<Teacher>,
+    balance: Balance,
     workers: Workers,
     rows: RowStream,
     step: u64,
@@ -137,17 +145,17 @@ pub fn train(job: &Job, hooks: &mut Hooks) -> Result<Trained, Error> {
         let (rate, weight_decay) = (config.rate_at(run.step), config.weight_decay_at(run.step));
         let (step_started, tokens_before) = (Instant::now(), run.totals.tokens);
 
+        let lesson = Lesson { share: run.balance.share(&config.teacher), ..config.teacher.lesson() };
         let step_rows = run.next_rows()?;
         let microbatches = step_rows.chunks(config.microbatch_rows());
-        let batches: Vec<_> =
-            microbatches.map(|rows| Batch::from_rows(rows, job.model, config.teacher_share as f32)).collect::<Result<_, _>>()?;
-        let Sum { loss, gradients } = run.workers.run(&run.student, &batches);
+        let batches: Vec<_> = microbatches.map(|rows| Batch::from_rows(rows, job.model, lesson)).collect::<Result<_, _>>()?;
+        let Sum { terms, gradients } = run.workers.run(&run.student, run.teacher.as_ref(), &batches);
 
         let supervised = gradients.tokens();
         if supervised == 0 {
             return Err(Error::Rows(format!("the {} rows of step {} have no supervised token", config.rows, run.step + 1)));
         }
-        let loss = loss / supervised as f64;
+        let loss = terms.loss / supervised as f64;
         if !loss.is_finite() {
             return Err(run.stop_at("the loss", loss));
         }
@@ -158,16 +166,20 @@ pub fn train(job: &Job, hooks: &mut Hooks) -> Result<Trained, Error> {
             return Err(run.stop_at("the norm of the gradients", f64::from(stats.gradient_norm)));
         }
         run.step += 1;
+        run.balance.see(&terms);
         run.cursor = run.rows.cursor();
         run.totals.tokens += step_rows.iter().map(|row| row.tokens.len() as u64).sum::<u64>();
         run.totals.supervised_tokens += supervised as u64;
 
         let speed = |since: Instant, before: u64| (run.totals.tokens - before) as f64 / since.elapsed().as_secs_f64();
         let (step, steps, gradient_norm) = (run.step, config.steps, stats.gradient_norm);
-        (hooks.report)(&Progress { step, steps, loss, rate, gradient_norm, tokens_per_s: speed(step_started, tokens_before) });
+        let drowned = run.balance.drowned(lesson.share).filter(|_| terms.taught > 0.0);
+        let tokens_per_s = speed(step_started, tokens_before);
+        (hooks.report)(&Progress { step, steps, loss, rate, gradient_norm, drowned, tokens_per_s });
         if let Some(before) = before {
             let (tokens, tokens_per_s, layers) = (run.totals.tokens, speed(logged.0, logged.1), Snapshot::of(&run.student).since(&before));
-            run.metrics.write(&Line { step, loss, rate, weight_decay, gradient_norm, tokens, tokens_per_s, layers })?;
+            let terms = run.terms(&terms, supervised, lesson.share);
+            run.metrics.write(&Line { step, loss, rate, weight_decay, gradient_norm, tokens, tokens_per_s, terms, layers })?;
             logged = (Instant::now(), tokens);
         }
         if step.is_multiple_of(config.save_every) || run.is_evaluation_due() {
@@ -212,6 +224,7 @@ impl<'a> Run<'a> {
                 (student, optimizer, state)
             }
         };
+        let teacher = job.config.teacher.beside().map(|folder| Teacher::open(folder, job.model, &tokenizer, &device)).transpose()?;
         let metrics = Metrics::open(job.run, state.step)?;
         let (mut best, mut evaluated) = (None, 0);
         for Evaluated { step, score, .. } in metrics::evaluations(job.run)? {
@@ -225,6 +238,8 @@ impl<'a> Run<'a> {
             identity,
             student,
             optimizer,
+            teacher,
+            balance: state.balance,
             workers: Workers::new(job.config.rows.div_ceil(job.config.microbatch_rows()))?,
             rows: job.dataset.rows(job.config.seed, state.cursor),
             step: state.step,
@@ -266,6 +281,19 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// What the metrics say of a step's terms.
+    fn terms(&self, terms: &Terms, supervised: usize, share: f32) -> LossTerms {
+        if terms.taught == 0.0 {
+            return LossTerms::default();
+        }
+        LossTerms {
+            cross_entropy: Some(terms.cross_entropy / supervised as f64),
+            divergence: Some(terms.divergence / terms.taught),
+            share: Some(f64::from(share)),
+            ratio: self.balance.weighed(share),
+        }
+    }
+
     fn prune(&self) -> Result<(), Error> {
         self.folder.prune(self.job.config.keep_last, self.best.map(|(step, _)| step))
     }
@@ -282,7 +310,8 @@ impl<'a> Run<'a> {
             }
         }
         self.totals.wall_s = self.earlier_s + self.started.elapsed().as_secs_f64();
-        let state = TrainingState::new(self.step, self.optimizer.steps(), self.cursor, self.totals, self.identity.clone());
+        let mut state = TrainingState::new(self.step, self.optimizer.steps(), self.cursor, self.totals, self.identity.clone());
+        state.balance = self.balance;
         let parts = checkpoint::Parts { tokenizer: &self.tokenizer, chat: &self.chat, state: &state };
         let saved = self.folder.add(self.step, |folder| checkpoint::write(folder, &self.student, &self.optimizer, &parts));
         match saved {

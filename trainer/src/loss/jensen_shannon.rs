@@ -35,7 +35,7 @@ pub(crate) fn composed(beta: f32, log_p_kv: Tensor<2>, log_q_kv: Tensor<2>) -> T
     if beta == 1.0 {
         return reverse_kl::composed(log_p_kv, log_q_kv);
     }
-    let (p, q) = (log_p_kv.clone().exp(), log_q_kv.clone().exp());
-    let log_m = (p.mul_scalar(beta) + q.mul_scalar(1.0 - beta)).log();
+    let (a, b) = (log_p_kv.clone().add_scalar(beta.ln()), log_q_kv.clone().add_scalar((1.0 - beta).ln()));
+    let log_m = a.clone().max_pair(b.clone()) + (a - b).abs().neg().exp().log1p();
     forward_kl::composed(log_p_kv, log_m.clone()).mul_scalar(beta) + forward_kl::composed(log_q_kv, log_m).mul_scalar(1.0 - beta)
 }

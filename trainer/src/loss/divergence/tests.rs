@@ -1,5 +1,8 @@
 use super::*;
-use crate::operation::check::{same_and_smooth, sample};
+use crate::{
+    loss::head::{head_loss, tests::targets},
+    operation::check::{same_and_smooth, sample},
+};
 
 const ALL: [Divergence; 6] = [
     Divergence::Forward,
@@ -14,40 +17,38 @@ fn logits(k: usize, v: usize) -> Vec<f32> {
     sample(k * v, 5).iter().map(|x| 2.0 * x).collect()
 }
 
-fn all_logits(k: usize, v: usize) -> Teacher {
+fn all_logits(k: usize, v: usize) -> Said {
     let logits = logits(k, v);
-    Teacher::Logits(Arc::new(move |places| logits[places.start * v..places.end * v].to_vec()))
+    Said::Logits(Arc::new(move |places: Range<usize>| logits[places.start * v..places.end * v].to_vec()))
 }
 
 /// As many tokens of each place's distribution.
-fn likely(k: usize, v: usize, most: usize) -> Teacher {
+fn likely(k: usize, v: usize, most: usize) -> Said {
     let named = |logits: &[f32]| {
         let mut log_p = logits.to_vec();
         to_log_probabilities(&mut log_p);
         (0..most).map(|at| (at as u32 * 11 % v as u32, log_p[at * 11 % v].exp())).collect::<Vec<_>>()
     };
     let places: Vec<Vec<(u32, f32)>> = logits(k, v).chunks(v).map(named).collect();
-    Teacher::Likely(Likely::new(1.0, places.iter().map(Vec::as_slice)).unwrap())
+    Said::Likely(Likely::new(places.iter().map(Vec::as_slice)).unwrap())
 }
 
-fn teaching(divergence: Divergence, temperature: f32, teacher: Teacher, n: usize, every: usize, v: usize) -> Teaching {
-    let places: Arc<[u32]> = (0..n as u32).step_by(every).collect();
-    let targets = places.iter().map(|place| place * 7919 % v as u32).collect();
-    Teaching { divergence, temperature, places, targets, teacher }
+fn teaching(divergence: Divergence, temperature: f32, said: Said) -> Teaching {
+    Teaching { lesson: Lesson { share: 1.0, divergence, temperature }, said }
 }
 
 #[test]
 fn both_forms_are_the_same_and_the_gradient_is_the_slope() {
     for divergence in ALL {
         // The second case has more places than fit a chunk of logits.
-        for (n, d, v, every) in [(5, 7, 10, 2), (1100, 3, 4, 1)] {
+        for (n, d, v, every) in [(5usize, 7, 10, 2), (1100, 3, 4, 1)] {
             let k = n.div_ceil(every);
-            for (temperature, teacher) in [(1.0, all_logits(k, v)), (2.5, all_logits(k, v)), (1.0, likely(k, v, 3))] {
-                let teaching = teaching(divergence, temperature, teacher, n, every, v);
+            for (temperature, said) in [(1.0, all_logits(k, v)), (2.5, all_logits(k, v)), (1.0, likely(k, v, 3)), (2.0, likely(k, v, 3))] {
+                let targets = targets(n, every, v, Some(teaching(divergence, temperature, said)));
                 let inputs = [(sample(n * d, 1), n), (sample(d, 2), 1), (sample(v * d, 3), v)];
                 same_and_smooth(&inputs, |path, inputs| {
                     let [hidden, gain, head] = inputs.try_into().expect("three inputs");
-                    super::divergence(path, hidden, gain.reshape([d]), head, teaching.clone(), 1e-5).unsqueeze()
+                    head_loss(path, hidden, gain.reshape([d]), head, targets.clone(), 1e-5).unsqueeze()
                 });
             }
         }
@@ -55,10 +56,10 @@ fn both_forms_are_the_same_and_the_gradient_is_the_slope() {
 }
 
 /// Value and gradient of one place.
-fn one(divergence: Divergence, temperature: f32, teacher: Teacher, student: &[f32]) -> (f32, Vec<f32>) {
-    let teaching = teaching(divergence, temperature, teacher, 1, 1, student.len());
+fn one(divergence: Divergence, temperature: f32, said: Said, student: &[f32]) -> (f32, Vec<f32>) {
+    let teaching = teaching(divergence, temperature, said);
     let mut logits = student.to_vec();
-    let value = teaching.row(&teaching.chunk(0..1), 0, &mut logits);
+    let value = teaching.row(&teaching.logits(0..1), 0, 0, &mut logits);
     (value, logits)
 }
 
@@ -66,8 +67,8 @@ fn one(divergence: Divergence, temperature: f32, teacher: Teacher, student: &[f3
 fn a_student_that_agrees_has_nothing_to_learn() {
     let v = 9;
     for divergence in ALL {
-        for (temperature, teacher) in [(1.0, all_logits(1, v)), (3.0, all_logits(1, v)), (1.0, likely(1, v, 3)), (1.0, likely(1, v, v))] {
-            let (value, gradient) = one(divergence, temperature, teacher, &logits(1, v));
+        for (temperature, said) in [(1.0, all_logits(1, v)), (3.0, all_logits(1, v)), (1.0, likely(1, v, 3)), (1.0, likely(1, v, v))] {
+            let (value, gradient) = one(divergence, temperature, said, &logits(1, v));
             assert!(value.abs() < 1e-6 && gradient.iter().all(|x| x.abs() < 1e-6), "{divergence:?} {value} {gradient:?}");
         }
     }
@@ -88,10 +89,10 @@ fn naming_every_token_is_giving_all_logits() {
 fn what_is_certain_gives_finite_numbers() {
     let far = [300.0f32, 0.0, -300.0];
     for divergence in ALL {
-        let teacher = Teacher::Logits(Arc::new(|_| vec![-300.0, 0.0, 300.0]));
-        let (value, gradient) = one(divergence, 1.0, teacher, &far);
+        let all = Said::Logits(Arc::new(|_| vec![-300.0, 0.0, 300.0]));
+        let (value, gradient) = one(divergence, 1.0, all, &far);
         assert!(value.is_finite() && gradient.iter().all(|x| x.is_finite()), "{divergence:?} {value} {gradient:?}");
-        let certain = Teacher::Likely(Likely::new(1.0, [[(2, 1.0)].as_slice()].into_iter()).unwrap());
+        let certain = Said::Likely(Likely::new([[(2, 1.0)].as_slice()].into_iter()).unwrap());
         let (value, gradient) = one(divergence, 1.0, certain, &far);
         assert!(value.is_finite() && gradient.iter().all(|x| x.is_finite()), "{divergence:?} {value} {gradient:?}");
     }
@@ -113,8 +114,8 @@ const TRL: [(f32, f32, f32, [f32; 6]); 7] = [
 fn the_generalised_divergence_is_that_of_trl() {
     let (student, teacher) = ([0.3, -1.2, 2.0, 0.0, -0.5, 1.1], [1.0, 0.2, -0.7, 0.4, 2.2, -1.5]);
     for (beta, temperature, expected, of_logits) in TRL {
-        let teacher = Teacher::Logits(Arc::new(move |_| teacher.to_vec()));
-        let (value, gradient) = one(Divergence::JensenShannon { beta }, temperature, teacher, &student);
+        let said = Said::Logits(Arc::new(move |_| teacher.to_vec()));
+        let (value, gradient) = one(Divergence::JensenShannon { beta }, temperature, said, &student);
         assert!((value - expected).abs() < 1e-6 * expected.max(1.0), "{beta} {temperature}: {value} {expected}");
         assert!(gradient.iter().zip(of_logits).all(|(x, y)| (x - y).abs() < 1e-6), "{beta} {temperature}: {gradient:?}");
     }
