@@ -55,15 +55,12 @@ impl Dataset {
         let at = |name: &str| building.path().join(name);
         let mut shards = Shards::new(building.path(), true);
         let (mut facts, mut done) = (TeacherFacts { top_k, ..TeacherFacts::default() }, 0);
-        for block in self.stored_blocks() {
-            let mut stored = block?;
-            for stored in stored.chunks_mut(ROWS) {
-                let rows: Vec<PackedRow> = stored.iter().map(|row| PackedRow::new(row.clone(), 0)).collect();
-                for (stored, row) in stored.iter_mut().zip(ask(&rows)?) {
-                    facts.targets += row.at.len() as u64;
-                    facts.mean_tail += row.tails.iter().map(|tail| f64::from(*tail)).sum::<f64>();
-                    stored.teach(row);
-                    shards.push(std::mem::take(stored))?;
+        for block in self.blocks() {
+            for rows in block.read(usize::MAX, 0)?.chunks(ROWS) {
+                for (row, teacher) in rows.iter().zip(ask(rows)?) {
+                    facts.targets += teacher.at.len() as u64;
+                    facts.mean_tail += teacher.tails.iter().map(|tail| f64::from(*tail)).sum::<f64>();
+                    shards.push(row.stored(teacher))?;
                 }
                 done += rows.len() as u64;
                 report(done, of_rows.rows);

@@ -1,7 +1,7 @@
 //! What training will see, for people: traces as runs of text that are given or learned.
 
 use crate::ingest::{Job, existing, ingest};
-use crate::order::Cursor;
+use crate::order;
 use crate::{Card, Dataset, Error};
 
 /// A token as text, and whether the student learns to write it.
@@ -39,25 +39,33 @@ pub fn check(job: &Job, traces: usize) -> Result<Look, Error> {
         source.limit = Some(source.limit.unwrap_or(u64::MAX).min(ROWS_TO_LOOK_AT));
     }
     let out = place.path().join("dataset");
-    let ingested = ingest(&Job { config: &config, out: &out, ..*job }, &mut |_| {})?;
+    let ingested = ingest(&Job { config: &config, out: &out, ..*job }, &mut |_| {});
+    if matches!(ingested, Err(Error::Empty(_))) {
+        // The error speaks of a file in it.
+        let _ = place.keep();
+    }
+    let ingested = ingested?;
     Ok(Look { traces: ingested.dataset.preview(traces)?, card: ingested.card, is_whole: false })
 }
 
 impl Dataset {
-    /// The first traces in the order of seed 0, token by token.
+    /// Some traces, token by token: the first ones of the blocks in the order of seed 0. No more rows are read than are shown.
     pub fn preview(&self, traces: usize) -> Result<Vec<Vec<Piece>>, Error> {
         let tokenizer = self.tokenizer()?;
         let mut shown = Vec::new();
-        let rows = usize::try_from(self.manifest().rows).unwrap_or(usize::MAX);
-        for row in self.rows(0, Cursor::default()).take(rows) {
-            let row = row?;
-            let mut pieces = row.tokens.iter().zip(row.supervised);
-            for &len in &row.documents {
-                if shown.len() == traces {
-                    return Ok(shown);
+        for block in order::blocks(0, 0, self.blocks().len()) {
+            if shown.len() == traces {
+                break;
+            }
+            for row in self.blocks()[block].read(traces - shown.len(), self.manifest().top_k)? {
+                let mut pieces = row.tokens.iter().zip(row.supervised);
+                for &len in &row.documents {
+                    if shown.len() == traces {
+                        return Ok(shown);
+                    }
+                    let of_document = pieces.by_ref().take(len as usize);
+                    shown.push(of_document.map(|(&token, supervised)| Piece { text: tokenizer.token_text(token), supervised }).collect());
                 }
-                let of_document = pieces.by_ref().take(len as usize);
-                shown.push(of_document.map(|(&token, supervised)| Piece { text: tokenizer.token_text(token), supervised }).collect());
             }
         }
         Ok(shown)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::dataset::PackedRow;
 use crate::order::{self, Cursor, GROUP_BLOCKS};
-use crate::shard::{StoredRow, read_rows};
+use crate::shard::read_rows;
 use crate::{Error, Manifest};
 
 /// Where a block of rows lies.
@@ -17,9 +17,10 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    /// Its rows, with so many alternatives of each of the teacher's targets.
-    pub(crate) fn read(&self, top_k: usize) -> Result<Vec<StoredRow>, Error> {
-        read_rows(&self.shard, self.first_row, self.rows, top_k)
+    /// Its first rows, at most `most`.
+    pub fn read(&self, most: usize, top_k: usize) -> Result<Vec<PackedRow>, Error> {
+        let rows = read_rows(&self.shard, self.first_row, self.rows.min(most), top_k)?;
+        Ok(rows.into_iter().map(|row| PackedRow::new(row, top_k)).collect())
     }
 }
 
@@ -88,12 +89,12 @@ impl Rows {
                 first_row += count as u64;
                 continue;
             }
-            let mut stored = Vec::with_capacity(count);
+            let mut rows = Vec::with_capacity(count);
             for &block in group {
-                stored.extend(self.blocks[block].read(self.top_k)?.into_iter().map(Some));
+                rows.extend(self.blocks[block].read(usize::MAX, self.top_k)?.into_iter().map(Some));
             }
-            let rows = order::rows(self.seed, epoch, index, count).into_iter();
-            let rows = rows.map(|at| PackedRow::new(stored[at].take().expect("each row is in the order once"), self.top_k)).collect();
+            let order = order::rows(self.seed, epoch, index, count).into_iter();
+            let rows = order.map(|at| rows[at].take().expect("each row is in the order once")).collect();
             return Ok(Group { epoch, first_row, rows });
         }
         unreachable!("a cursor's row is less than the rows of all blocks")

@@ -9,7 +9,6 @@ use polars::io::parquet::write::BatchedWriter;
 use polars::prelude::*;
 
 use crate::Error;
-use crate::TeacherRow;
 use crate::align::Targets;
 
 /// A block ends when it holds so many tokens. It is what the reader loads at once.
@@ -29,15 +28,6 @@ pub(crate) struct StoredRow {
     pub targets: Targets,
     /// For each document the temperature at which its targets were taken, 0 where it has none.
     pub temperatures: Vec<f32>,
-}
-
-impl StoredRow {
-    /// Put a teacher's probabilities beside the tokens.
-    pub fn teach(&mut self, teacher: TeacherRow) {
-        let TeacherRow { top_k: _, at, ids, logprobs, tails, temperatures } = teacher;
-        self.targets = Targets { at, ids, logprobs, tails };
-        self.temperatures = temperatures;
-    }
 }
 
 /// Writes blocks of rows into one shard.

@@ -3,8 +3,8 @@
 use std::{path::Path, sync::Arc};
 
 use anyhow::{Context, Result, bail};
-use model::{Quant, hugging_face};
-use runtime::{Options, Student, bench, kernel::Bits};
+use model::{ModelConfig, Quant, hugging_face};
+use runtime::{Options, Student, bench, bench::Speed, kernel::Bits};
 use serde_json::json;
 
 pub use bench::measure;
@@ -13,6 +13,9 @@ use crate::{
     arguments::{BenchArguments, HeadType, ShapeType},
     progress::print,
 };
+
+/// The largest twin that is measured.
+const MOST_TWIN_BYTES: usize = 1 << 30;
 
 pub fn bench(arguments: &BenchArguments) -> Result<()> {
     let student = match (&arguments.student, &arguments.shape) {
@@ -49,6 +52,16 @@ pub fn bench(arguments: &BenchArguments) -> Result<()> {
         print(&format!("{}\n", serde_json::to_string_pretty(&rows)?));
     }
     Ok(())
+}
+
+/// The speed of random weights in full precision, of a student's sizes; none where they would take much memory.
+pub fn measure_twin(student: &Student, threads: usize) -> Result<Option<Speed>> {
+    let config = ModelConfig { quant: Quant::None, ..student.config().clone() };
+    if config.parameters() * size_of::<f32>() > MOST_TWIN_BYTES {
+        return Ok(None);
+    }
+    let twin = Arc::new(Student::random(&config.validated()?, Bits::Eight, 1)?);
+    Ok(Some(bench::measure(&twin, threads)?))
 }
 
 /// A student of random weights with the sizes of a Hugging Face `config.json`.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use data::Dataset;
-use eval::report::{Report, Stage};
+use eval::report::{Packing, Report, Speed, Stage};
 use trainer::{Exported, Trained};
 
 use crate::{
@@ -39,7 +39,8 @@ pub fn distill(arguments: &ConfigArguments) -> Result<()> {
 
 /// What is known before the student is asked anything.
 fn facts(run: &Run, arguments: &ConfigArguments, dataset: &Dataset, trained: &Trained, exported: &Exported) -> Result<Report> {
-    let model = run.config.model.resolve(dataset.manifest().vocab)?;
+    let manifest = dataset.manifest();
+    let model = run.config.model.resolve(manifest.vocab)?;
     let path = |path: std::path::PathBuf| path.display().to_string();
     let settings: String = arguments.overrides.set.iter().map(|setting| format!(" --set {setting}")).collect();
     let folder = arguments.overrides.run.as_ref().map_or(String::new(), |run| format!(" --run {}", run.display()));
@@ -60,6 +61,13 @@ fn facts(run: &Run, arguments: &ConfigArguments, dataset: &Dataset, trained: &Tr
         ]),
         commands: vec![format!("tristill distill {}{settings}{folder}", arguments.config.display())],
         config: serde_json::to_value(&run.config).context("cannot write the config as JSON")?,
+        packing: Some(Packing {
+            traces: manifest.documents,
+            rows: manifest.rows,
+            context: manifest.context,
+            tokens: manifest.tokens,
+            supervised_tokens: manifest.supervised_tokens,
+        }),
         dataset: serde_json::to_value(dataset.card()?).context("cannot write the dataset's card as JSON")?,
         ..Report::default()
     })
@@ -79,6 +87,12 @@ fn score(run: &Run, facts: &mut Report) -> Result<()> {
     let speed = bench::measure(exam.engine.student(), exam.engine.threads())?;
     facts.prefill_tokens_per_s = Some(speed.prefill_tokens_per_s);
     facts.decode_tokens_per_s = Some(speed.decode_tokens_per_s);
+    let twin = bench::measure_twin(exam.engine.student(), exam.engine.threads())?;
+    let rates = |speed: runtime::bench::Speed| Speed {
+        decode_tokens_per_s: speed.decode_tokens_per_s,
+        prefill_tokens_per_s: speed.prefill_tokens_per_s,
+    };
+    facts.full_precision_speed = twin.map(rates);
     facts.machine = exam.machine();
     Ok(())
 }
