@@ -6,7 +6,7 @@ mod teacher;
 
 use serde::{Deserialize, Serialize};
 
-pub use teacher::{DivergenceName, TeacherTable};
+pub use teacher::{DivergenceName, HiddenTable, RelationTable, TeacherTable};
 
 use crate::Error;
 

@@ -29,11 +29,15 @@ mod workers;
 
 pub use annotate::annotate;
 pub use checkpoint::Checkpoint;
-pub use config::{DeviceName, DivergenceName, Schedule, TeacherTable, TrainTable};
+pub use config::{DeviceName, DivergenceName, HiddenTable, RelationTable, Schedule, TeacherTable, TrainTable};
 pub use convert::convert;
 pub use error::Error;
 pub use export::{Exported, export, export_with};
-pub use loss::divergence::{Divergence, Lesson};
+pub use loss::{
+    divergence::{Divergence, Lesson},
+    hidden::Likeness,
+    relation::Relation,
+};
 pub use optimizer::{AdamW, Gradients};
 pub use run_folder::{checkpoints, latest};
 pub use state::Totals;

@@ -5,10 +5,9 @@ pub(crate) mod cross_entropy;
 pub(crate) mod divergence;
 pub(crate) mod forward_kl;
 pub(crate) mod head;
-#[cfg_attr(not(test), expect(dead_code, reason = "no config asks for it yet"))]
 pub(crate) mod hidden;
 pub(crate) mod jensen_shannon;
 pub(crate) mod likely;
-#[cfg_attr(not(test), expect(dead_code, reason = "no config asks for it yet"))]
 pub(crate) mod relation;
 pub(crate) mod reverse_kl;
+pub(crate) mod states;

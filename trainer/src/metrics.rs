@@ -49,6 +49,9 @@ pub struct LossTerms {
     /// Mean divergence from the teacher where it said something, in nats.
     #[serde(rename = "loss.divergence", default, skip_serializing_if = "Option::is_none")]
     pub divergence: Option<f64>,
+    /// How far inner states are from the teacher's, as weighed; a mean over the supervised targets.
+    #[serde(rename = "loss.states", default, skip_serializing_if = "Option::is_none")]
+    pub states: Option<f64>,
     /// The share of the divergence in the loss there.
     #[serde(rename = "teacher.share", default, skip_serializing_if = "Option::is_none")]
     pub share: Option<f64>,

@@ -19,7 +19,10 @@ pub(crate) use batch::Layout;
 
 use crate::{
     device::Path,
-    loss::head::{Targets, head_loss},
+    loss::{
+        head::{Targets, Terms, head_loss},
+        states::{Exemplar, states},
+    },
     operation::{
         attention::{Heads, attention},
         buffer,
@@ -49,6 +52,15 @@ pub(crate) enum Parameter {
     Vector(Tensor<1>),
     /// Everything else.
     Matrix(Tensor<2>),
+}
+
+/// What a forward pass leaves behind.
+#[derive(Clone, Debug)]
+pub(crate) struct States {
+    /// The residual stream after the last block, [n, d].
+    pub(crate) hidden_nd: Tensor<2>,
+    /// Queries, keys and values of one block before they are rotated, each [n, w].
+    pub(crate) qkv: Option<[Tensor<2>; 3]>,
 }
 
 type Prepared = [OnceLock<Arc<Weights>>; GROUPS];
@@ -177,22 +189,33 @@ impl Student {
     pub fn loss(&self, batch: &Batch) -> (Tensor<1>, usize) {
         let targets = batch.supervised();
         let supervised = targets.places.len();
-        (self.loss_of(batch, targets), supervised)
+        (self.loss_of(batch, targets, None).0, supervised)
     }
 
     /// The loss of a batch with what is to be said at its supervised places.
-    pub(crate) fn loss_of(&self, batch: &Batch, targets: Targets) -> Tensor<1> {
+    ///
+    /// How far its states are from those of `exemplar` is added where there is one.
+    pub(crate) fn loss_of(&self, batch: &Batch, targets: Targets, exemplar: Option<&Exemplar>) -> (Tensor<1>, Terms) {
         if targets.places.is_empty() {
-            return Tensor::zeros([1], &self.plan.device);
+            return (Tensor::zeros([1], &self.plan.device), Terms::default());
         }
         let gain_d = self.vector(None, Role::FinalNorm);
         let (path, epsilon) = (self.plan.path, self.plan.config.norm_epsilon);
-        head_loss(path, self.hidden(batch), gain_d, self.head(), targets, epsilon)
+        let ours = self.states(batch, exemplar.and_then(|exemplar| exemplar.relation).map(|table| table.block));
+        let mut loss = head_loss(path, ours.hidden_nd.clone(), gain_d, self.head(), targets.clone(), epsilon);
+        let mut terms = targets.told();
+        if let Some(exemplar) = exemplar {
+            let of_states = states(exemplar, &ours, batch, &targets.places);
+            terms.states = f64::from(of_states.clone().into_scalar::<f32>());
+            terms.loss += terms.states;
+            loss = loss + of_states;
+        }
+        (loss, terms)
     }
 
     /// The normed residual stream after the last block at some places, [k, d].
-    pub(crate) fn normed(&self, batch: &Batch, places: &[u32]) -> Vec<f32> {
-        let hidden_kd = select_rows(self.hidden(batch), places, &self.plan.device);
+    pub(crate) fn normed(&self, hidden_nd: Tensor<2>, places: &[u32]) -> Vec<f32> {
+        let hidden_kd = select_rows(hidden_nd, places, &self.plan.device);
         let normed_kd = rms_norm(hidden_kd, self.vector(None, Role::FinalNorm), self.plan.config.norm_epsilon);
         normed_kd.try_into_vec_as().expect("the residual stream is f32")
     }
@@ -202,14 +225,14 @@ impl Student {
     /// # Panics
     /// As [`Student::loss`].
     pub fn logits(&self, tokens: &[u32]) -> Vec<f32> {
-        let hidden_nd = self.hidden(&Batch::document(tokens));
+        let hidden_nd = self.states(&Batch::document(tokens), None).hidden_nd;
         let normed_nd = rms_norm(hidden_nd, self.vector(None, Role::FinalNorm), self.plan.config.norm_epsilon);
         let logits_tv = normed_nd.matmul(self.head().transpose());
         logits_tv.try_into_vec_as().expect("logits are f32")
     }
 
-    /// The residual stream after the last block, [n, d].
-    fn hidden(&self, batch: &Batch) -> Tensor<2> {
+    /// The residual stream after the last block, and the queries, keys and values of one, if asked for.
+    pub(crate) fn states(&self, batch: &Batch, block: Option<usize>) -> States {
         let Plan { config, heads, device, path, .. } = &self.plan;
         let layout = Arc::new(batch.layout());
         let group = |layer: usize, group: usize, x_ni, residual_no| {
@@ -225,15 +248,22 @@ impl Student {
             linear(*path, Group { x_ni, gain_i, weights_oi, residual_no, prepared }, self.precision())
         };
 
+        let mut watched = None;
         let mut hidden_nd = embed(*path, self.matrix(None, Role::Embedding), &batch.tokens, device);
         for layer in 0..config.layers {
             let qkv = group(layer, QKV, hidden_nd.clone(), None);
-            let mixed = attention(*path, self.with_head_extras(layer, qkv), heads, &layout, device);
+            let qkv_nw = self.with_head_extras(layer, qkv);
+            if block == Some(layer) {
+                let (n, keys_at, values_at) = (batch.tokens.len(), config.query_width(), config.query_width() + config.kv_width());
+                let spans = [0..keys_at, keys_at..values_at, values_at..values_at + config.kv_width()];
+                watched = Some(spans.map(|span| qkv_nw.clone().slice([0..n, span])));
+            }
+            let mixed = attention(*path, qkv_nw, heads, &layout, device);
             hidden_nd = group(layer, OUTPUT, mixed, Some(hidden_nd));
             let gate_up = group(layer, GATE_UP, hidden_nd.clone(), None);
             hidden_nd = group(layer, DOWN, gate(*path, gate_up, config.activation), Some(hidden_nd));
         }
-        hidden_nd
+        States { hidden_nd, qkv: watched }
     }
 
     /// Make what the fused form multiplies with, with all threads, where weights have changed.

@@ -7,9 +7,10 @@ use model::{ModelConfig, Role, Tokenizer};
 
 use crate::{
     Checkpoint, Error, Student,
+    config::TeacherTable,
     loss::divergence::{Said, to_log_probabilities},
     operation::matmul::{View, ViewMut, Workers, Write, multiply},
-    student::Batch,
+    student::{Batch, States},
 };
 
 /// A teacher that answers for the tokens of one student.
@@ -18,6 +19,8 @@ pub struct Teacher {
     student: Student,
     /// The rows of the head that the student has too, [v, d].
     head_vd: Arc<[f32]>,
+    /// The block whose relations are learned.
+    block: Option<usize>,
 }
 
 impl Teacher {
@@ -45,13 +48,43 @@ impl Teacher {
         let role = if config.tied_head { Role::Embedding } else { Role::Head };
         let mut head_vd = teacher.values(role);
         head_vd.truncate(student.vocab * config.width);
-        Ok(Teacher { student: teacher, head_vd: head_vd.into() })
+        Ok(Teacher { student: teacher, head_vd: head_vd.into(), block: None })
     }
 
-    /// What it says at some places of a batch: logits, made when they are asked for.
-    pub(crate) fn speak(&self, batch: &Batch, places: &[u32]) -> Said {
+    /// The same teacher, whose states are learned as the table says; or why this student cannot learn them.
+    pub(crate) fn with_states(self, table: &TeacherTable, student: &ModelConfig) -> Result<Teacher, Error> {
+        let teacher = self.student.config();
+        let refuse = |key: &'static str, found: usize, needed: String| Err(Error::Config { key, found: found.to_string(), needed });
+        if table.hidden.is_some() && student.width != teacher.width {
+            let needed = format!("but the student's width is {} and states are compared number by number; learn relations", student.width);
+            return refuse("teacher.hidden", teacher.width, needed);
+        }
+        if let Some(relation) = &table.relation {
+            let blocks =
+                [("teacher.relation.block", relation.block, student), ("teacher.relation.teacher_block", relation.teacher_block, teacher)];
+            for (key, block, config) in blocks {
+                if block >= config.layers {
+                    return refuse(key, block, format!("which is not below the {} blocks there are", config.layers));
+                }
+            }
+            let widths = [student.query_width(), student.kv_width(), teacher.query_width(), teacher.kv_width()];
+            if relation.heads == 0 || widths.iter().any(|width| !width.is_multiple_of(relation.heads)) {
+                let needed = format!("which does not divide all of {widths:?}, the widths of the queries and keys of both");
+                return refuse("teacher.relation.heads", relation.heads, needed);
+            }
+        }
+        Ok(Teacher { block: table.relation.as_ref().map(|table| table.teacher_block), ..self })
+    }
+
+    /// Its states over a batch.
+    pub(crate) fn states(&self, batch: &Batch) -> States {
+        self.student.states(batch, self.block)
+    }
+
+    /// What it says at some places: logits, made when they are asked for.
+    pub(crate) fn speak(&self, states: &States, places: &[u32]) -> Said {
         let d = self.student.config().width;
-        let (normed_kd, head_vd) = (self.student.normed(batch, places), self.head_vd.clone());
+        let (normed_kd, head_vd) = (self.student.normed(states.hidden_nd.clone(), places), self.head_vd.clone());
         Said::Logits(Arc::new(move |places| {
             let (k, v) = (places.len(), head_vd.len() / d);
             let mut logits_kv = vec![0.0; k * v];
@@ -65,7 +98,7 @@ impl Teacher {
     /// Its `top_k` likeliest tokens at some places of a batch with the logarithms of their probabilities at a temperature, the
     /// likeliest first.
     pub(crate) fn likeliest(&self, batch: &Batch, places: &[u32], top_k: usize, temperature: f32) -> Vec<Vec<(u32, f32)>> {
-        let Said::Logits(logits) = self.speak(batch, places) else { unreachable!("a teacher gives logits") };
+        let Said::Logits(logits) = self.speak(&self.states(batch), places) else { unreachable!("a teacher gives logits") };
         let one = |place: usize| {
             let mut log_p: Vec<f32> = logits(place..place + 1).iter().map(|logit| logit / temperature).collect();
             to_log_probabilities(&mut log_p);

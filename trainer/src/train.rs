@@ -149,7 +149,8 @@ pub fn train(job: &Job, hooks: &mut Hooks) -> Result<Trained, Error> {
         let step_rows = run.next_rows()?;
         let microbatches = step_rows.chunks(config.microbatch_rows());
         let batches: Vec<_> = microbatches.map(|rows| Batch::from_rows(rows, job.model, lesson)).collect::<Result<_, _>>()?;
-        let Sum { terms, gradients } = run.workers.run(&run.student, run.teacher.as_ref(), &batches);
+        let Sum { terms, gradients } =
+            run.workers.run(&run.student, run.teacher.as_ref().map(|teacher| (teacher, &config.teacher)), &batches);
 
         let supervised = gradients.tokens();
         if supervised == 0 {
@@ -224,7 +225,8 @@ impl<'a> Run<'a> {
                 (student, optimizer, state)
             }
         };
-        let teacher = job.config.teacher.beside().map(|folder| Teacher::open(folder, job.model, &tokenizer, &device)).transpose()?;
+        let open = |folder: &PathBuf| Teacher::open(folder, job.model, &tokenizer, &device)?.with_states(&job.config.teacher, job.model);
+        let teacher = job.config.teacher.beside().map(open).transpose()?;
         let metrics = Metrics::open(job.run, state.step)?;
         let (mut best, mut evaluated) = (None, 0);
         for Evaluated { step, score, .. } in metrics::evaluations(job.run)? {
@@ -289,6 +291,7 @@ impl<'a> Run<'a> {
         LossTerms {
             cross_entropy: Some(terms.cross_entropy / supervised as f64),
             divergence: Some(terms.divergence / terms.taught),
+            states: self.job.config.teacher.has_states().then(|| terms.states / supervised as f64),
             share: Some(f64::from(share)),
             ratio: self.balance.weighed(share),
         }

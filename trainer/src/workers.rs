@@ -14,7 +14,8 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::{
     Error,
-    loss::{divergence::Teaching, head::Terms},
+    config::TeacherTable,
+    loss::{divergence::Teaching, head::Terms, states::Exemplar},
     optimizer::Gradients,
     student::{Batch, Student},
     teacher::Teacher,
@@ -60,7 +61,7 @@ impl Workers {
     }
 
     /// The loss of all microbatches and its gradient. A teacher teaches every supervised target.
-    pub(crate) fn run(&self, student: &Student, teacher: Option<&Teacher>, batches: &[Batch]) -> Sum {
+    pub(crate) fn run(&self, student: &Student, teacher: Option<(&Teacher, &TeacherTable)>, batches: &[Batch]) -> Sum {
         student.prepare();
         let (next, partial) = (AtomicUsize::new(0), Mutex::new(Partial::default()));
         let work = || {
@@ -68,12 +69,15 @@ impl Workers {
                 // A graph of its own: burn runs graphs that share a node one after the other.
                 let student = student.fork();
                 let mut targets = batch.supervised();
-                if let Some(teacher) = teacher {
-                    targets.teaching = Some(Teaching { lesson: batch.lesson, said: teacher.speak(batch, &targets.places) });
-                }
-                let loss = student.loss_of(batch, targets.clone());
-                let gradients = Gradients::of(&student, &loss, targets.places.len());
-                lock(&partial).add(place, targets.told(), gradients);
+                let supervised = targets.places.len();
+                let exemplar = teacher.map(|(teacher, table)| {
+                    let states = teacher.states(batch);
+                    targets.teaching = Some(Teaching { lesson: batch.lesson, said: teacher.speak(&states, &targets.places) });
+                    Exemplar { hidden: table.hidden.as_ref(), relation: table.relation.as_ref(), teacher: states }
+                });
+                let (loss, terms) = student.loss_of(batch, targets, exemplar.as_ref());
+                let gradients = Gradients::of(&student, &loss, supervised);
+                lock(&partial).add(place, terms, gradients);
             }
         };
         thread::scope(|scope| self.pools.iter().for_each(|pool| drop(scope.spawn(|| pool.install(work)))));

@@ -116,3 +116,35 @@ fn a_teacher_that_cannot_teach_is_refused() {
     let again = annotate(&annotated, &config, &model, &place.path("again"), &mut |_, _| ()).unwrap_err().to_string();
     assert!(again.contains("only one teacher is kept"), "{again}");
 }
+
+#[test]
+fn inner_states_come_nearer_to_the_teachers() {
+    let (place, folder, model) = taught();
+    let states = json!({
+        "hidden": { "likeness": "cosine", "weight": 0.5 },
+        "relation": { "relation": "scaled", "heads": 2, "block": 0, "teacher_block": 1, "weight": 0.5 },
+    });
+    let config = with_teacher(&folder, states);
+    let whole = run(&place, "states", &config, &model, &place.dataset, TO_THE_END);
+    run(&place, "states-stopped", &config, &model, &place.dataset, 2);
+    let resumed = run(&place, "states-stopped", &config, &model, &place.dataset, TO_THE_END);
+    let weights = |trained: &Trained| fs::read(trained.checkpoint.join("model.safetensors")).unwrap();
+    assert!(weights(&resumed) == weights(&whole));
+    let lines = lines(&place, "states");
+    let of_states = |at: usize| lines[at].terms.states.unwrap();
+    assert!(of_states(5) < of_states(0), "{} {}", of_states(0), of_states(5));
+
+    let refused = |changed: Value| {
+        let config = with_teacher(&folder, changed);
+        let job = Job { config: &config, model: &model, from: None, dataset: &place.dataset, run: &place.path("refused") };
+        train_job(&job, 1).unwrap_err().to_string()
+    };
+    let relation =
+        |heads: usize, block: usize| json!({ "relation": "cosine", "heads": heads, "block": block, "teacher_block": 0, "weight": 1.0 });
+    let message = refused(json!({ "relation": relation(3, 0) }));
+    assert!(message.contains("train.teacher.relation.heads is 3, which does not divide all of [256, 128, 256, 128]"), "{message}");
+    let message = refused(json!({ "relation": relation(2, 1) }));
+    assert!(message.contains("train.teacher.relation.block is 1, which is not below the 1 blocks there are"), "{message}");
+    let message = refused(json!({ "relation": relation(2, 0), "top_k": 4 }));
+    assert!(message.contains("states need a teacher beside the student"), "{message}");
+}

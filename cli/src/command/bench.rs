@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use anyhow::{Context, Result, bail};
-use model::{ModelConfig, Quant, hugging_face};
+use model::{Quant, hugging_face};
 use runtime::{Options, Student, bench, bench::Speed, kernel::Bits};
 use serde_json::json;
 
@@ -56,7 +56,8 @@ pub fn bench(arguments: &BenchArguments) -> Result<()> {
 
 /// The speed of random weights in full precision, of a student's sizes; none where they would take much memory.
 pub fn measure_twin(student: &Student, threads: usize) -> Result<Option<Speed>> {
-    let config = ModelConfig { quant: Quant::None, ..student.config().clone() };
+    let mut config = student.config().clone();
+    config.quant = Quant::None;
     if config.parameters() * size_of::<f32>() > MOST_TWIN_BYTES {
         return Ok(None);
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::require;
-use crate::{Divergence, Error, Lesson};
+use crate::{Divergence, Error, Lesson, Likeness, Relation};
 
 /// What is learned of a teacher's probabilities: those of a teacher in memory, or those that came with the traces.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +28,38 @@ pub struct TeacherTable {
     pub beta: f64,
     /// Both distributions are softmax(logits / temperature). Default 1.
     pub temperature: f64,
+    /// Bring the residual stream after the last block near the teacher's, which has the same width. Default: no.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hidden: Option<HiddenTable>,
+    /// Relate the tokens as a block of the teacher does. Default: no.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relation: Option<RelationTable>,
+}
+
+/// How near the residual stream is to come to the teacher's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HiddenTable {
+    /// How two states are compared.
+    pub likeness: Likeness,
+    /// What the loss of a token is multiplied with.
+    pub weight: f64,
+}
+
+/// Which relations between tokens are to come near to the teacher's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RelationTable {
+    /// How two tokens are related.
+    pub relation: Relation,
+    /// Heads that the queries, keys and values of both are cut into.
+    pub heads: usize,
+    /// The student's block, from 0.
+    pub block: usize,
+    /// The teacher's.
+    pub teacher_block: usize,
+    /// What the loss of a token is multiplied with.
+    pub weight: f64,
 }
 
 /// How student and teacher are compared.
@@ -54,6 +86,8 @@ impl Default for TeacherTable {
             divergence: DivergenceName::ForwardKl,
             beta: 0.5,
             temperature: 1.0,
+            hidden: None,
+            relation: None,
         }
     }
 }
@@ -78,6 +112,11 @@ impl TeacherTable {
         self.from.as_ref().filter(|_| self.top_k.is_none())
     }
 
+    /// Whether inner states are learned.
+    pub fn has_states(&self) -> bool {
+        self.hidden.is_some() || self.relation.is_some()
+    }
+
     pub(super) fn check(&self) -> Result<(), Error> {
         let unit = "which is not between 0 and 1";
         require((0.0..=1.0).contains(&self.share), "teacher.share", self.share, unit.into())?;
@@ -86,6 +125,18 @@ impl TeacherTable {
         require(tau.is_finite() && tau > 0.0, "teacher.temperature", tau, "which is not a positive number".into())?;
         if let Some(balance) = self.balance {
             require(balance.is_finite() && balance > 0.0, "teacher.balance", balance, "which is not a positive number".into())?;
+        }
+        let weights = [("teacher.hidden.weight", self.hidden.as_ref().map(|table| table.weight))]
+            .into_iter()
+            .chain([("teacher.relation.weight", self.relation.as_ref().map(|table| table.weight))]);
+        for (key, weight) in weights.filter_map(|(key, weight)| Some((key, weight?))) {
+            require(weight.is_finite() && weight > 0.0, key, weight, "which is not a positive number".into())?;
+            require(
+                self.beside().is_some(),
+                key,
+                weight,
+                "but states need a teacher beside the student: train.teacher.from without top_k".into(),
+            )?;
         }
         if let Some(top_k) = self.top_k {
             require((1..=MOST).contains(&top_k), "teacher.top_k", top_k, format!("which is not between 1 and {MOST}"))?;

@@ -40,7 +40,7 @@ pub(crate) struct Targets {
 /// The terms of a loss, each a sum over the supervised places.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Terms {
-    /// What is minimised.
+    /// What is minimised, the states included.
     pub(crate) loss: f64,
     /// Everywhere, in nats.
     pub(crate) cross_entropy: f64,
@@ -48,6 +48,8 @@ pub(crate) struct Terms {
     pub(crate) divergence: f64,
     /// At how many places that is.
     pub(crate) taught: f64,
+    /// How far inner states are from the teacher's, as weighed.
+    pub(crate) states: f64,
     /// The squared norms of the gradients of cross-entropy and divergence at the logits there. Not known in the composed form.
     pub(crate) slopes: [f64; 2],
 }
@@ -209,7 +211,7 @@ impl Targets {
         let share = teaching.lesson.share;
         mix(logits, &to_teacher, share);
         let loss = f64::from(1.0 - share) * cross_entropy + f64::from(share) * divergence;
-        Terms { loss, cross_entropy, divergence, taught: 1.0, slopes }
+        Terms { loss, cross_entropy, divergence, taught: 1.0, slopes, ..Terms::default() }
     }
 
     fn tell(&self, terms: Terms) {
@@ -228,6 +230,7 @@ impl AddAssign for Terms {
         self.cross_entropy += other.cross_entropy;
         self.divergence += other.divergence;
         self.taught += other.taught;
+        self.states += other.states;
         self.slopes.iter_mut().zip(other.slopes).for_each(|(slope, other)| *slope += other);
     }
 }

@@ -2,10 +2,12 @@
 //! 1 - x.y / (|x| |y|), of each token. Source: DistilBERT, arXiv:1910.01108, section 3 (cosine); FitNets, arXiv:1412.6550, eq. 2 (squares).
 
 use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
 
 /// How a token's two states are compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Likeness {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Likeness {
     /// Mean squared difference.
     Squares,
     /// One minus the cosine of the angle.

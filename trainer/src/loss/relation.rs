@@ -8,12 +8,14 @@
 use std::sync::Arc;
 
 use burn::tensor::{Bool, Tensor, TensorData, activation::log_softmax};
+use serde::{Deserialize, Serialize};
 
 use crate::student::Layout;
 
 /// How two tokens of a head are related.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Relation {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Relation {
     /// Product of the states, divided by the root of the head's width.
     Scaled,
     /// Cosine of the angle between them.
