@@ -27,6 +27,8 @@ pub enum Command {
     Synth(ConfigArguments),
     /// Turn traces into the run's dataset, or explain what a file of traces would be taken for
     Ingest(IngestArguments),
+    /// Ask the run's teacher about its dataset and keep its likeliest tokens there
+    Annotate(ConfigArguments),
     /// Train the run's student on its dataset
     Train(ConfigArguments),
     /// Pack a run's last checkpoint, or any checkpoint or Hugging Face folder, into one GGUF file

@@ -59,6 +59,21 @@ impl PackedRow {
         let teacher = (top_k > 0).then_some(TeacherRow { top_k, at, ids, logprobs, tails, temperatures });
         Self { tokens, supervised, documents, teacher }
     }
+
+    /// The row as it is stored, with a teacher's probabilities.
+    pub(crate) fn stored(&self, teacher: TeacherRow) -> StoredRow {
+        let Self { tokens, supervised, documents, .. } = self;
+        let mut rest = &supervised[..];
+        let prompts = documents.iter().map(|&len| {
+            let (document, after) = rest.split_at(len as usize);
+            rest = after;
+            document.iter().filter(|learned| !**learned).count() as u32
+        });
+        let prompts = prompts.collect();
+        let TeacherRow { top_k: _, at, ids, logprobs, tails, temperatures } = teacher;
+        let targets = Targets { at, ids, logprobs, tails };
+        StoredRow { tokens: tokens.clone(), documents: documents.clone(), prompts, targets, temperatures }
+    }
 }
 
 /// An open dataset.
@@ -110,6 +125,10 @@ impl Dataset {
     /// Where it lies.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    pub(crate) fn blocks(&self) -> &[Block] {
+        &self.blocks
     }
 
     /// Rows in the order of a seed, from a cursor on, epoch after epoch without end. The order is a function of seed and epoch alone.

@@ -32,7 +32,7 @@ pub(crate) fn pack(
     std::thread::scope(|scope| {
         let (sender, windows) = mpsc::sync_channel::<Vec<StoredRow>>(1);
         let writing = scope.spawn(move || {
-            let mut shards = Shards { folder: folder.to_owned(), has_teacher, open: None, finished: Vec::new() };
+            let mut shards = Shards::new(folder, has_teacher);
             windows.into_iter().flatten().try_for_each(|row| shards.push(row))?;
             shards.finish()
         });
@@ -83,7 +83,7 @@ fn add(row: &mut StoredRow, document: &Document, temperature: f32) {
 }
 
 /// A sequence of shards, one of which is being written.
-struct Shards {
+pub(crate) struct Shards {
     folder: PathBuf,
     has_teacher: bool,
     open: Option<(String, ShardWriter)>,
@@ -91,7 +91,11 @@ struct Shards {
 }
 
 impl Shards {
-    fn push(&mut self, row: StoredRow) -> Result<(), Error> {
+    pub(crate) fn new(folder: &Path, has_teacher: bool) -> Self {
+        Self { folder: folder.to_owned(), has_teacher, open: None, finished: Vec::new() }
+    }
+
+    pub(crate) fn push(&mut self, row: StoredRow) -> Result<(), Error> {
         let (_, writer) = match &mut self.open {
             Some(open) => open,
             closed => {
@@ -112,7 +116,7 @@ impl Shards {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Vec<Shard>, Error> {
+    pub(crate) fn finish(mut self) -> Result<Vec<Shard>, Error> {
         self.close()?;
         Ok(self.finished)
     }

@@ -16,6 +16,14 @@ pub(crate) struct Block {
     rows: usize,
 }
 
+impl Block {
+    /// Its rows, with so many alternatives of each of the teacher's targets.
+    pub(crate) fn read(&self, top_k: usize) -> Result<Vec<PackedRow>, Error> {
+        let rows = read_rows(&self.shard, self.first_row, self.rows, top_k)?;
+        Ok(rows.into_iter().map(|row| PackedRow::new(row, top_k)).collect())
+    }
+}
+
 /// All blocks of a dataset, in the order of its files.
 pub(crate) fn blocks(folder: &std::path::Path, manifest: &Manifest) -> Vec<Block> {
     let mut blocks = Vec::new();
@@ -85,11 +93,10 @@ impl Rows {
             }
             let mut stored = Vec::with_capacity(count);
             for &block in group {
-                let Block { shard, first_row, rows } = &self.blocks[block];
-                stored.extend(read_rows(shard, *first_row, *rows, self.top_k)?.into_iter().map(Some));
+                stored.extend(self.blocks[block].read(self.top_k)?.into_iter().map(Some));
             }
-            let rows = order::rows(self.seed, epoch, index, count).into_iter();
-            let rows = rows.map(|at| PackedRow::new(stored[at].take().expect("each row is in the order once"), self.top_k)).collect();
+            let order = order::rows(self.seed, epoch, index, count).into_iter();
+            let rows = order.map(|at| stored[at].take().expect("each row is in the order once")).collect();
             return Ok(Group { epoch, first_row, rows });
         }
         unreachable!("a cursor's row is less than the rows of all blocks")

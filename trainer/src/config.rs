@@ -2,7 +2,11 @@
 //!
 //! What a checkpoint may disagree on is decided here too: see [`TrainTable::same_training`].
 
+mod teacher;
+
 use serde::{Deserialize, Serialize};
+
+pub use teacher::{DivergenceName, HiddenTable, RelationTable, TeacherTable};
 
 use crate::{EarlyStop, Error};
 
@@ -41,10 +45,9 @@ pub struct TrainTable {
     /// Decoupled weight decay of the matrices. Default 0.1 (BitNet b1.58's training tips); `two_stage` turns it off at half.
     #[serde(default = "weight_decay")]
     pub weight_decay: f64,
-    /// Share of the divergence from the teacher's probabilities in the loss of a token where the dataset has them; the rest is
-    /// cross-entropy. Default 0.5.
-    #[serde(default = "teacher_share")]
-    pub teacher_share: f64,
+    /// What is learned of a teacher besides its text.
+    #[serde(default)]
+    pub teacher: TeacherTable,
     /// The largest norm of all gradients together; larger ones are scaled down. Default 1.
     #[serde(default = "clip")]
     pub clip: f64,
@@ -122,9 +125,6 @@ fn two_stage() -> Schedule {
 fn weight_decay() -> f64 {
     0.1
 }
-fn teacher_share() -> f64 {
-    0.5
-}
 fn clip() -> f64 {
     1.0
 }
@@ -176,8 +176,7 @@ impl TrainTable {
         }
         let weight_decay = self.weight_decay;
         require((0.0..=10.0).contains(&weight_decay), "weight_decay", weight_decay, "which is not between 0 and 10".into())?;
-        let share = self.teacher_share;
-        require((0.0..=1.0).contains(&share), "teacher_share", share, "which is not between 0 and 1".into())?;
+        self.teacher.check()?;
         if let Some(gib) = self.memory_gib {
             require(gib > 0.0 && gib.is_finite(), "memory_gib", gib, "which is not a positive number; leave it out for no limit".into())?;
             let needed = "but train.microbatch_rows is given too, which it finds; leave one of them out".into();
@@ -260,7 +259,7 @@ pub(crate) mod tests {
     #[test]
     fn each_limit_names_its_key() {
         type Spoil = fn(&mut TrainTable);
-        let cases: [(&str, Spoil); 16] = [
+        let cases: [(&str, Spoil); 18] = [
             ("train.steps is 0", |t| t.steps = 0),
             ("train.steps is 100000000", |t| t.steps = 100_000_000),
             ("train.rows is 0", |t| t.rows = 0),
@@ -277,6 +276,8 @@ pub(crate) mod tests {
             ("train.ema is 1, which is not between 0 and 1", |t| t.ema = Some(1.0)),
             ("train.early_stop.rows is 0", |t| t.early_stop = Some(EarlyStop { every: 1, patience: 1, rows: 0 })),
             ("train.keep_last is 0", |t| t.keep_last = 0),
+            ("train.teacher.share is 1.5", |t| t.teacher.share = 1.5),
+            ("train.teacher.top_k is 8, but there is no teacher", |t| t.teacher.top_k = Some(8)),
         ];
         for (expected, spoil) in cases {
             let mut table = table(Schedule::TwoStage);

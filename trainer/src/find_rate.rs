@@ -56,7 +56,9 @@ pub fn find_rate(job: &Job, test: &RateTest, should_stop: &AtomicBool, report: &
     assert!(test.steps > 0 && test.from > 0.0 && test.to > 0.0, "{test:?}");
     train::check(job)?;
     let config = &memory::resolve(job.config, job.model, rayon::current_num_threads())?;
-    let mut student = train::first_student(job, &device::open(config.device)?)?;
+    let device = device::open(config.device)?;
+    let mut student = train::first_student(job, &device)?;
+    let teacher = train::teacher(job, &job.dataset.tokenizer()?, &device)?;
     let mut optimizer = AdamW::new(&student, BETAS);
     let workers = Workers::new(config.rows.div_ceil(config.microbatch_rows()))?;
     let mut rows = job.dataset.rows(config.seed, Cursor::default());
@@ -66,13 +68,13 @@ pub fn find_rate(job: &Job, test: &RateTest, should_stop: &AtomicBool, report: &
             break;
         }
         let step_rows = rows.by_ref().take(config.rows).collect::<Result<Vec<_>, _>>()?;
-        let batch = |rows| Batch::from_rows(rows, job.model, config.teacher_share as f32);
+        let batch = |rows| Batch::from_rows(rows, job.model, config.teacher.lesson());
         let batches = step_rows.chunks(config.microbatch_rows()).map(batch).collect::<Result<Vec<_>, _>>()?;
-        let Sum { loss, gradients } = workers.run(&student, &batches);
+        let Sum { terms, gradients } = workers.run(&student, teacher.as_ref().map(|teacher| (teacher, &config.teacher)), &batches);
         if gradients.tokens() == 0 {
             continue;
         }
-        mean = KEPT * mean + (1.0 - KEPT) * loss / gradients.tokens() as f64;
+        mean = KEPT * mean + (1.0 - KEPT) * terms.loss / gradients.tokens() as f64;
         let loss = mean / (1.0 - KEPT.powi(tried.len() as i32 + 1));
         if !loss.is_finite() || loss > RUN_AWAY * least {
             break;

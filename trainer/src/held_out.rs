@@ -9,7 +9,7 @@ use model::ModelConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Error,
+    Error, Lesson,
     student::{Batch, Student},
 };
 
@@ -101,7 +101,7 @@ impl HeldOut {
         }
         let largest = found.last().expect("at least one row is held out").0;
         let rows: Vec<PackedRow> = found.into_iter().map(|(_, row)| row).collect();
-        let batches = rows.chunks(at_once).map(|rows| Batch::from_rows(rows, model, 0.0)).collect::<Result<Vec<_>, _>>()?;
+        let batches = rows.chunks(at_once).map(|rows| Batch::from_rows(rows, model, Lesson::NONE)).collect::<Result<Vec<_>, _>>()?;
         if batches.iter().all(|batch| batch.supervised().places.is_empty()) {
             return Err(Error::Rows("none of the held-out rows has a supervised token; raise train.early_stop.rows".into()));
         }

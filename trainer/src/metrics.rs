@@ -32,9 +32,32 @@ pub struct Line {
     pub tokens: u64,
     /// Tokens per second since the last line or the process's start.
     pub tokens_per_s: f64,
+    /// The terms of the loss, where a teacher goes along or its probabilities came with the traces.
+    #[serde(flatten)]
+    pub terms: LossTerms,
     /// What the last step did to each block.
     #[serde(flatten)]
     pub layers: Layers,
+}
+
+/// The terms of the last step's loss. Nothing where there is no teacher.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LossTerms {
+    /// Mean cross-entropy of the supervised targets, in nats.
+    #[serde(rename = "loss.cross_entropy", default, skip_serializing_if = "Option::is_none")]
+    pub cross_entropy: Option<f64>,
+    /// Mean divergence from the teacher where it said something, in nats.
+    #[serde(rename = "loss.divergence", default, skip_serializing_if = "Option::is_none")]
+    pub divergence: Option<f64>,
+    /// How far inner states are from the teacher's, as weighed; a mean over the supervised targets.
+    #[serde(rename = "loss.states", default, skip_serializing_if = "Option::is_none")]
+    pub states: Option<f64>,
+    /// The share of the divergence in the loss there.
+    #[serde(rename = "teacher.share", default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<f64>,
+    /// How many times larger than the cross-entropy's the divergence's gradient at the logits was, as weighed; a moving mean.
+    #[serde(rename = "teacher.ratio", default, skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<f64>,
 }
 
 /// The line of an evaluation.
@@ -98,7 +121,17 @@ mod tests {
 
     fn line(step: u64) -> Line {
         let (loss, rate, weight_decay, gradient_norm) = (1.5, 1e-3, 0.1, 0.25);
-        Line { step, loss, rate, weight_decay, gradient_norm, tokens: step * 100, tokens_per_s: 10.0, layers: Layers::default() }
+        Line {
+            step,
+            loss,
+            rate,
+            weight_decay,
+            gradient_norm,
+            tokens: step * 100,
+            tokens_per_s: 10.0,
+            terms: LossTerms::default(),
+            layers: Layers::default(),
+        }
     }
 
     fn steps(folder: &Path) -> Vec<u64> {

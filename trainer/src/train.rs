@@ -13,19 +13,22 @@ use model::{ChatTemplate, ModelConfig, Quant, Tokenizer, block::Format, inventor
 use serde_json::Value;
 
 use crate::{
-    EarlyStop, Error, HeldOutLoss, Layers, Totals, TrainTable,
+    EarlyStop, Error, HeldOutLoss, Layers, Lesson, Totals, TrainTable,
     average::Average,
+    balance::Balance,
     checkpoint::{self, Checkpoint},
     device,
     error::file,
     export::export,
     held_out::{HeldOut, Watch},
+    loss::head::Terms,
     memory,
-    metrics::{self, Evaluated, Line, Metrics},
+    metrics::{self, Evaluated, Line, LossTerms, Metrics},
     optimizer::{AdamW, BETAS},
     run_folder::{self, RunFolder},
     state::{self, TrainingState},
     student::{Batch, Student},
+    teacher::Teacher,
     telemetry::{Snapshot, gradient_norms},
     workers::{Sum, Workers},
 };
@@ -83,6 +86,8 @@ pub struct Progress {
     pub rate: f64,
     /// Norm of this step's gradients before clipping.
     pub gradient_norm: f32,
+    /// How many times larger one term's gradient is than the other's, where it drowns it: the divergence's if above 1.
+    pub drowned: Option<f64>,
     /// Tokens per second of this step.
     pub tokens_per_s: f64,
 }
@@ -114,6 +119,9 @@ struct Run<'a> {
     identity: Value,
     student: Student,
     optimizer: AdamW,
+    /// Goes along with the training.
+    teacher: Option<Teacher>,
+    balance: Balance,
     workers: Workers,
     rows: RowStream,
     step: u64,
@@ -149,18 +157,19 @@ pub fn train(job: &Job, hooks: &mut Hooks) -> Result<Trained, Error> {
         let (rate, weight_decay) = (config.rate_at(run.step), config.weight_decay_at(run.step));
         let (step_started, tokens_before) = (Instant::now(), run.totals.tokens);
 
+        let lesson = Lesson { share: run.balance.share(&config.teacher), ..config.teacher.lesson() };
         let step_rows = run.next_rows()?;
         let microbatches = step_rows.chunks(config.microbatch_rows());
-        let batches: Vec<_> =
-            microbatches.map(|rows| Batch::from_rows(rows, job.model, config.teacher_share as f32)).collect::<Result<_, _>>()?;
+        let batches: Vec<_> = microbatches.map(|rows| Batch::from_rows(rows, job.model, lesson)).collect::<Result<_, _>>()?;
         run.student.quantise_in_part(config.quantised_share_at(run.step));
-        let Sum { loss, gradients } = run.workers.run(&run.student, &batches);
+        let Sum { terms, gradients } =
+            run.workers.run(&run.student, run.teacher.as_ref().map(|teacher| (teacher, &config.teacher)), &batches);
 
         let supervised = gradients.tokens();
         if supervised == 0 {
             return Err(Error::Rows(format!("the {} rows of step {} have no supervised token", config.rows, run.step + 1)));
         }
-        let loss = loss / supervised as f64;
+        let loss = terms.loss / supervised as f64;
         if !loss.is_finite() {
             return Err(run.stop_at("the loss", loss));
         }
@@ -174,17 +183,21 @@ pub fn train(job: &Job, hooks: &mut Hooks) -> Result<Trained, Error> {
         if let Some(average) = &mut run.average {
             average.add(&run.student, run.step);
         }
+        run.balance.see(&terms);
         run.cursor = run.rows.cursor();
         run.totals.tokens += step_rows.iter().map(|row| row.tokens.len() as u64).sum::<u64>();
         run.totals.supervised_tokens += supervised as u64;
 
         let speed = |since: Instant, before: u64| (run.totals.tokens - before) as f64 / since.elapsed().as_secs_f64();
         let (step, steps, gradient_norm) = (run.step, config.steps, stats.gradient_norm);
-        (hooks.report)(&Progress { step, steps, loss, rate, gradient_norm, tokens_per_s: speed(step_started, tokens_before) });
+        let drowned = run.balance.drowned(lesson.share).filter(|_| terms.taught > 0.0);
+        let tokens_per_s = speed(step_started, tokens_before);
+        (hooks.report)(&Progress { step, steps, loss, rate, gradient_norm, drowned, tokens_per_s });
         if let Some((before, gradient)) = before {
             let layers = Layers { gradient, ..Snapshot::of(&run.student).since(&before) };
             let (tokens, tokens_per_s) = (run.totals.tokens, speed(logged.0, logged.1));
-            run.metrics.write(&Line { step, loss, rate, weight_decay, gradient_norm, tokens, tokens_per_s, layers })?;
+            let terms = run.terms(&terms, supervised, lesson.share);
+            run.metrics.write(&Line { step, loss, rate, weight_decay, gradient_norm, tokens, tokens_per_s, terms, layers })?;
             logged = (Instant::now(), tokens);
         }
         if step.is_multiple_of(config.save_every) || run.is_evaluation_due() {
@@ -242,6 +255,7 @@ impl<'a> Run<'a> {
         };
         let rows_of = |early: &EarlyStop| HeldOut::open(job.dataset, job.model, early.rows, job.config.microbatch_rows());
         let held_out = job.config.early_stop.as_ref().map(rows_of).transpose()?;
+        let teacher = teacher(job, &tokenizer, &device)?;
         let metrics = Metrics::open(job.run, state.step)?;
         let (mut best, mut evaluated) = (None, 0);
         for Evaluated { step, score, .. } in metrics::lines(job.run)? {
@@ -257,6 +271,8 @@ impl<'a> Run<'a> {
             identity,
             student,
             optimizer,
+            teacher,
+            balance: state.balance,
             workers: Workers::new(job.config.rows.div_ceil(job.config.microbatch_rows()))?,
             rows: job.dataset.rows(job.config.seed, state.cursor),
             step: state.step,
@@ -325,6 +341,20 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// What the metrics say of a step's terms.
+    fn terms(&self, terms: &Terms, supervised: usize, share: f32) -> LossTerms {
+        if terms.taught == 0.0 {
+            return LossTerms::default();
+        }
+        LossTerms {
+            cross_entropy: Some(terms.cross_entropy / supervised as f64),
+            divergence: Some(terms.divergence / terms.taught),
+            states: self.job.config.teacher.has_states().then(|| terms.states / supervised as f64),
+            share: Some(f64::from(share)),
+            ratio: self.balance.weighed(share),
+        }
+    }
+
     fn prune(&self) -> Result<(), Error> {
         let best = self.best.map(|(step, _)| step).into_iter().chain(self.watch.best.map(|best| best.step));
         self.folder.prune(self.job.config.keep_last, &best.collect::<Vec<_>>())
@@ -342,7 +372,8 @@ impl<'a> Run<'a> {
             }
         }
         self.totals.wall_s = self.earlier_s + self.started.elapsed().as_secs_f64();
-        let state = TrainingState::new(self.step, self.optimizer.steps(), self.cursor, self.totals, self.identity.clone());
+        let mut state = TrainingState::new(self.step, self.optimizer.steps(), self.cursor, self.totals, self.identity.clone());
+        state.balance = self.balance;
         let average = self.average.as_ref().map(Average::values);
         let parts = checkpoint::Parts { tokenizer: &self.tokenizer, chat: &self.chat, state: &state, average };
         let saved = self.folder.add(self.step, |folder| checkpoint::write(folder, &self.student, &self.optimizer, &parts));
@@ -380,6 +411,13 @@ pub(crate) fn first_student(job: &Job, device: &Device) -> Result<Student, Error
 /// The better one of an evaluation and a later one.
 fn better(best: Option<(u64, f64)>, step: u64, score: f64) -> Option<(u64, f64)> {
     best.filter(|(_, best)| *best >= score).or(Some((step, score)))
+}
+
+/// The teacher that goes along with a training, where one does.
+pub(crate) fn teacher(job: &Job, tokenizer: &Tokenizer, device: &Device) -> Result<Option<Teacher>, Error> {
+    let table = &job.config.teacher;
+    let open = |folder: &PathBuf| Teacher::open(folder, job.model, tokenizer, device)?.with_states(table, job.model);
+    table.beside().map(open).transpose()
 }
 
 /// Whether student and dataset belong together.

@@ -10,7 +10,7 @@ use trainer::{Exported, Trained};
 
 use crate::{
     arguments::ConfigArguments,
-    command::{bench, eval::Exam, export::export, ingest::ingest, report, synth::synth, train::train},
+    command::{annotate::annotate, bench, eval::Exam, export::export, ingest::ingest, report, synth::synth, train::train},
     progress::{print, say},
     run::Run,
 };
@@ -20,7 +20,7 @@ pub fn distill(arguments: &ConfigArguments) -> Result<()> {
     run.start()?;
     say(&format!("       run {} in {}", run.name, run.folder.display()));
     synth(&run)?;
-    let dataset = ingest(&run)?;
+    let dataset = annotate(&run, ingest(&run)?)?;
     let trained = train(&run, &dataset)?;
     let exported = run.timed("export", || export(&trained.checkpoint, &run.student(), &run.name))?;
     let mut facts = facts(&run, arguments, &dataset, &trained, &exported)?;

@@ -2,7 +2,7 @@ use burn::tensor::TensorData;
 use model::{Activation, Architecture, InputQuant, ModelTable, Quant, Scale};
 
 use super::*;
-use crate::device;
+use crate::{device, loss::divergence::Lesson};
 
 /// A student of one or two blocks whose weights are large enough to matter; `change` edits the table.
 pub(crate) fn tiny(change: impl FnOnce(&mut ModelTable)) -> Student {
@@ -39,7 +39,7 @@ pub(crate) fn packed(vocab: u32) -> Batch {
         tokens: (0..26).map(|i| (i * 29 + 5) % vocab).collect(),
         targets: (0..26).map(|i| (i * 17 + 3) % vocab).collect(),
         likely: vec![Vec::new(); 26],
-        teacher_share: 0.0,
+        lesson: Lesson::NONE,
         keep: (0..26).map(|i| i % 3 != 1).collect(),
         documents,
         positions,
