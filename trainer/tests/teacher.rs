@@ -98,7 +98,13 @@ fn a_teacher_that_cannot_teach_is_refused() {
         let job = Job { config: &config, model, from: None, dataset: &place.dataset, run: &place.path("refused") };
         train_job(&job, 1).unwrap_err().to_string()
     };
-    let message = refused(&Place::new(500), &folder, &model);
+    let other = place.path("other");
+    fs::create_dir(&other).unwrap();
+    for entry in fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+        fs::copy(entry.path(), other.join(entry.file_name())).unwrap();
+    }
+    fs::write(other.join("tokenizer.json"), model::Tokenizer::train(std::iter::empty(), 300).unwrap().to_json()).unwrap();
+    let message = refused(&place, &other, &model);
     assert!(message.contains("its tokenizer of") && message.contains("learn from its texts alone"), "{message}");
     let mut longer = model.clone();
     longer.context += 1;
