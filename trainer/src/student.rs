@@ -128,6 +128,11 @@ impl Student {
         self.plan.specs.iter().cloned().zip(self.parameters.iter().map(Parameter::values)).collect()
     }
 
+    /// The values of one tensor.
+    pub(crate) fn values(&self, place: usize) -> Vec<f32> {
+        self.parameters[place].values()
+    }
+
     pub(crate) fn device(&self) -> &Device {
         &self.plan.device
     }

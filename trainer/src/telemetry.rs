@@ -3,7 +3,6 @@
 
 use model::{Kind, Quant, ternary};
 use rayon::prelude::*;
-use runtime::kernel::{Isa, quantize_weights};
 use serde::{Deserialize, Serialize};
 
 use crate::student::Student;
@@ -50,15 +49,12 @@ impl Snapshot {
         let quantised: Vec<_> = matrices
             .par_iter()
             .map(|(spec, weights)| {
-                let scales = ternary::weight_scales(weights, spec.shape[0], spec.shape[1], config.scale);
+                let matrix = ternary::quantize(weights, spec.shape[0], spec.shape[1], config.scale);
+                let scales: Vec<f32> = matrix.scales.iter().map(|scale| scale.to_f32()).collect();
                 let span = weights.len() / scales.len();
-                let (mut codes, mut edges) = (vec![0; weights.len()], 0);
-                for ((codes, weights), scale) in codes.chunks_mut(span).zip(weights.chunks(span)).zip(&scales) {
-                    quantize_weights(Isa::fastest(), weights, *scale, codes);
-                    let scale = scale.to_f32();
-                    edges += weights.iter().filter(|weight| ((*weight / scale).abs() - 0.5).abs() < EDGE).count();
-                }
-                Block { codes, edges, scales: scales.into_iter().map(f32::from).collect() }
+                let is_edge = |(at, weight): (usize, &f32)| ((weight / scales[at / span]).abs() - 0.5).abs() < EDGE;
+                let edges = weights.iter().enumerate().filter(|weight| is_edge(*weight)).count();
+                Block { codes: matrix.codes, edges, scales }
             })
             .collect();
         let mut blocks = vec![Block::default(); config.layers];
