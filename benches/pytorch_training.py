@@ -13,7 +13,7 @@ loss that does not fall ends the run.
 The dataset is made in the folder at first use and serves again. With --turns 0 nothing else is done.
 
 The programs take turns, because a machine's speed changes from minute to minute; a turn's figure is the median over its windows of
-ten steps, and each figure the median of the turns. Ratios count, not figures, and only on a machine that does nothing else.
+five steps, and each figure the median of the turns. Ratios count, not figures, and only on a machine that does nothing else.
 """
 
 import argparse
@@ -29,9 +29,9 @@ import time
 SIZES = {
     "small": (256, 4, 4, 2, 512, 512, 128, 16, 100),
     "medium": (512, 6, 8, 4, 1024, 4096, 256, 8, 40),
-    "large": (768, 8, 12, 4, 2048, 4096, 512, 4, 30),
+    "large": (768, 8, 12, 4, 2048, 4096, 512, 4, 10),
 }
-WINDOW = 10
+WINDOW = 5
 
 CONFIG = """
 [synth]
@@ -57,7 +57,7 @@ steps = {steps}
 rows = {rows}
 rate = 1e-3
 warm_up_steps = 5
-log_every = 10
+log_every = {window}
 [eval]
 max_tokens = 16
 """
@@ -189,6 +189,7 @@ def prepare(program, folder, size):
     if vocab > 512:
         # The teacher's own words are too few for a large vocabulary.
         data = f'sources = [{{ path = "${{TRISTILL_DATA}}/gsm8k/train.jsonl.gz" }}]\n{data}'
+    window = WINDOW
     values = {key: value for key, value in locals().items() if f"{{{key}}}" in CONFIG}
     folder.mkdir(exist_ok=True)
     (folder / "bench.toml").write_text(CONFIG.format(**values))

@@ -125,19 +125,23 @@ pub(crate) fn write(folder: &Path, student: &Student, optimizer: &AdamW, parts: 
     let Parts { tokenizer, chat, state, average } = parts;
     write_texts(folder, student.config(), tokenizer, chat, Form::default())?;
     write_text(&folder.join(STATE), &state.to_json())?;
-    let tensors = student.tensors();
-    let heads: Vec<NewTensor> = tensors.iter().map(|(spec, _)| NewTensor::f32(spec.name.clone(), &spec.shape)).collect();
-    let shipped = |index: usize| average.map_or(&tensors[index].1, |average| &average[index]);
-    tensor_file::write(&folder.join(WEIGHTS), &heads, |index| Ok(f32_bytes(shipped(index))))?;
-    if average.is_some() {
-        tensor_file::write(&folder.join(TRAINED), &heads, |index| Ok(f32_bytes(&tensors[index].1)))?;
+    // One tensor after the other, because copies of all of them would be most of what a run holds.
+    let specs = student.specs();
+    let heads: Vec<NewTensor> = specs.iter().map(|spec| NewTensor::f32(spec.name.clone(), &spec.shape)).collect();
+    let trained = |place: usize| Ok(f32_bytes(&student.values(place)));
+    match average {
+        None => tensor_file::write(&folder.join(WEIGHTS), &heads, trained)?,
+        Some(average) => {
+            tensor_file::write(&folder.join(WEIGHTS), &heads, |place| Ok(f32_bytes(&average[place])))?;
+            tensor_file::write(&folder.join(TRAINED), &heads, trained)?;
+        }
     }
 
-    let both = [Moment::First, Moment::Second].map(|moment| (moment, optimizer.moments(moment)));
-    let named = |moment| tensors.iter().map(move |(spec, _)| NewTensor::f32(moment_name(spec, moment), &spec.shape));
-    let heads: Vec<NewTensor> = both.iter().flat_map(|(moment, _)| named(*moment)).collect();
-    let values: Vec<&[f32]> = both.iter().flat_map(|(_, values)| values.iter().map(|values| &values[..])).collect();
-    tensor_file::write(&folder.join(OPTIMIZER), &heads, |index| Ok(f32_bytes(values[index])))
+    let moments = [Moment::First, Moment::Second];
+    let named = |moment| specs.iter().map(move |spec| NewTensor::f32(moment_name(spec, moment), &spec.shape));
+    let heads: Vec<NewTensor> = moments.into_iter().flat_map(named).collect();
+    let values = |index| optimizer.values(moments[index / specs.len()], index % specs.len());
+    tensor_file::write(&folder.join(OPTIMIZER), &heads, |index| Ok(f32_bytes(&values(index))))
 }
 
 /// Write what stands in a Hugging Face folder beside the weights.

@@ -97,14 +97,17 @@ impl AdamW {
 
     /// One moment of every tensor, in the order of the inventory.
     pub fn moments(&self, which: Moment) -> Vec<Vec<f32>> {
-        let values = |moments: &Moments| {
-            let tensor = match which {
-                Moment::First => moments.first.clone(),
-                Moment::Second => moments.second.clone(),
-            };
-            tensor.try_into_vec_as().expect("moments are f32")
+        (0..self.moments.len()).map(|place| self.values(which, place)).collect()
+    }
+
+    /// One moment of one tensor.
+    pub(crate) fn values(&self, which: Moment, place: usize) -> Vec<f32> {
+        let moments = &self.moments[place];
+        let tensor = match which {
+            Moment::First => moments.first.clone(),
+            Moment::Second => moments.second.clone(),
         };
-        self.moments.iter().map(values).collect()
+        tensor.try_into_vec_as().expect("moments are f32")
     }
 
     /// Move the student against the mean gradient of a supervised token, scaled down where its norm is above `clip`.

@@ -151,6 +151,11 @@ impl Student {
         self.plan.specs.iter().cloned().zip(self.parameters.iter().map(Parameter::values)).collect()
     }
 
+    /// The values of one tensor.
+    pub(crate) fn values(&self, place: usize) -> Vec<f32> {
+        self.parameters[place].values()
+    }
+
     pub(crate) fn device(&self) -> &Device {
         &self.plan.device
     }
@@ -180,9 +185,9 @@ impl Student {
         Student { parameters: self.parameters.iter().map(Parameter::frozen).collect(), ..self }
     }
 
-    /// The values of a tensor that is no block's.
-    pub(crate) fn values(&self, role: Role) -> Vec<f32> {
-        self.parameters[self.plan.places[&(None, role)]].values()
+    /// The values of the output head, [v, d].
+    pub(crate) fn head_values(&self) -> Vec<f32> {
+        self.head().try_into_vec_as().expect("parameters are f32")
     }
 
     /// The same student as other nodes: a graph over them has none in common with one over these.

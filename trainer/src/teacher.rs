@@ -3,7 +3,7 @@
 use std::{path::Path as FilePath, sync::Arc};
 
 use burn::tensor::Device;
-use model::{ModelConfig, Role, Tokenizer};
+use model::{ModelConfig, Tokenizer};
 
 use crate::{
     Checkpoint, Error, Student,
@@ -45,8 +45,7 @@ impl Teacher {
         }
         let teacher = Student::from_tensors(&config, |spec| checkpoint.finite_weights(spec, config.quant, config.scale), device)?.frozen();
         teacher.prepare();
-        let role = if config.tied_head { Role::Embedding } else { Role::Head };
-        let mut head_vd = teacher.values(role);
+        let mut head_vd = teacher.head_values();
         head_vd.truncate(student.vocab * config.width);
         Ok(Teacher { student: teacher, head_vd: head_vd.into(), block: None })
     }

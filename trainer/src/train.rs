@@ -366,8 +366,8 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         // A step with a finite gradient can still end outside of f32; such weights must not push out a good checkpoint.
-        for (spec, weights) in self.student.tensors() {
-            if let Some(weight) = weights.iter().find(|weight| !weight.is_finite()) {
+        for (place, spec) in self.student.specs().iter().enumerate() {
+            if let Some(weight) = self.student.values(place).iter().find(|weight| !weight.is_finite()) {
                 return Err(self.not_a_number(&format!("a weight of {}", spec.name), f64::from(*weight)));
             }
         }
