@@ -263,6 +263,7 @@ fn what_has_no_exact_value_is_refused() {
         ("one thousand thousand", Ambiguous),
         ("twenty thirty", Ambiguous),
         ("twice eight", Expression),
+        ("2 to the third", Ambiguous),
         ("greater than 5", Expression),
         ("x = 3, y = 4", SeveralNumbers),
         ("x = 3 \\text{ or } x = 4", SeveralNumbers),
@@ -510,6 +511,25 @@ fn there_may_be_no_answer() {
     ] {
         assert_eq!(found(text), None, "{text:?}");
     }
+}
+
+/// Answers in the forms that models write, decided by the definition before the grader was asked: what was said, and the number in lowest
+/// terms, or that it is no exact number, or that there is none.
+#[test]
+fn answers_are_read_as_the_definition_says() {
+    let cases = include_str!("fixtures/answers.jsonl").lines().map(|line| serde_json::from_str::<[String; 2]>(line).unwrap());
+    let mut differ = Vec::new();
+    for [text, expected] in cases {
+        let read = match read(&text) {
+            Reading::Number { answer, .. } => answer.to_string(),
+            Reading::Unverifiable { .. } => "unverifiable".to_owned(),
+            Reading::Absent => "absent".to_owned(),
+        };
+        if read != expected {
+            differ.push(format!("{text:?} is {expected}, not {read}"));
+        }
+    }
+    assert!(differ.is_empty(), "{}", differ.join("\n"));
 }
 
 #[test]

@@ -15,6 +15,9 @@ use crate::{
     run::Run,
 };
 
+/// The stages in their order.
+const STAGES: [&str; 5] = ["synth", "ingest", "train", "export", "eval"];
+
 pub fn distill(arguments: &ConfigArguments) -> Result<()> {
     let run = Run::open(arguments)?;
     run.start()?;
@@ -29,7 +32,8 @@ pub fn distill(arguments: &ConfigArguments) -> Result<()> {
     let mut seconds = run.seconds()?;
     seconds.insert("train".to_owned(), trained.totals.wall_s);
     facts.wall_s = seconds.values().sum();
-    facts.stages = seconds.into_iter().map(|(name, wall_s)| Stage { name, wall_s }).collect();
+    let stage = |name: &&str| Some(Stage { name: (*name).to_owned(), wall_s: *seconds.get(*name)? });
+    facts.stages = STAGES.iter().filter_map(stage).collect();
     report::keep_comparisons(&run.folder, &mut facts);
     facts.write(&run.report())?;
     report::write(&run.folder)?;

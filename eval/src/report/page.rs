@@ -86,7 +86,11 @@ fn curves(metrics: &Metrics) -> Vec<Value> {
     let others = metrics.names().filter(is_other).map(|name| (name, words(name), ""));
     let draw = |(name, title, what): (&str, String, &str)| {
         let points = metrics.column(name);
-        let smoothing = if name.starts_with("loss") { Smoothing::Centred } else { Smoothing::None };
+        let smoothing = match name {
+            "rate" => Smoothing::Schedule,
+            name if name.starts_with("loss") => Smoothing::Centred,
+            _ => Smoothing::None,
+        };
         let svg = plot::curve(&title, points, smoothing)?;
         let last = points.last().map(|point| point.1);
         Some(context! { title, what, last, svg => Value::from_safe_string(svg) })

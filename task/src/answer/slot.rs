@@ -226,10 +226,13 @@ fn is_changed(text: &str, before: &[Token]) -> bool {
     words.find(|word| word != "of").is_some_and(|word| CHANGES.contains(&word.as_str()))
 }
 
-/// `5 and a half`, `2 thirds`.
+/// `5 and a half`, `2 thirds`, `2 to the third`.
 fn adds_a_part(text: &str, after: &[Token]) -> bool {
     let word = |index: usize| after.get(index).filter(|token| token.kind == Kind::Word).map_or("", |token| &text[token.span.clone()]);
-    PARTS.contains(&word(0)) || (word(0) == "and" && matches!(word(2), "half" | "third" | "quarter" | "fourth" | "quarters" | "thirds"))
+    let power = word(2).ends_with("th") || matches!(word(2), "second" | "third" | "power");
+    PARTS.contains(&word(0))
+        || (word(0) == "to" && word(1) == "the" && power)
+        || (word(0) == "and" && matches!(word(2), "half" | "third" | "quarter" | "fourth" | "quarters" | "thirds"))
 }
 
 /// Whether the number is the last of several that only count together: `5 or 6`, `2 hours and 30 minutes`, `x = 3 and y = 4`.

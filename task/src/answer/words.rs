@@ -67,7 +67,8 @@ pub(super) fn spelt(text: &str, tokens: &[Token]) -> Vec<Token> {
             parts.pop();
             end -= 1;
         }
-        let alone = parts == [Part::Ones(1)] && (at > 0 || tokens.len() - end > BEHIND_ONE);
+        let words_behind = || tokens[end..].iter().filter(|token| token.kind == Kind::Word).count();
+        let alone = parts == [Part::Ones(1)] && (at > 0 || words_behind() > BEHIND_ONE);
         if parts.is_empty() || parts[0] == Part::And || alone {
             found.push(tokens[at].clone());
             at += 1;
