@@ -19,8 +19,8 @@ pub struct FineActivations {
     /// `[tokens, 2, width]`: the high bytes, then the low ones.
     codes: Vec<i8>,
     scales: Vec<f32>,
-    /// The sums of each [`SPAN`] high and low codes, `[tokens, width / SPAN]`.
-    sums: Vec<[i32; 2]>,
+    /// The sums of each [`SPAN`] codes, `[tokens, width / SPAN]`.
+    sums: Vec<i32>,
 }
 
 impl FineActivations {
@@ -37,10 +37,10 @@ impl FineActivations {
         self.codes[token * 2 * self.width + input..].as_ptr()
     }
 
-    /// The sums of one token's high and low codes of an input and those after it.
-    pub(super) fn sums(&self, token: usize, input: usize, inputs: usize) -> [i32; 2] {
-        let sums = &self.sums[(token * self.width + input) / SPAN..][..inputs / SPAN];
-        sums.iter().fold([0; 2], |[high, low], sums| [high + sums[0], low + sums[1]])
+    /// The sum of one token's codes of an input and those after it.
+    #[inline(always)]
+    pub(super) fn sum(&self, token: usize, input: usize, inputs: usize) -> i32 {
+        self.sums[(token * self.width + input) / SPAN..][..inputs / SPAN].iter().sum()
     }
 
     pub(super) fn scale(&self, token: usize) -> f32 {
@@ -67,13 +67,13 @@ impl FineActivations {
         (self.tokens, self.width) = (tokens, width);
         self.codes.resize(tokens * 2 * width, 0);
         self.scales.resize(tokens, 0.0);
-        self.sums.resize(tokens * (width / SPAN), [0; 2]);
+        self.sums.resize(tokens * (width / SPAN), 0);
         let each = self.codes.chunks_exact_mut(2 * width).zip(self.sums.chunks_exact_mut(width / SPAN));
         for (token, (scale, (both, sums))) in self.scales.iter_mut().zip(each).enumerate() {
             let (high, low) = both.split_at_mut(width);
             *scale = codes(token, high, low);
             for ((sums, high), low) in sums.iter_mut().zip(high.chunks_exact(SPAN)).zip(low.chunks_exact(SPAN)) {
-                *sums = [high, low].map(|codes| codes.iter().map(|code| i32::from(*code)).sum());
+                *sums = high.iter().zip(low).map(|(high, low)| 128 * i32::from(*high) + i32::from(*low)).sum();
             }
         }
     }

@@ -216,19 +216,24 @@ impl IntegerMatrix {
     #[inline(always)]
     pub(super) fn scales<const COUNT: usize>(&self, row: usize, group: usize) -> [f32; COUNT] {
         let (block, lane, groups) = (row / ROWS, row % ROWS, self.groups());
-        let of = |scales: usize, at: usize| -> [f32; COUNT] {
-            let scales = &self.scales[(block * scales + at) * ROWS + lane..][..COUNT];
-            std::array::from_fn(|lane| widen(scales[lane]))
-        };
-        match self.bits {
-            Bits::Four | Bits::Eight => of(groups, group),
-            Bits::Six => {
-                let shared = of(groups / SIX_GROUPS, group / SIX_GROUPS);
-                let factors = &self.factors[(block * groups + group) * ROWS + lane..][..COUNT];
-                // Exact: 11 bits times 8.
-                std::array::from_fn(|lane| shared[lane] * f32::from(factors[lane]))
+        // Loops, not closures: those lack the instruction set of the function that this becomes a part of.
+        let at = if self.bits == Bits::Six { block * (groups / SIX_GROUPS) + group / SIX_GROUPS } else { block * groups + group };
+        let mut scales = [0.0; COUNT];
+        for (scale, bits) in scales.iter_mut().zip(&self.scales[at * ROWS + lane..][..COUNT]) {
+            *scale = widen(*bits);
+        }
+        if self.bits == Bits::Six {
+            for (scale, factor) in scales.iter_mut().zip(&self.factors[(block * groups + group) * ROWS + lane..][..COUNT]) {
+                *scale *= f32::from(*factor); // Exact: 11 bits times 8.
             }
         }
+        scales
+    }
+
+    /// Bytes of one block's lines.
+    #[inline(always)]
+    pub(super) fn block_bytes(&self) -> usize {
+        self.groups() * self.bits.lines() * size_of::<Line>()
     }
 
     /// One row's weights.
