@@ -1,8 +1,9 @@
-//! What training does to each block: the codes of its weights, and the gradients. A step is measured by itself, from the codes before and
-//! after it, so that a run that was stopped and continued writes the same numbers.
+//! What training does to each block: the codes of its weights, and the gradients. A step is measured by itself, from the codes before
+//! and after it, so that a run that was stopped and continued writes the same numbers.
 
 use model::{Kind, ModelConfig, Quant, TensorSpec, integer, ternary};
 use rayon::prelude::*;
+use runtime::kernel::{Isa, quantize_weights};
 use serde::{Deserialize, Serialize};
 
 use crate::{optimizer::Gradients, student::Student};
@@ -64,12 +65,15 @@ impl Block {
                 Some(Block { scales: floats(&matrix.scales), codes: matrix.codes, edges: None })
             }
             (Quant::Ternary, None) => {
-                let matrix = ternary::quantize(weights, rows, columns, config.scale);
-                let scales = floats(&matrix.scales);
+                let scales = ternary::weight_scales(weights, rows, columns, config.scale);
                 let span = weights.len() / scales.len();
-                let is_edge = |(at, weight): (usize, &f32)| ((weight / scales[at / span]).abs() - 0.5).abs() < EDGE;
-                let edges = weights.iter().enumerate().filter(|weight| is_edge(*weight)).count();
-                Some(Block { codes: matrix.codes, edges: Some(edges), scales })
+                let (mut codes, mut edges) = (vec![0; weights.len()], 0);
+                for ((codes, weights), scale) in codes.chunks_mut(span).zip(weights.chunks(span)).zip(&scales) {
+                    quantize_weights(Isa::fastest(), weights, *scale, codes);
+                    let scale = scale.to_f32();
+                    edges += weights.iter().filter(|weight| ((*weight / scale).abs() - 0.5).abs() < EDGE).count();
+                }
+                Some(Block { codes, edges: Some(edges), scales: floats(&scales) })
             }
             (Quant::None | Quant::Int8 | Quant::Int4, None) => None,
         }

@@ -1,5 +1,7 @@
 //! The loop. A run that was stopped at any moment and is started again ends with the same bits as one that never was.
 
+mod look;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -295,28 +297,6 @@ impl<'a> Run<'a> {
         let held_out = self.held_out.as_ref();
         let is_trained = |row: &Result<PackedRow, data::Error>| !row.as_ref().is_ok_and(|row| held_out.is_some_and(|held| held.has(row)));
         Ok(self.rows.by_ref().filter(is_trained).take(self.job.config.rows).collect::<Result<_, _>>()?)
-    }
-
-    /// Whether there is no further step: all were taken, or the held-out loss has not fallen for too long.
-    fn is_finished(&self) -> bool {
-        let has_waited = |early: &EarlyStop| self.watch.since >= early.patience;
-        self.step == self.job.config.steps || self.job.config.early_stop.as_ref().is_some_and(has_waited)
-    }
-
-    /// Whether the held-out rows are to be looked at after this step and have not been.
-    fn is_look_due(&self) -> bool {
-        let is_due = |early: &EarlyStop| self.step.is_multiple_of(early.every) || self.step == self.job.config.steps;
-        self.step > self.watch.step && self.job.config.early_stop.as_ref().is_some_and(is_due)
-    }
-
-    /// Look at the held-out rows, write their loss down, and save the student if it is the least.
-    fn look_if_due(&mut self) -> Result<(), Error> {
-        let (true, Some(held_out)) = (self.is_look_due(), &self.held_out) else { return Ok(()) };
-        let average = self.average.as_ref().map(|average| average.student(&self.student));
-        let found = HeldOutLoss { step: self.step, held_out_loss: held_out.loss(average.as_ref().unwrap_or(&self.student)) };
-        self.metrics.write(&found)?;
-        self.watch.add(found);
-        if self.watch.best == Some(found) { self.save() } else { Ok(()) }
     }
 
     /// Whether this step's student is to be evaluated and has not been.

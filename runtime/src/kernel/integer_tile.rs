@@ -1,5 +1,5 @@
-//! The multiplication with a matrix of integers, the embedding and head among them: for each of an input's groups two integer sums, of the high and of the low bytes of
-//! the activations, then the scales in one fixed order.
+//! The multiplication with a matrix of integers, the embedding and head among them: for each of an input's groups two integer sums, of
+//! the high and of the low bytes of the activations, then the scales in one fixed order.
 
 use std::{hint::black_box, ops::Range};
 
