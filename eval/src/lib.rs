@@ -1,7 +1,8 @@
 //! Packed student in, completions and score out.
 //!
 //! Two arrows, each a file: [`ask()`] writes `completions.jsonl`, [`score()`] marks it; of multiple choice [`choose()`] writes
-//! `likelihoods.jsonl` and [`score_choices()`] counts them. Marking can be repeated without asking again. What is asked is always the packed file on the runtime, never the training graph.
+//! `likelihoods.jsonl` and [`score_choices()`] counts them. Marking can be repeated without asking again. What is asked is always the
+//! packed file on the runtime, never the training graph.
 
 mod ask;
 mod choose;
