@@ -40,3 +40,8 @@ test-arm:
 # Stock llama.cpp on a packed student; needs Python with PyPI's llama-cpp-python, gguf and numpy
 check-llama-cpp student="checkpoints/proof/student.gguf":
     python3 benches/llama_cpp_agreement.py {{student}}
+
+# The trace door beside the same steps in Python; needs PyPI's datasets, tokenizers and datasketch, TRISTILL_DATA, and 25 GB of disk
+bench-ingest work="/tmp/bench-ingest":
+    cargo build --release
+    python3 benches/ingest.py --work {{work}}

@@ -5,7 +5,7 @@
     venv/bin/python benches/eval_throughput.py checkpoints/proof/student.gguf checkpoints/proof/traces/held_out.jsonl
 
 Ours is `tristill eval`, the whole process: opening, asking, marking, report. llama.cpp decodes as many sequences side by side, a new one
-in the place of each that ends, in one unified cache; only the time inside of its library is counted, nothing of Python's and nothing of
+in the place of each that ends, in one cache for all or in one each (--split), whichever is faster there; only the time inside of its library is counted, nothing of Python's and nothing of
 loading. Both are greedy. The two take turns, because a machine's speed changes from minute to minute; ratios count. CPU seconds are
 given too, which other programs on the machine disturb less.
 """
@@ -47,7 +47,8 @@ def ours(options):
 def theirs(options):
     """The same, in a process of its own, so that neither side's memory stays while the other runs."""
     command = [sys.executable, __file__, options.student, options.set, "--llama-cpp", "--limit", str(options.limit),
-               "--max-tokens", str(options.max_tokens), "--threads", str(options.threads), "--slots", str(options.slots)]
+               "--max-tokens", str(options.max_tokens), "--threads", str(options.threads), "--slots", str(options.slots),
+               "--batch", str(options.batch), *(["--split"] if options.split else [])]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout)
 
 
@@ -67,7 +68,7 @@ def run_llama_cpp(options):
     parameters.n_ctx = length * options.slots
     parameters.n_batch = parameters.n_ubatch = options.batch
     parameters.n_seq_max = options.slots
-    parameters.kv_unified = True
+    parameters.kv_unified = not options.split
     parameters.n_threads = parameters.n_threads_batch = options.threads
     context = llama_cpp.llama_init_from_model(model, parameters)
     memory = llama_cpp.llama_get_memory(context)
@@ -78,11 +79,15 @@ def run_llama_cpp(options):
 
     def piece(token):
         room = ctypes.create_string_buffer(256)
-        return room.raw[: llama_cpp.llama_token_to_piece(vocab, token, room, 256, 0, False)]
+        length = llama_cpp.llama_token_to_piece(vocab, token, room, 256, 0, True)
+        return room.raw[:length]
 
     pieces = [piece(token) for token in range(words)]
     ends = [bool(llama_cpp.llama_vocab_is_eog(vocab, token)) for token in range(words)]
     prompts = [tokenize(TEMPLATE.format(question)) for question in questions(options.set, options.limit)]
+    # A question that fills the context is asked on neither side.
+    prompts = [prompt for prompt in prompts if len(prompt) < length]
+    assert max(map(len, prompts)) <= options.batch, "a prompt has to fit into one batch"
     batch = llama_cpp.llama_batch_init(options.batch, 0, 1)
     view = lambda pointer, kind: numpy.ctypeslib.as_array(ctypes.cast(pointer, ctypes.POINTER(kind)), (options.batch,))
     tokens, places, wanted = view(batch.token, ctypes.c_int32), view(batch.pos, ctypes.c_int32), view(batch.logits, ctypes.c_int8)
@@ -98,8 +103,6 @@ def run_llama_cpp(options):
         while waiting and free and len(prompts[waiting[-1]]) <= room:
             question = waiting.pop()
             prompt = prompts[question]
-            if len(prompt) >= length:
-                continue
             room -= len(prompt)
             rows.append((question, free.pop(), 0, prompt, len(prompt) - 1))
         at, outputs = 0, []
@@ -138,6 +141,7 @@ def main():
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--program", default=str(pathlib.Path(__file__).parents[1] / "target/release/tristill"))
+    parser.add_argument("--split", action="store_true", help="give each of llama.cpp's sequences a cache of its own")
     parser.add_argument("--llama-cpp", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.llama_cpp:

@@ -6,10 +6,11 @@
 
 First a JSONL of traces is made of GSM8K's training set: each row is a real question with other numbers, other names and more steps, so that rows
 are different problems. Among them are known numbers of copies, near duplicates (a few words or the punctuation changed, a Jaccard index of
-at least 0.9), questions of the test set and wrong answers. Then, in turns, `tristill ingest` and the Python side do the same with the first
-`--slice` megabytes: read, verify the answer, look for test questions, drop exact and near duplicates (MinHash, 20 bands of 5), write the chat
-template, tokenise, pack rows best-fit, write Parquet. The Python side is Hugging Face `datasets` and `tokenizers` with two processes, and
-`datasketch`. At last `tristill ingest` alone takes the whole file, and half of it, for the peak memory. Every planted row must be found.
+at least 0.9), questions of the test set and wrong answers. Then four parts: `tristill ingest` and the Python side do the same in turns
+with the first `--slice` megabytes: read, verify the answer, look for test questions, drop exact and near duplicates (MinHash, 20 bands of 5),
+write the chat template, tokenise, pack rows best-fit, write Parquet; the Python side is Hugging Face `datasets` and `tokenizers` with two
+processes, and `datasketch`. The stage of the ingest that makes tokens, beside the tokenizers crate alone on all cores. `tristill ingest` with
+half of the file, and with the whole, for the peak memory. Every planted row must be found, and no other.
 """
 
 import argparse
@@ -31,6 +32,7 @@ import time
 
 CONTEXT = 1024
 CHATML = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+PARTS = ["beside", "tokenising", "half", "whole"]
 RULES = ("duplicate", "near_duplicate", "contaminated", "wrong_answer")
 WORD = re.compile(r"[^\W_]+")
 NUMBER = re.compile(r"\d+")
@@ -71,16 +73,21 @@ def make(folder, data, megabytes):
     syllables = [a + b for a in "BDFGKLMNPRSTVZ" for b in ("a", "e", "i", "o", "u", "an", "or", "il")]
     names = ["".join(chance.sample(syllables, 2)).capitalize() for _ in range(2000)]
     planted = {rule: [] for rule in RULES}
-    recent, size, line = collections.deque(maxlen=5000), 0, 0
+    nears = set()
+    originals, size, line = [], 0, 0  # a sample of the whole file so far, so that copies stand near and far
     with open(path, "w", encoding="utf-8") as file:
         while size < megabytes << 20:
             line += 1
             kind = chance.random()
-            if kind < 0.03 and recent:
-                row, rule = dict(chance.choice(recent)), "duplicate"
+            if kind < 0.03 and originals:
+                row, rule = dict(chance.choice(originals)), "duplicate"
                 row["question"] = row["question"].replace(" ", "  ", 1)
-            elif kind < 0.08 and recent:
-                row, rule = near(chance, recent), "near_duplicate"
+            elif kind < 0.08 and originals:
+                row = near(chance, originals)
+                text = " ".join((row["question"] + "\n" + row["answer"]).split())
+                # Two of one original may come out alike.
+                rule = "duplicate" if text in nears else "near_duplicate"
+                nears.add(text)
             elif kind < 0.09:
                 row, rule = other(chance, base, names), "contaminated"
                 row["question"] = chance.choice(test)["question"]
@@ -89,7 +96,10 @@ def make(folder, data, megabytes):
                 row["reference"] = str(int(row["reference"]) + 1)
             else:
                 row, rule = other(chance, base, names), None
-                recent.append(row)
+                if len(originals) < 20_000:
+                    originals.append(row)
+                elif (place := chance.randrange(line)) < 20_000:
+                    originals[place] = row
             row["id"] = line
             if rule:
                 planted[rule].append(line)
@@ -247,6 +257,22 @@ def python_side(path, data, tokenizer_path, out):
     print(json.dumps({"counts": counts, "kept": len(rows), "rows": len(packed), "tokenising_s": tokenising_s, "near": lines["near_duplicate"]}))
 
 
+def tokenising_side(path, tokenizer_path):
+    """The tokenizers crate alone, on all cores, with the texts in memory."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(tokenizer_path))
+    texts = []
+    with open(path, encoding="utf-8") as file:
+        for row in map(json.loads, file):
+            steps, said = (part.strip() for part in SPAN.sub("", row["answer"]).rsplit("####", 1))
+            texts += [CHATML.format(row["question"]), f"<think>\n{steps}\n</think>\n\n#### {said}"]
+    started, tokens = time.monotonic(), 0
+    for first in range(0, len(texts), 10_000):
+        tokens += sum(map(len, tokenizer.encode_batch_fast(texts[first : first + 10_000], add_special_tokens=False)))
+    print(json.dumps({"tokens": tokens, "seconds": time.monotonic() - started}))
+
+
 def best_fit(lengths, capacity):
     """Rows of whole documents, the longest first, each where the least room is left."""
     rows, rooms = [], []  # rooms: (room, row), sorted
@@ -267,24 +293,26 @@ def best_fit(lengths, capacity):
 
 
 def run(command, log):
-    """Run a program; its output, its seconds, and the largest memory that it and its children had together."""
-    started = time.monotonic()
+    """Run a program; its output, its wall seconds, its CPU seconds, and the largest memory that it and its children had together."""
+    started, peak, over = time.monotonic(), [0], threading.Event()
     with open(log, "w") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env={**os.environ, "TOKENIZERS_PARALLELISM": "true"})
-        peak = [0]
-        watcher = threading.Thread(target=watch, args=(process, peak))
+        watcher = threading.Thread(target=watch, args=(process.pid, peak, over))
         watcher.start()
-        said, _ = process.communicate()
+        said = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
     seconds = time.monotonic() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    over.set()
     watcher.join()
     if process.returncode:
         sys.exit(f"{command} failed:\n{pathlib.Path(log).read_text()[-2000:]}")
-    return said, seconds, peak[0]
+    return said, seconds, usage.ru_utime + usage.ru_stime, max(peak[0], usage.ru_maxrss << 10)
 
 
-def watch(process, peak):
+def watch(pid, peak, over):
     page = os.sysconf("SC_PAGE_SIZE")
-    while process.poll() is None:
+    while not over.wait(0.1):
         parents, memory = {}, {}
         for folder in pathlib.Path("/proc").iterdir():
             if folder.name.isdigit():
@@ -293,43 +321,96 @@ def watch(process, peak):
                     memory[int(folder.name)] = int((folder / "statm").read_text().split()[1]) * page
                 except (OSError, IndexError):
                     pass
-        family, total = [process.pid], 0
+        family, total = [pid], 0
         while family:
             member = family.pop()
             total += memory.get(member, 0)
             family += [child for child, parent in parents.items() if parent == member]
         peak[0] = max(peak[0], total)
-        time.sleep(0.1)
 
 
-def ours(program, path, data, tokenizer, folder, log):
-    """One ingest into a fresh folder; seconds, peak memory, the card and the manifest."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    config = folder / "bench.toml"
-    config.write_text(
-        f'[data]\nsources = [{{ path = "{path}" }}]\ntokenizer = "{tokenizer}"\n'
-        f"[model]\nwidth = 256\nlayers = 1\nheads = 4\nfeed_forward = 256\ncontext = {CONTEXT}\n[train]\nsteps = 1\nrate = 1e-3\n"
-        f'[eval]\nsets = [{{ name = "gsm8k_test", path = "{data}/gsm8k/test.jsonl.gz" }}]\n'
-    )
-    _, seconds, peak = run([program, "ingest", str(config), "--run", str(folder / "run")], log)
-    dataset = folder / "run/dataset"
-    return seconds, peak, *(json.loads((dataset / name).read_text()) for name in ("card.json", "manifest.json"))
+class Bench:
+    """What all runs have in common."""
+
+    def __init__(self, arguments):
+        self.program, self.data, self.work = arguments.program, pathlib.Path(arguments.data), arguments.work
+        self.tokenizer = self.data / "tokenizers/minimind_tokenizer.json"
+        self.work.mkdir(parents=True, exist_ok=True)
+        self.path, planted_path = make(self.work, self.data, arguments.megabytes)
+        self.planted = json.loads(planted_path.read_text())["planted"]
+
+    def ours(self, path):
+        """One ingest into a fresh folder, said in a line; its seconds, those of each stage, and the manifest."""
+        folder, log = self.work / "ours", self.work / "ours.log"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        config = folder / "bench.toml"
+        config.write_text(
+            f'[data]\nsources = [{{ path = "{path}" }}]\ntokenizer = "{self.tokenizer}"\n'
+            f"[model]\nwidth = 256\nlayers = 1\nheads = 4\nfeed_forward = 256\ncontext = {CONTEXT}\n[train]\nsteps = 1\nrows = 1\nrate = 1e-3\n"
+            f'[eval]\nsets = [{{ name = "gsm8k_test", path = "{self.data}/gsm8k/test.jsonl.gz" }}]\n'
+        )
+        _, seconds, cpu, peak = run([self.program, "ingest", str(config), "--run", str(folder / "run")], log)
+        card, manifest = (json.loads((folder / "run/dataset" / name).read_text()) for name in ("card.json", "manifest.json"))
+        flow = card["sources"][0]
+        line = log.read_text().split("   seconds ")[1].splitlines()[0]
+        stages = {name: float(value) for name, value in (stage.split() for stage in line.split(", "))}
+        print(say("tristill", path, flow["rows"], seconds, cpu, peak), f"({line}); keeps {flow['kept']} in {manifest['rows']} rows")
+        print("  planted, missed, dropped beyond that:", check(folder / "run/dataset/dropped.parquet", self.planted, flow["rows"]))
+        return seconds, stages, manifest
+
+    def python(self, path):
+        """The same in Python; its seconds."""
+        out, log = self.work / "python", self.work / "python.log"
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir()
+        said, seconds, cpu, peak = run(self.side("--python-side", path, out), log)
+        facts = json.loads(said.splitlines()[-1])
+        rows = sum(facts["counts"].values()) - facts["counts"]["duplicate"] - facts["counts"]["near_duplicate"]
+        missed = {line for line in self.planted["near_duplicate"] if line <= rows} - set(facts["near"])
+        print(say("Python", path, rows, seconds, cpu, peak), f"(tokenising {facts['tokenising_s']:.1f}); keeps {facts['kept']} in {facts['rows']} rows")
+        print(f"  near duplicates missed: {len(missed)}")
+        return seconds
+
+    def side(self, flag, path, out):
+        return [sys.executable, __file__, "--work", str(self.work), "--data", str(self.data), flag, str(path), str(self.tokenizer), str(out)]
+
+    def beside(self, part, turns):
+        """Both sides in turns on the first megabytes."""
+        seconds = [(self.ours(part)[0], self.python(part)) for _ in range(turns)]
+        ours, python = (statistics.median(of) for of in zip(*seconds))
+        print(f"median of {turns}: tristill is {python / ours:.1f} times as fast")
+
+    def tokenising(self, part, turns):
+        """The stage of the ingest that makes tokens of texts, which also reads the traces and writes the tokens, beside the tokenizers crate alone."""
+        speeds = []
+        for _ in range(turns):
+            _, stages, manifest = self.ours(part)
+            said, *_ = run(self.side("--tokenising-side", part, self.work), self.work / "python.log")
+            facts = json.loads(said)
+            speeds.append((manifest["tokens"] / stages["tokens"] / 1e6, facts["tokens"] / facts["seconds"] / 1e6))
+            print(f"tokens/s: ingest {speeds[-1][0]:.2f} million, the crate {speeds[-1][1]:.2f} million")
+        ours, crate = (statistics.median(of) for of in zip(*speeds))
+        print(f"median of {turns}: the stage is {ours / crate:.2f} times as fast as the crate")
+
+
+def say(who, path, rows, seconds, cpu, peak):
+    size = path.stat().st_size / 1e6
+    return f"{who:8} {size:.0f} MB: {seconds:.1f} s, {size / seconds:.1f} MB/s, {rows / seconds:.0f} rows/s, {cpu:.1f} s of CPU, peak {peak >> 20} MiB"
 
 
 def check(dropped_path, planted, limit):
     """Every planted row up to a line is dropped by its rule, and no other row by any of them; how many of each."""
     import pyarrow.parquet
 
-    dropped = pyarrow.parquet.read_table(dropped_path, columns=["line", "rule"]).to_pylist()
+    dropped = pyarrow.parquet.read_table(dropped_path, columns=["line", "rule"])
     found = collections.defaultdict(set)
-    for row in dropped:
-        found[row["rule"]].add(row["line"])
+    for line, rule in zip(dropped["line"].to_pylist(), dropped["rule"].to_pylist()):
+        found[rule].add(line)
     counts = {}
     for rule, lines in planted.items():
         expected = {line for line in lines if line <= limit}
-        missing, more = expected - found[rule], found[rule] - expected
-        counts[rule] = {"planted": len(expected), "missing": len(missing), "more": len(more)}
+        counts[rule] = len(expected), len(expected - found[rule]), len(found[rule] - expected)
     return counts
 
 
@@ -338,56 +419,30 @@ def main():
     parser.add_argument("--work", type=pathlib.Path, required=True, help="a folder for the files, which take about five times --megabytes")
     parser.add_argument("--data", type=pathlib.Path, default=os.environ.get("TRISTILL_DATA"))
     parser.add_argument("--program", default="target/release/tristill")
-    parser.add_argument("--megabytes", type=int, default=2048)
-    parser.add_argument("--slice", type=int, default=128, help="megabytes that both sides take")
+    parser.add_argument("--megabytes", type=int, default=4096, help="of the whole file")
+    parser.add_argument("--slice", type=int, default=64, help="megabytes that both sides take")
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--python-side", nargs=3, metavar=("TRACES", "TOKENIZER", "OUT"), help=argparse.SUPPRESS)
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS, help="the parts to run")
+    for side in ("--python-side", "--tokenising-side"):
+        parser.add_argument(side, nargs=3, type=pathlib.Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    data = pathlib.Path(arguments.data)
     if arguments.python_side:
-        path, tokenizer, out = map(pathlib.Path, arguments.python_side)
-        return python_side(path, data, tokenizer, out)
-
-    work = arguments.work
-    work.mkdir(parents=True, exist_ok=True)
-    tokenizer = data / "tokenizers/minimind_tokenizer.json"
-    path, planted_path = make(work, data, arguments.megabytes)
-    planted = json.loads(planted_path.read_text())["planted"]
-    part = head(path, arguments.slice)
-    slice_mb = part.stat().st_size / 1e6
-    results = {"tristill": [], "python": []}
-    for turn in range(arguments.turns):
-        seconds, peak, card, manifest = ours(arguments.program, part, data, tokenizer, work / "ours", work / "ours.log")
-        lines = card["sources"][0]["rows"]
-        results["tristill"].append((seconds, peak))
-        print(f"turn {turn + 1}: tristill {seconds:.1f} s, {slice_mb / seconds:.1f} MB/s, {lines / seconds:.0f} rows/s, peak {peak >> 20} MiB")
-        if turn == 0:
-            print("  rows dropped as planted:", check(work / "ours/run/dataset/dropped.parquet", planted, lines))
-        out = work / "python"
-        shutil.rmtree(out, ignore_errors=True)
-        out.mkdir()
-        command = [sys.executable, __file__, "--work", str(work), "--data", str(data), "--python-side", str(part), str(tokenizer), str(out)]
-        said, seconds, peak = run(command, work / "python.log")
-        facts = json.loads(said.splitlines()[-1])
-        results["python"].append((seconds, peak))
-        print(
-            f"turn {turn + 1}: Python   {seconds:.1f} s, {slice_mb / seconds:.1f} MB/s, {lines / seconds:.0f} rows/s, peak {peak >> 20} MiB, "
-            f"of which tokenising {facts['tokenising_s']:.1f} s"
-        )
-        if turn == 0:
-            of_python, missed = set(facts["near"]), planted["near_duplicate"]
-            print(f"  Python drops {facts['counts']}, keeps {facts['kept']} in {facts['rows']} rows; tristill keeps {card['sources'][0]['kept']} in {manifest['rows']}")
-            print(f"  planted near duplicates that Python misses: {len({line for line in missed if line <= lines} - of_python)}")
-    if arguments.turns:
-        medians = {side: statistics.median(seconds for seconds, _ in of) for side, of in results.items()}
-        print(f"median of {arguments.turns}: tristill is {medians['python'] / medians['tristill']:.1f} times as fast on {slice_mb:.0f} MB")
-    for megabytes in (arguments.megabytes // 2, arguments.megabytes):
-        whole = head(path, megabytes) if megabytes < arguments.megabytes else path
-        size = whole.stat().st_size / 1e6
-        seconds, peak, card, manifest = ours(arguments.program, whole, data, tokenizer, work / "ours", work / "ours.log")
-        rows = card["sources"][0]["rows"]
-        print(f"tristill alone, {size:.0f} MB: {seconds:.1f} s, {size / seconds:.1f} MB/s, {rows / seconds:.0f} rows/s, peak {peak >> 20} MiB, {manifest['tokens']} tokens")
-        print("  rows dropped as planted:", check(work / "ours/run/dataset/dropped.parquet", planted, rows))
+        return python_side(arguments.python_side[0], pathlib.Path(arguments.data), *arguments.python_side[1:])
+    if arguments.tokenising_side:
+        return tokenising_side(*arguments.tokenising_side[:2])
+    bench = Bench(arguments)
+    part = head(bench.path, arguments.slice)
+    half = head(bench.path, arguments.megabytes // 2)
+    for name in arguments.only:
+        match name:
+            case "beside":
+                bench.beside(part, arguments.turns)
+            case "tokenising":
+                bench.tokenising(part, arguments.turns)
+            case "half":
+                bench.ours(half)
+            case "whole":
+                bench.ours(bench.path)
 
 
 if __name__ == "__main__":

@@ -159,7 +159,7 @@ def forward(student, tokens, rule, look=lambda name, value: value):
         q, k, v = see("Qcur", linear(x, "attn_q")), see("Kcur", linear(x, "attn_k")), see("Vcur", linear(x, "attn_v"))
         q = see("Qcur rotated", rotate(heads(q), angles).reshape(t, -1))
         k = see("Kcur rotated", rotate(heads(k), angles).reshape(t, -1))
-        x = see("kqv_out", attend(heads(q), heads(k), heads(v)))
+        x = see("kqv_out", attend(heads(q), rule.keep(heads(k)), rule.keep(heads(v))))
         x = see("attn_out", linear(normed(x, "attn_sub_norm"), "attn_output"))
         stream = see("ffn_inp", stream + x)
 
@@ -172,7 +172,12 @@ def forward(student, tokens, rule, look=lambda name, value: value):
     return look("result_output", multiply(student.matrices["token_embd"], x, rule.round))
 
 
-Rule = collections.namedtuple("Rule", "round angles")
-LLAMA_CPP = Rule(round_as_llama_cpp, angles_as_llama_cpp)
-OURS = Rule(round_per_token, angles_in_f64)
-UNROUNDED = Rule(leave, angles_in_f64)
+def in_f16(x):
+    return x.astype(numpy.float16).astype(numpy.float32)
+
+
+# How activations are rounded, how tokens are rotated, and how keys and values are kept.
+Rule = collections.namedtuple("Rule", "round angles keep")
+LLAMA_CPP = Rule(round_as_llama_cpp, angles_as_llama_cpp, lambda x: x)
+OURS = Rule(round_per_token, angles_in_f64, in_f16)
+UNROUNDED = Rule(leave, angles_in_f64, lambda x: x)

@@ -19,7 +19,7 @@ pub struct Arguments {
 pub enum Command {
     /// Do a whole run: traces, dataset, training, packed file, score. Run again, it goes on where it stopped
     Distill(ConfigArguments),
-    /// Do the run with every combination of some settings, one table at the end
+    /// Do the run with every combination of some settings, one table at the end; or find a learning rate
     Sweep(SweepArguments),
     /// Show the resolved config and a few rows with their tokens and loss mask; trains nothing
     Check(ConfigArguments),
@@ -27,6 +27,8 @@ pub enum Command {
     Synth(ConfigArguments),
     /// Turn traces into the run's dataset, or explain what a file of traces would be taken for
     Ingest(IngestArguments),
+    /// Ask the run's teacher about its dataset and keep its likeliest tokens there
+    Annotate(ConfigArguments),
     /// Train the run's student on its dataset
     Train(ConfigArguments),
     /// Pack a run's last checkpoint, or any checkpoint or Hugging Face folder, into one GGUF file
@@ -60,8 +62,11 @@ pub struct SweepArguments {
     /// The config that the runs have in common
     pub config: PathBuf,
     /// A setting and its values, e.g. --over train.rate=1e-3,2e-3; may be given several times
-    #[arg(long, value_name = "KEY=VALUE,VALUE", required = true)]
+    #[arg(long, value_name = "KEY=VALUE,VALUE", required_unless_present = "find_rate")]
     pub over: Vec<String>,
+    /// Instead train for 100 steps while the learning rate rises from 1e-5 to 1e-1, and show at which rates the loss falls
+    #[arg(long, conflicts_with = "over")]
+    pub find_rate: bool,
     #[command(flatten)]
     pub overrides: Overrides,
 }
@@ -280,6 +285,12 @@ pub enum ShapeType {
     /// Ternary, two bits a weight
     #[value(name = "tq2_0")]
     Tq2_0,
+    /// 8 bits a weight
+    #[value(name = "q8_0")]
+    Q8_0,
+    /// 4 bits a weight
+    #[value(name = "q4_0")]
+    Q4_0,
     /// Full precision
     #[value(name = "f32")]
     F32,

@@ -1,5 +1,6 @@
 //! One file per sub-command. A command reads files, calls a crate and writes files; `distill` calls the others in order.
 
+mod annotate;
 mod bench;
 mod chat;
 mod check;
@@ -27,6 +28,7 @@ pub fn dispatch(command: Command) -> Result<()> {
         Command::Check(arguments) => check::check(&arguments),
         Command::Synth(arguments) => synth::command(&arguments),
         Command::Ingest(arguments) => ingest::command(&arguments),
+        Command::Annotate(arguments) => annotate::command(&arguments),
         Command::Train(arguments) => train::command(&arguments),
         Command::Export(arguments) => export::command(&arguments),
         Command::Convert(arguments) => convert::command(&arguments),

@@ -59,7 +59,15 @@ pub fn print(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// The one place that prints errors: what was being done, then what the parts below said.
+/// The one place that prints errors: what was being done, then what the parts below said. What a part says again is said once.
 pub fn say_error(error: &anyhow::Error) {
-    say(&format!("error: {error:#}"));
+    let mut said = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if cause.starts_with(&said) {
+            said = cause;
+        } else if !said.contains(&cause) {
+            said = format!("{said}: {cause}");
+        }
+    }
+    say(&format!("error: {said}"));
 }

@@ -51,10 +51,10 @@ impl Run {
                 }
             }
         }
-        if let Some(from) = config.model.from() {
+        if let Some((key, from)) = brings_tokenizer(&config) {
             let tokenizer = from.join("tokenizer.json");
             if config.data.vocab.is_some() || config.data.tokenizer.as_ref().is_some_and(|given| *given != tokenizer) {
-                bail!("{}: data.tokenizer or data.vocab is given, but model.from brings a tokenizer; leave them out", path.display());
+                bail!("{}: data.tokenizer or data.vocab is given, but {key} brings a tokenizer; leave them out", path.display());
             }
             config.data.tokenizer = Some(tokenizer);
         }
@@ -73,15 +73,20 @@ impl Run {
         self.folder.join("traces")
     }
 
-    /// The chat template that traces are written with: that of the folder that the student starts from, or ChatML.
+    /// The chat template that traces are written with: that of the folder that brings the tokenizer, or ChatML.
     pub fn chat(&self) -> Result<ChatTemplate> {
-        let Some(from) = self.config.model.from() else { return Ok(ChatTemplate::chatml()) };
+        let Some((_, from)) = brings_tokenizer(&self.config) else { return Ok(ChatTemplate::chatml()) };
         Ok(hugging_face::chat_template(from, &Tokenizer::open(&from.join("tokenizer.json"))?)?)
     }
 
     /// The token rows.
     pub fn dataset(&self) -> PathBuf {
         self.folder.join("dataset")
+    }
+
+    /// The token rows with a teacher's probabilities.
+    pub fn annotated(&self) -> PathBuf {
+        self.folder.join("dataset-annotated")
     }
 
     /// The packed student.
@@ -127,6 +132,12 @@ impl Run {
     fn stages(&self) -> PathBuf {
         self.folder.join("stages.json")
     }
+}
+
+/// The folder whose tokenizer and chat template are the run's, and the key that names it: what the student starts from, or its teacher.
+fn brings_tokenizer(config: &RunConfig) -> Option<(&'static str, &Path)> {
+    let teacher = config.train.teacher.from.as_deref().map(|folder| ("train.teacher.from", folder));
+    config.model.from().map(|folder| ("model.from", folder)).or(teacher)
 }
 
 /// What the student of a run's folder said to a set's problems.

@@ -184,6 +184,10 @@ fn completions_are_marked_again_and_compared_with_what_others_recorded() {
     place.succeed(&["distill", "tiny.toml"]);
     assert_eq!(report(&place, "checkpoints/tiny").0["comparisons"], facts["comparisons"]);
 
+    // Other questions under the same name and ids are not taken for the same.
+    place.succeed(&["distill", "tiny.toml", "--set", "synth.seed=9", "--run", "checkpoints/other"]);
+    assert!(place.fail(&["compare", "checkpoints/tiny", "checkpoints/other"]).contains("no questions in common"));
+
     assert!(place.fail(&["compare", "teachers.jsonl:big", "teachers.jsonl:small"]).contains("--set FILE is needed"));
     assert!(place.fail(&["compare", "checkpoints/tiny", "teachers.jsonl"]).contains("needed one of completion"));
     assert!(place.fail(&["compare", "checkpoints/tiny", "nowhere"]).contains("nowhere does not exist"));

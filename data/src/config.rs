@@ -200,6 +200,8 @@ pub enum Decontaminate {
     Exact,
     /// Also any phrase of 13 words in common, or half of an evaluation question's phrases of 8 words.
     Overlap,
+    /// Also any phrase of 8 words in common, as s1 and open-r1 have it. Drops "how many more apples does Tom have than", too.
+    Strict,
 }
 
 impl Default for Rules {

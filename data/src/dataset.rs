@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::{ChatTemplate, Tokenizer};
 
 use crate::align::Targets;
-use crate::order::Cursor;
+use crate::order::{Cursor, GROUP_BLOCKS};
 use crate::rows::{self, Block, Rows};
 use crate::shard::StoredRow;
 use crate::sidecar::{self, Dropped};
@@ -58,6 +58,21 @@ impl PackedRow {
         let StoredRow { tokens, documents, targets: Targets { at, ids, logprobs, tails }, temperatures, .. } = stored;
         let teacher = (top_k > 0).then_some(TeacherRow { top_k, at, ids, logprobs, tails, temperatures });
         Self { tokens, supervised, documents, teacher }
+    }
+
+    /// The row as it is stored, with a teacher's probabilities.
+    pub(crate) fn stored(&self, teacher: TeacherRow) -> StoredRow {
+        let Self { tokens, supervised, documents, .. } = self;
+        let mut rest = &supervised[..];
+        let prompts = documents.iter().map(|&len| {
+            let (document, after) = rest.split_at(len as usize);
+            rest = after;
+            document.iter().filter(|learned| !**learned).count() as u32
+        });
+        let prompts = prompts.collect();
+        let TeacherRow { top_k: _, at, ids, logprobs, tails, temperatures } = teacher;
+        let targets = Targets { at, ids, logprobs, tails };
+        StoredRow { tokens: tokens.clone(), documents: documents.clone(), prompts, targets, temperatures }
     }
 }
 
@@ -112,9 +127,18 @@ impl Dataset {
         &self.folder
     }
 
+    pub(crate) fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
     /// Rows in the order of a seed, from a cursor on, epoch after epoch without end. The order is a function of seed and epoch alone.
     pub fn rows(&self, seed: u64, from: Cursor) -> Rows {
-        Rows::new(Arc::clone(&self.blocks), &self.manifest, seed, from)
+        self.rows_by(GROUP_BLOCKS, seed, from)
+    }
+
+    /// The same with another number of blocks that are loaded and shuffled together.
+    pub(crate) fn rows_by(&self, group_blocks: usize, seed: u64, from: Cursor) -> Rows {
+        Rows::new(Arc::clone(&self.blocks), group_blocks, &self.manifest, seed, from)
     }
 
     /// The tokenizer that wrote it.

@@ -129,7 +129,7 @@ pub fn ingest(job: &Job, progress: &mut dyn FnMut(Progress)) -> Result<Ingested,
         |of: fn(&crate::stage::Staged) -> u32| documents.documents().iter().map(|it| u64::from(it.copies) * u64::from(of(it))).sum();
     let (count, tokens, learned): (u64, u64, u64) = (counted(|_| 1), counted(|it| it.len), counted(|it| it.len - it.prompt_len));
     if learned == 0 {
-        return Err(Error::Empty(card.why_empty()));
+        return Err(Error::Empty(format!("{}; why is in {}", card.why_empty(), at(DROPPED_FILE).display())));
     }
     let temperature = |trace: u32| {
         let source = &config.sources[source_of[pool.scan_of(trace)]];
@@ -193,7 +193,8 @@ fn identity(job: &Job) -> Result<(Inputs, serde_json::Value, String), Error> {
     if rules.decontaminate == Decontaminate::Off && !job.eval_sets.is_empty() && !says_why {
         let names: Vec<&str> = job.eval_sets.iter().map(|set| set.name).collect();
         let needed = format!(
-            "but the run is scored on {}: its questions could be trained on and no one would know;              say in rules.decontaminate_off_because why that is right, or switch it on",
+            "but the run is scored on {}: its questions could be trained on and no one would know; \
+             say in rules.decontaminate_off_because why that is right, or switch it on",
             names.join(", ")
         );
         return Err(Error::config("rules.decontaminate", "off", needed));
@@ -268,7 +269,8 @@ fn check_teachers(config: &DataConfig, tokenizer: &Tokenizer) -> Result<usize, E
         if theirs.fingerprint() != tokenizer.fingerprint() {
             let found = format!("{} with fingerprint {}", path.display(), theirs.fingerprint());
             let needed = format!(
-                "but the student's tokenizer is {}, so that the teacher's token numbers mean nothing to it; train the student with data.tokenizer = {:?},                  or leave the key out to compare tokens by their bytes",
+                "but the student's tokenizer is {}, so that the teacher's token numbers mean nothing to it; train the student with data.tokenizer = {:?}, \
+                 or leave the key out to compare tokens by their bytes",
                 tokenizer.fingerprint(),
                 path.display().to_string()
             );

@@ -210,7 +210,7 @@ impl Layout {
                 Some(row) => {
                     let known: Vec<String> = KNOWN.iter().map(|known| format!("{} ({})", known.layout.name(), known.needs)).collect();
                     format!(
-                        "its layout is not known: its rows have {}; known layouts are {}; for any other, name the fields in the key fields",
+                        "its layout is not known: its rows have {}; known layouts are {}; for any other, name the fields, as fields = {{ question = \"…\", answer = \"…\" }}",
                         keys(row),
                         known.join("; ")
                     )
@@ -222,7 +222,7 @@ impl Layout {
         if let Some(other) = layouts.iter().position(|found| found.is_some_and(|found| found != layout)) {
             let other_name = layouts[other].expect("this one was found").name();
             let why = format!(
-                "row {} is laid out as {}, row {} as {other_name}; say which with the key layout, the other rows are then dropped",
+                "row {} is laid out as {}, row {} as {other_name}; say layout = \"…\" for one of them, and the other rows are dropped",
                 at + 1,
                 layout.name(),
                 other + 1

@@ -5,6 +5,7 @@
 //! `dropped.parquet` with the rule that dropped it. The same input and settings give the same bytes.
 
 mod align;
+mod annotate;
 mod card;
 mod choose;
 mod config;
@@ -36,6 +37,7 @@ mod teacher;
 mod tokenise;
 mod words;
 
+pub use annotate::Annotation;
 pub use card::{Card, Flow, TeacherFacts, marked};
 pub use config::{Choose, DataConfig, Decontaminate, Rules, Source, System, Teacher, Verify};
 pub use dataset::{Dataset, PackedRow, TeacherRow};

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::Error;
 
 /// Raised whenever the same input and settings would give other bytes than before.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// The name of the file in a dataset's folder.
 pub(crate) const FILE: &str = "manifest.json";

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 
 use crate::document::Document;
 use crate::manifest::sha256_of_file;
@@ -13,9 +14,10 @@ use crate::{Error, Progress, Shard, Stage};
 
 /// Documents are packed in windows of so many, or of so many tokens.
 const WINDOW_DOCUMENTS: usize = 1 << 16;
-const WINDOW_TOKENS: usize = 1 << 24;
+const WINDOW_TOKENS: usize = 1 << 22;
 
-/// Packs the staged documents into shards. `temperature` gives that of a trace's targets.
+/// Packs the staged documents into shards. `temperature` gives that of a trace's targets. While a window is read and packed, the one
+/// before it is written on a thread of its own.
 pub(crate) fn pack(
     context: usize,
     documents: &Replays,
@@ -26,33 +28,44 @@ pub(crate) fn pack(
 ) -> Result<Vec<Shard>, Error> {
     let total = documents.documents().iter().map(|staged| u64::from(staged.copies)).sum();
     let rounds = documents.documents().iter().map(|staged| staged.copies).max().unwrap_or(0);
-    let mut shards = Shards { folder: folder.to_owned(), has_teacher, open: None, finished: Vec::new() };
-    let mut done = 0;
-    for round in 0..rounds {
-        let mut replay = documents.round(round)?;
-        loop {
-            let (mut window, mut tokens) = (Vec::new(), 0);
-            while window.len() < WINDOW_DOCUMENTS && tokens < WINDOW_TOKENS {
-                let Some((staged, document)) = replay.next()? else { break };
-                tokens += document.tokens.len();
-                window.push((temperature(staged.trace), document));
-            }
-            if window.is_empty() {
-                break;
-            }
-            let lengths: Vec<usize> = window.iter().map(|(_, document)| document.tokens.len()).collect();
-            for row in best_fit(&lengths, context) {
-                let mut stored = StoredRow::default();
-                for (temperature, document) in row.into_iter().map(|index| &window[index]) {
-                    add(&mut stored, document, *temperature);
+    progress(Progress { stage: Stage::Pack, done: 0, total, traces: total, kept: total });
+    std::thread::scope(|scope| {
+        let (sender, windows) = mpsc::sync_channel::<Vec<StoredRow>>(1);
+        let writing = scope.spawn(move || {
+            let mut shards = Shards::new(folder, has_teacher);
+            windows.into_iter().flatten().try_for_each(|row| shards.push(row))?;
+            shards.finish()
+        });
+        let mut done = 0;
+        'rounds: for round in 0..rounds {
+            let mut replay = documents.round(round)?;
+            loop {
+                let (mut window, mut tokens) = (Vec::new(), 0);
+                while window.len() < WINDOW_DOCUMENTS && tokens < WINDOW_TOKENS {
+                    let Some((staged, document)) = replay.next()? else { break };
+                    tokens += document.tokens.len();
+                    window.push((temperature(staged.trace), document));
                 }
-                shards.push(stored)?;
+                if window.is_empty() {
+                    break;
+                }
+                let lengths: Vec<usize> = window.iter().map(|(_, document)| document.tokens.len()).collect();
+                let stored = |row: Vec<usize>| {
+                    let mut stored = StoredRow { tokens: Vec::with_capacity(context), ..StoredRow::default() };
+                    row.into_iter().for_each(|index| add(&mut stored, &window[index].1, window[index].0));
+                    stored
+                };
+                // A writer that has gone away says why when it is joined.
+                if sender.send(best_fit(&lengths, context).into_iter().map(stored).collect()).is_err() {
+                    break 'rounds;
+                }
+                done += window.len() as u64;
+                progress(Progress { stage: Stage::Pack, done, total, traces: total, kept: total });
             }
-            done += window.len() as u64;
-            progress(Progress { stage: Stage::Pack, done, total, traces: total, kept: total });
         }
-    }
-    shards.finish()
+        drop(sender);
+        writing.join().expect("writing does not panic")
+    })
 }
 
 /// Puts a document at the end of a row.
@@ -70,7 +83,7 @@ fn add(row: &mut StoredRow, document: &Document, temperature: f32) {
 }
 
 /// A sequence of shards, one of which is being written.
-struct Shards {
+pub(crate) struct Shards {
     folder: PathBuf,
     has_teacher: bool,
     open: Option<(String, ShardWriter)>,
@@ -78,7 +91,11 @@ struct Shards {
 }
 
 impl Shards {
-    fn push(&mut self, row: StoredRow) -> Result<(), Error> {
+    pub(crate) fn new(folder: &Path, has_teacher: bool) -> Self {
+        Self { folder: folder.to_owned(), has_teacher, open: None, finished: Vec::new() }
+    }
+
+    pub(crate) fn push(&mut self, row: StoredRow) -> Result<(), Error> {
         let (_, writer) = match &mut self.open {
             Some(open) => open,
             closed => {
@@ -99,7 +116,7 @@ impl Shards {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Vec<Shard>, Error> {
+    pub(crate) fn finish(mut self) -> Result<Vec<Shard>, Error> {
         self.close()?;
         Ok(self.finished)
     }

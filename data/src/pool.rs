@@ -1,8 +1,6 @@
 //! The traces of all scans as one numbered list, and the rules that compare traces with each other. What is in memory is a few bytes
 //! for each trace; keys are read column by column, texts only of traces that share a key.
 
-use std::ops::Range;
-
 use rayon::prelude::*;
 use task::Trace;
 
@@ -76,11 +74,6 @@ impl Pool {
         self.starts.partition_point(|&start| start <= trace) - 1
     }
 
-    /// The numbers of a scan's traces.
-    pub fn traces_of(&self, scan: usize) -> Range<u32> {
-        self.starts[scan]..self.starts[scan + 1]
-    }
-
     /// Calls `take` with each trace's number and its value in a column.
     pub fn each(&self, column: Column, mut take: impl FnMut(u32, u64)) -> Result<(), Error> {
         for (scan, &start) in self.scans.iter().zip(&self.starts) {
@@ -122,6 +115,7 @@ impl Pool {
         let mut twins = Vec::new();
         let columns = u64::from(exact) + if near < 1.0 { BANDS as u64 } else { 0 };
         let mut done = 0;
+        progress(done, columns);
         if exact {
             let mut clusters = Clusters::new(self.len());
             self.merge(&mut clusters, Column::Identity, duplicates::evened, |one, other| one == other)?;

@@ -26,6 +26,8 @@ pub struct Look {
 
 /// So many rows of each source are enough for a look.
 const ROWS_TO_LOOK_AT: u64 = 512;
+/// So many blocks of a dataset are enough, at a million tokens.
+const BLOCKS_TO_LOOK_AT: usize = 4;
 
 /// The first traces as training would see them: those on the card of the dataset, if it is there. Else the beginning of each source
 /// is ingested into a folder that is removed again; a tokenizer that is to be trained is trained on this beginning alone.
@@ -39,17 +41,22 @@ pub fn check(job: &Job, traces: usize) -> Result<Look, Error> {
         source.limit = Some(source.limit.unwrap_or(u64::MAX).min(ROWS_TO_LOOK_AT));
     }
     let out = place.path().join("dataset");
-    let ingested = ingest(&Job { config: &config, out: &out, ..*job }, &mut |_| {})?;
+    let ingested = ingest(&Job { config: &config, out: &out, ..*job }, &mut |_| {});
+    if matches!(ingested, Err(Error::Empty(_))) {
+        // The error speaks of a file in it.
+        let _ = place.keep();
+    }
+    let ingested = ingested?;
     Ok(Look { traces: ingested.dataset.preview(traces)?, card: ingested.card, is_whole: false })
 }
 
 impl Dataset {
-    /// The first traces in the order of seed 0, token by token.
+    /// Some traces, token by token: the first ones in an order of their own, for which few blocks are read.
     pub fn preview(&self, traces: usize) -> Result<Vec<Vec<Piece>>, Error> {
         let tokenizer = self.tokenizer()?;
         let mut shown = Vec::new();
         let rows = usize::try_from(self.manifest().rows).unwrap_or(usize::MAX);
-        for row in self.rows(0, Cursor::default()).take(rows) {
+        for row in self.rows_by(BLOCKS_TO_LOOK_AT, 0, Cursor::default()).take(rows) {
             let row = row?;
             let mut pieces = row.tokens.iter().zip(row.supervised);
             for &len in &row.documents {

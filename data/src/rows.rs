@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::dataset::PackedRow;
-use crate::order::{self, Cursor, GROUP_BLOCKS};
+use crate::order::{self, Cursor};
 use crate::shard::read_rows;
 use crate::{Error, Manifest};
 
@@ -14,6 +14,14 @@ pub(crate) struct Block {
     shard: PathBuf,
     first_row: usize,
     rows: usize,
+}
+
+impl Block {
+    /// Its rows, with so many alternatives of each of the teacher's targets.
+    pub(crate) fn read(&self, top_k: usize) -> Result<Vec<PackedRow>, Error> {
+        let rows = read_rows(&self.shard, self.first_row, self.rows, top_k)?;
+        Ok(rows.into_iter().map(|row| PackedRow::new(row, top_k)).collect())
+    }
 }
 
 /// All blocks of a dataset, in the order of its files.
@@ -34,6 +42,8 @@ pub(crate) fn blocks(folder: &std::path::Path, manifest: &Manifest) -> Vec<Block
 pub struct Rows {
     blocks: Arc<[Block]>,
     rows_per_epoch: u64,
+    /// Blocks that are loaded together.
+    group_blocks: usize,
     top_k: usize,
     seed: u64,
     cursor: Cursor,
@@ -50,10 +60,10 @@ struct Group {
 
 impl Rows {
     /// The manifest's rows are the sum over the blocks, and not zero.
-    pub(crate) fn new(blocks: Arc<[Block]>, manifest: &Manifest, seed: u64, cursor: Cursor) -> Self {
+    pub(crate) fn new(blocks: Arc<[Block]>, group_blocks: usize, manifest: &Manifest, seed: u64, cursor: Cursor) -> Self {
         let rows_per_epoch = manifest.rows;
         let cursor = Cursor { epoch: cursor.epoch + cursor.row / rows_per_epoch, row: cursor.row % rows_per_epoch };
-        Self { blocks, rows_per_epoch, top_k: manifest.top_k, seed, cursor, loaded: None }
+        Self { blocks, rows_per_epoch, group_blocks, top_k: manifest.top_k, seed, cursor, loaded: None }
     }
 
     /// Where the stream is: a stream that starts here goes on with the same row.
@@ -75,7 +85,7 @@ impl Rows {
     fn load(&self, epoch: u64, row: u64) -> Result<Group, Error> {
         let block_order = order::blocks(self.seed, epoch, self.blocks.len());
         let mut first_row = 0;
-        for (index, group) in block_order.chunks(GROUP_BLOCKS).enumerate() {
+        for (index, group) in block_order.chunks(self.group_blocks).enumerate() {
             let count: usize = group.iter().map(|&block| self.blocks[block].rows).sum();
             if row >= first_row + count as u64 {
                 first_row += count as u64;
@@ -83,11 +93,10 @@ impl Rows {
             }
             let mut stored = Vec::with_capacity(count);
             for &block in group {
-                let Block { shard, first_row, rows } = &self.blocks[block];
-                stored.extend(read_rows(shard, *first_row, *rows, self.top_k)?.into_iter().map(Some));
+                stored.extend(self.blocks[block].read(self.top_k)?.into_iter().map(Some));
             }
-            let rows = order::rows(self.seed, epoch, index, count).into_iter();
-            let rows = rows.map(|at| PackedRow::new(stored[at].take().expect("each row is in the order once"), self.top_k)).collect();
+            let order = order::rows(self.seed, epoch, index, count).into_iter();
+            let rows = order.map(|at| stored[at].take().expect("each row is in the order once")).collect();
             return Ok(Group { epoch, first_row, rows });
         }
         unreachable!("a cursor's row is less than the rows of all blocks")

@@ -79,19 +79,12 @@ impl Scan {
         let mut keys = KeysWriter::create(&keys_path)?;
         let mut summary = Summary::default();
         let mut kept = 0;
-        each_piece(task, &mut |reading, read_bytes, judged| {
+        each_piece(task, &mut |reading, read_bytes, written| {
             summary.layout = reading.name().to_owned();
-            for Judged { record, key, touch, teacher_steps } in judged {
-                let bytes = record.to_bytes();
-                let is_first = match record {
-                    Record::Kept(found) => {
-                        kept += 1;
-                        found.is_first
-                    }
-                    Record::Lost(found) => found.is_first,
-                };
+            for Written { bytes, is_first, is_kept, key, touch, teacher_steps } in written {
                 summary.rows += u64::from(is_first);
                 summary.traces += 1;
+                kept += u64::from(is_kept);
                 summary.teacher_steps += teacher_steps;
                 if let Some((set, how)) = touch {
                     *summary.touches.entry(set).or_default().entry(how.to_owned()).or_default() += 1;
@@ -124,6 +117,11 @@ impl Scan {
         Ok(Records { path: self.records.clone(), file: BufReader::with_capacity(1 << 20, file), left: self.summary.records_bytes })
     }
 
+    /// Understands the bytes of a record.
+    pub fn parse(&self, bytes: &[u8]) -> Result<Record, Error> {
+        parse(&self.records, bytes)
+    }
+
     /// Single records, by the offset in their key.
     pub fn lookup(&self) -> Result<Lookup, Error> {
         let file = File::open(&self.records).map_err(Error::file("read", &self.records))?;
@@ -140,9 +138,29 @@ fn files(folder: &Path, name: &str) -> [PathBuf; 3] {
     Scan::file_names(name).map(|file| folder.join(file))
 }
 
+/// A judged trace whose record is bytes already.
+struct Written {
+    bytes: Vec<u8>,
+    is_first: bool,
+    is_kept: bool,
+    key: Option<keys::Key>,
+    touch: Option<(String, &'static str)>,
+    teacher_steps: u64,
+}
+
+impl From<Judged> for Written {
+    fn from(Judged { record, key, touch, teacher_steps }: Judged) -> Self {
+        let (is_first, is_kept) = match &record {
+            Record::Kept(found) => (found.is_first, true),
+            Record::Lost(found) => (found.is_first, false),
+        };
+        Self { bytes: record.to_bytes(), is_first, is_kept, key, touch, teacher_steps }
+    }
+}
+
 /// Reads a file piece by piece. While a piece is judged on all threads, the next one is read on a thread of its own.
 #[allow(clippy::type_complexity)]
-fn each_piece(task: &Task, take: &mut dyn FnMut(Reading, u64, Vec<Judged>) -> Result<(), Error>) -> Result<(), Error> {
+fn each_piece(task: &Task, take: &mut dyn FnMut(Reading, u64, Vec<Written>) -> Result<(), Error>) -> Result<(), Error> {
     std::thread::scope(|scope| {
         let (sender, pieces) = std::sync::mpsc::sync_channel(1);
         let mut reader = Reader::open(task.input)?;
@@ -172,8 +190,8 @@ fn each_piece(task: &Task, take: &mut dyn FnMut(Reading, u64, Vec<Judged>) -> Re
                 Some(reading) => reading,
                 None => *known.insert(recognise(task, &rows, &passed_over)?),
             };
-            let judged: Vec<Vec<Judged>> = rows.par_iter().map(|row| task.judge.row(row, reading, task.source, task.requests)).collect();
-            take(reading, read_bytes, judged.into_iter().flatten().collect())?;
+            let judged = rows.into_par_iter().flat_map_iter(|row| task.judge.row(&row, reading, task.source, task.requests));
+            take(reading, read_bytes, judged.map(Written::from).collect())?;
         }
         Ok(())
     })
@@ -207,11 +225,6 @@ impl Records {
             piece.push(record);
         }
         Ok(piece)
-    }
-
-    /// Understands the bytes of a record.
-    pub fn parse(&self, bytes: &[u8]) -> Result<Record, Error> {
-        parse(&self.path, bytes)
     }
 }
 

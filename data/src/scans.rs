@@ -69,16 +69,12 @@ impl ScanFolder {
                 None => {
                     let requests = source.requests.as_deref().map(Requests::open).transpose()?;
                     let task = Task { input: &input.path, source, judge, requests: requests.as_ref(), limit };
-                    Scan::make(&self.path, &name, &task, &mut |bytes, of_traces, of_kept| {
-                        let total = inputs.total_bytes();
-                        progress(Progress {
-                            stage: Stage::Read,
-                            done: done + bytes,
-                            total,
-                            traces: traces + of_traces,
-                            kept: kept + of_kept,
-                        });
-                    })?
+                    let mut read = |bytes, of_traces, of_kept| {
+                        let (traces, kept) = (traces + of_traces, kept + of_kept);
+                        progress(Progress { stage: Stage::Read, done: done + bytes, total: inputs.total_bytes(), traces, kept });
+                    };
+                    read(0, 0, 0);
+                    Scan::make(&self.path, &name, &task, &mut read)?
                 }
             };
             self.used.insert(name);

@@ -22,6 +22,15 @@ pub(crate) struct Staged {
     pub copies: u32,
 }
 
+/// A document as it is staged: numbers of four bytes, little-endian.
+pub(crate) fn bytes_of(document: &Document) -> Vec<u8> {
+    let Targets { at, ids, logprobs, tails } = &document.targets;
+    let mut bytes = Vec::with_capacity(4 * (document.tokens.len() + at.len() + 2 * ids.len() + tails.len()));
+    [&document.tokens, at, ids].into_iter().flatten().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
+    logprobs.iter().chain(tails).for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
+    bytes
+}
+
 /// Documents in the order in which they came.
 pub(crate) struct Stage {
     path: PathBuf,
@@ -37,11 +46,10 @@ impl Stage {
         Ok(Self { path: path.to_owned(), file: BufWriter::with_capacity(1 << 20, file), documents: Vec::new(), top_k })
     }
 
-    pub fn push(&mut self, trace: u32, document: &Document) -> Result<(), Error> {
-        let Targets { at, ids, logprobs, tails } = &document.targets;
-        let whole = [&document.tokens, at, ids].into_iter().flatten().flat_map(|number| number.to_le_bytes());
-        let bytes: Vec<u8> = whole.chain(logprobs.iter().chain(tails).flat_map(|number| number.to_le_bytes())).collect();
-        self.file.write_all(&bytes).map_err(Error::file("write", &self.path))?;
+    /// `bytes` are those of the document, which are made where it is made, on many threads.
+    pub fn push(&mut self, trace: u32, document: &Document, bytes: &[u8]) -> Result<(), Error> {
+        self.file.write_all(bytes).map_err(Error::file("write", &self.path))?;
+        let at = &document.targets.at;
         let (len, prompt_len, targets) = (document.tokens.len() as u32, document.prompt_len as u32, at.len() as u32);
         self.documents.push(Staged { trace, len, prompt_len, targets, copies: 1 });
         Ok(())
@@ -83,6 +91,7 @@ impl Replays {
             left: self.documents.iter(),
             top_k: self.top_k,
             round,
+            bytes: Vec::new(),
         })
     }
 }
@@ -94,6 +103,8 @@ pub(crate) struct Replay<'a> {
     left: std::slice::Iter<'a, Staged>,
     top_k: usize,
     round: u32,
+    /// Of the last document.
+    bytes: Vec<u8>,
 }
 
 impl Replay<'_> {
@@ -105,18 +116,14 @@ impl Replay<'_> {
                 self.file.seek_relative(counts.iter().sum::<usize>() as i64 * 4).map_err(Error::file("read", self.path))?;
                 continue;
             }
-            let mut read = |count: usize| {
-                let mut bytes = vec![0; count * 4];
-                self.file.read_exact(&mut bytes)?;
-                Ok::<_, std::io::Error>(bytes)
-            };
-            let mut parts = || {
-                let [tokens, at, ids] =
-                    [read(counts[0])?, read(counts[1])?, read(counts[2])?].map(|bytes| numbers(&bytes, u32::from_le_bytes));
-                let [logprobs, tails] = [read(counts[3])?, read(counts[4])?].map(|bytes| numbers(&bytes, f32::from_le_bytes));
-                Ok(Document { tokens, prompt_len: staged.prompt_len as usize, targets: Targets { at, ids, logprobs, tails } })
-            };
-            return Ok(Some((staged, parts().map_err(Error::file("read", self.path))?)));
+            self.bytes.resize(counts.iter().sum::<usize>() * 4, 0);
+            self.file.read_exact(&mut self.bytes).map_err(Error::file("read", self.path))?;
+            let mut rest = self.bytes.as_slice();
+            let [tokens, at, ids, logprobs, tails] = counts.map(|count| rest.split_off(..count * 4).expect("it was read"));
+            let [tokens, at, ids] = [tokens, at, ids].map(|bytes| numbers(bytes, u32::from_le_bytes));
+            let [logprobs, tails] = [logprobs, tails].map(|bytes| numbers(bytes, f32::from_le_bytes));
+            let targets = Targets { at, ids, logprobs, tails };
+            return Ok(Some((staged, Document { tokens, prompt_len: staged.prompt_len as usize, targets })));
         }
         Ok(None)
     }
@@ -142,7 +149,7 @@ mod tests {
             Document { tokens: vec![8, 9], prompt_len: 1, targets: Targets::default() },
         ];
         for (trace, document) in documents.iter().enumerate() {
-            stage.push(trace as u32, document).unwrap();
+            stage.push(trace as u32, document, &bytes_of(document)).unwrap();
         }
         for (staged, copies) in stage.documents_mut().iter_mut().zip([2, 0, 1]) {
             staged.copies = copies;

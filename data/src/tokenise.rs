@@ -13,9 +13,9 @@ use crate::document::{Document, Teacher, Writer};
 use crate::encode::Encoder;
 use crate::pool::{Lookups, Pool, Twin};
 use crate::rules::{Drop, Rule};
-use crate::scan::record::{Kept, Record};
+use crate::scan::record::{Kept, Lost, Record};
 use crate::sidecar::{Entry, Sidecar};
-use crate::stage::Stage as Staging;
+use crate::stage::{Stage as Staging, bytes_of};
 use crate::{Card, Error, Progress, Stage};
 
 /// Records that are tokenised together.
@@ -25,26 +25,45 @@ const PIECE_BYTES: usize = 16 << 20;
 /// A tokenizer is trained on at most so many bytes of traces: more change its tokens no more, and it holds all their words in memory.
 const TRAINING_BYTES: u64 = 256 << 20;
 
-/// Goes through all records piece by piece. `take` gets the number of the first trace of the piece and its records.
+/// Goes through all records piece by piece, reading the next one meanwhile. `take` gets the scan, the number of the first trace of
+/// the piece, and its records.
 fn each_piece(pool: &Pool, take: &mut dyn FnMut(usize, u32, Vec<Record>) -> Result<(), Error>) -> Result<(), Error> {
-    for (scan, of_scan) in pool.scans().iter().enumerate() {
-        let mut records = of_scan.records()?;
-        let mut trace = pool.traces_of(scan).start;
-        loop {
-            let piece = records.next_piece(PIECE_RECORDS, PIECE_BYTES)?;
-            if piece.is_empty() {
-                break;
+    std::thread::scope(|scope| {
+        let (sender, pieces) = mpsc::sync_channel::<Result<(usize, Vec<Vec<u8>>), Error>>(1);
+        scope.spawn(move || {
+            let read = || {
+                for (scan, of_scan) in pool.scans().iter().enumerate() {
+                    let mut records = of_scan.records()?;
+                    loop {
+                        let piece = records.next_piece(PIECE_RECORDS, PIECE_BYTES)?;
+                        if piece.is_empty() {
+                            break;
+                        }
+                        // Whoever does not want more has an error of their own.
+                        if sender.send(Ok((scan, piece))).is_err() {
+                            return Ok(());
+                        }
+                    }
+                }
+                Ok(())
+            };
+            if let Err(error) = read() {
+                let _ = sender.send(Err(error));
             }
-            let piece: Vec<Record> = piece.par_iter().map(|bytes| records.parse(bytes)).collect::<Result<_, _>>()?;
-            let count = piece.iter().filter(|record| record.has_key()).count() as u32;
-            take(scan, trace, piece)?;
+        });
+        let mut trace = 0;
+        for piece in pieces {
+            let (scan, piece) = piece?;
+            let records: Vec<Record> = piece.into_par_iter().map(|bytes| pool.scans()[scan].parse(&bytes)).collect::<Result<_, _>>()?;
+            let count = records.iter().filter(|record| record.has_key()).count() as u32;
+            take(scan, trace, records)?;
             trace += count;
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
-/// Trains a tokenizer on the traces that are kept, as they will be written; of very many only on every so-manieth.
+/// Trains a tokenizer on the traces that are kept, as they will be written; of very many only on every n-th.
 pub(crate) fn train_tokenizer(pool: &Pool, writer: &Writer, vocab: usize, progress: &mut dyn FnMut(Progress)) -> Result<Tokenizer, Error> {
     let bytes: u64 = pool.scans().iter().map(|scan| scan.records_bytes()).sum();
     let every = bytes.div_ceil(TRAINING_BYTES).max(1);
@@ -54,6 +73,7 @@ pub(crate) fn train_tokenizer(pool: &Pool, writer: &Writer, vocab: usize, progre
         let (sender, texts) = mpsc::sync_channel::<Vec<String>>(4);
         let training = scope.spawn(move || threads.install(|| Tokenizer::train(texts.into_iter().flatten(), vocab)));
         let (mut looked_at, mut kept) = (0, 0);
+        progress(Progress { stage: Stage::Tokenizer, done: 0, total: pool.len() as u64, traces: looked_at, kept });
         each_piece(pool, &mut |_, mut number, piece| {
             for record in piece {
                 let is_alive = record.has_key() && pool.is_alive(number);
@@ -108,6 +128,7 @@ pub(crate) fn tokenise(
     let mut removed = Vec::new();
     let (mut looked_at, mut kept) = (0, 0);
     let total = pool.len() as u64;
+    progress(Progress { stage: Stage::Tokenise, done: 0, total, traces: looked_at, kept });
     each_piece(pool, &mut |scan, first, piece| {
         let source = &config.sources[source_of[scan]];
         let teacher = source.teacher.as_ref().zip(aligner.as_ref());
@@ -121,24 +142,40 @@ pub(crate) fn tokenise(
                 Some(number)
             })
             .collect();
-        let tokenised: Vec<Result<Option<Document>, Error>> = piece
-            .par_iter()
-            .zip(&numbers)
-            .map(|(record, &number)| match record {
-                Record::Kept(kept) if pool.is_alive(number) => {
-                    let teacher = teacher.zip(kept.teacher.as_deref());
-                    writer.document(&kept.trace, &encoder, teacher).map(Some)
-                }
-                Record::Kept(_) | Record::Lost(_) => Ok(None),
-            })
-            .collect();
+        let next = first + piece.iter().filter(|record| record.has_key()).count() as u32;
+        let window = (config.rules.min_tokens, longest);
+        let make = |(record, &number): (Record, &u32)| match record {
+            Record::Lost(Lost { line, rule, detail, excerpt, .. }) => Ok(Made::Dropped { line, drop: Drop::new(rule, detail), excerpt }),
+            Record::Kept(kept) if !pool.is_alive(number) => Ok(Made::Twin { line: kept.line, excerpt: excerpt(&kept.trace.question) }),
+            Record::Kept(kept) => {
+                let teacher = teacher.zip(kept.teacher.as_deref());
+                let document = writer.document(&kept.trace, &encoder, teacher)?;
+                Ok(match in_window(document.tokens.len(), window) {
+                    Ok(()) => Made::Document { bytes: bytes_of(&document), document, has_teacher: teacher.is_some() },
+                    Err(drop) => Made::OutOfWindow { line: kept.line, drop, excerpt: excerpt(&kept.trace.question) },
+                })
+            }
+        };
+        let made: Vec<Result<Made, Error>> = piece.into_par_iter().zip(&numbers).map(make).collect();
         let input = pool.scans()[scan].input.to_string_lossy();
         let flow = &mut card.sources[source_of[scan]];
-        for ((record, number), document) in piece.into_iter().zip(numbers).zip(tokenised) {
+        for (made, number) in made.into_iter().zip(numbers) {
             looked_at += 1;
-            let (line, drop, excerpt) = match (record, document?) {
-                (Record::Lost(lost), _) => (lost.line, Drop::new(lost.rule, lost.detail), lost.excerpt),
-                (Record::Kept(kept), None) => {
+            let (line, drop, excerpt) = match made? {
+                Made::Document { document, bytes, has_teacher } => {
+                    staging.push(number, &document, &bytes)?;
+                    kept += 1;
+                    if has_teacher {
+                        count_targets(card.teacher.get_or_insert_default(), &document);
+                    }
+                    continue;
+                }
+                Made::Dropped { line, drop, excerpt } => (line, drop, excerpt),
+                Made::OutOfWindow { line, drop, excerpt } => {
+                    removed.push(number);
+                    (line, drop, excerpt)
+                }
+                Made::Twin { line, excerpt } => {
                     let twin = twins.next_if(|twin| twin.trace == number).expect("a trace that was removed has a twin");
                     let other = lookups.kept(pool, twin.first)?.line;
                     let place = &pool.scans()[pool.scan_of(twin.first)].input;
@@ -147,34 +184,32 @@ pub(crate) fn tokenise(
                         Rule::Duplicate => format!("the same question with the same text is in line {other}{place}"),
                         _ => format!("almost the same question with almost the same text is in line {other}{place}"),
                     };
-                    (kept.line, Drop::new(twin.rule, detail), excerpt(&kept.trace.question))
+                    (line, Drop::new(twin.rule, detail), excerpt)
                 }
-                (Record::Kept(found), Some(document)) => match in_window(document.tokens.len(), config.rules.min_tokens, longest) {
-                    Ok(()) => {
-                        staging.push(number, &document)?;
-                        kept += 1;
-                        if found.teacher.is_some() && top_k > 0 {
-                            count_targets(card.teacher.get_or_insert_default(), &document);
-                        }
-                        continue;
-                    }
-                    Err(drop) => {
-                        removed.push(number);
-                        (found.line, drop, excerpt(&found.trace.question))
-                    }
-                },
             };
             flow.drop(drop.rule);
             sidecar.push(Entry { source: &input, line, rule: drop.rule, detail: drop.detail, excerpt })?;
         }
-        progress(Progress { stage: Stage::Tokenise, done: u64::from(first), total, traces: looked_at, kept });
+        progress(Progress { stage: Stage::Tokenise, done: u64::from(next), total, traces: looked_at, kept });
         Ok(())
     })?;
     removed.into_iter().for_each(|trace| pool.remove(trace));
     Ok(())
 }
 
-fn in_window(len: usize, shortest: usize, longest: usize) -> Result<(), Drop> {
+/// What becomes of a record.
+enum Made {
+    /// It goes in.
+    Document { document: Document, bytes: Vec<u8>, has_teacher: bool },
+    /// It was dropped when it was looked at alone.
+    Dropped { line: u64, drop: Drop, excerpt: String },
+    /// It is too long or too short.
+    OutOfWindow { line: u64, drop: Drop, excerpt: String },
+    /// Another trace makes it superfluous.
+    Twin { line: u64, excerpt: String },
+}
+
+fn in_window(len: usize, (shortest, longest): (usize, usize)) -> Result<(), Drop> {
     match len {
         len if len > longest => Err(Drop::new(Rule::TooLong, format!("{len} tokens, at most {longest} fit"))),
         len if len < shortest => Err(Drop::new(Rule::TooShort, format!("{len} tokens, at least {shortest} are wanted"))),

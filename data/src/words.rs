@@ -1,6 +1,8 @@
 //! A text as words, for comparing texts: lower case, letters and digits only, apostrophes left out, so that neither typography nor
 //! punctuation hides that two texts are the same. Scripts without spaces between words give one word for each character.
 
+use std::hash::{BuildHasherDefault, Hasher};
+
 /// The words of a text, as hashes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Words {
@@ -66,6 +68,27 @@ const NUMBER: u64 = 0x23;
 /// The hash of a phrase. The length is part of it.
 pub(crate) fn phrase_hash(words: &[u64]) -> u64 {
     words.iter().fold(words.len() as u64 ^ 0x9e37_79b9_7f4a_7c15, |hash, word| mix(hash.rotate_left(5) ^ word))
+}
+
+/// For tables of hashes such as those of phrases: they are spread evenly already.
+pub(crate) type AsItIs = BuildHasherDefault<Itself>;
+
+/// The number itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Itself(u64);
+
+impl Hasher for Itself {
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only hashes are looked up by it");
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// The word that is being read: FNV-1a, 64 bits, with a final mix.

@@ -172,7 +172,9 @@ fn bad_input_is_explained() {
     assert!(noise.ends_with("because none of its first lines is a JSON object"), "{noise}");
     let wrong = r#"{"question": "1 + 1?", "answer": "7", "reference": 2}"#.to_owned();
     let nothing_left = fails(&config(vec![place.file("wrong.jsonl", &[wrong])]));
-    assert_eq!(nothing_left, "the dataset would be empty: all 1 traces were dropped (wrong_answer 1)");
+    let sidecar = place.path("dataset.partial/dropped.parquet");
+    let expected = format!("the dataset would be empty: all 1 traces were dropped (wrong_answer 1); why is in {}", sidecar.display());
+    assert!(nothing_left == expected && sidecar.exists(), "{nothing_left}");
     assert!(!place.path("dataset").exists());
 }
 
@@ -189,8 +191,8 @@ fn a_dataset_that_is_not_whole_is_not_opened() {
     assert!(error.contains(&format!("has {} bytes, {} are needed; ingest again", bytes.len() - 1, bytes.len())), "{error}");
     assert!(try_ingest(&config(vec![source]), &[], &out).unwrap().is_new);
     let manifest = out.join("manifest.json");
-    fs::write(&manifest, fs::read_to_string(&manifest).unwrap().replace("\"version\": 2", "\"version\": 0")).unwrap();
-    assert!(Dataset::open(&out).unwrap_err().to_string().contains("it is of version 0, version 2 is needed"));
+    fs::write(&manifest, fs::read_to_string(&manifest).unwrap().replace("\"version\": 3", "\"version\": 0")).unwrap();
+    assert!(Dataset::open(&out).unwrap_err().to_string().contains("it is of version 0, version 3 is needed"));
 }
 
 #[test]

@@ -29,6 +29,16 @@ pub use samples::{Sample, pick_samples};
 /// The version of the file.
 pub const VERSION: u32 = 1;
 
+/// How a trace touches a question, in the dataset's card and in words.
+const TOUCHES: [(&str, &str); 6] = [
+    ("word_for_word", "ask one of them"),
+    ("holds_it_whole", "hold one of them"),
+    ("13_words", "share 13 words in a row"),
+    ("half_of_8_word_phrases", "share half of the phrases of 8 words"),
+    ("same_but_for_numbers", "ask one with other numbers"),
+    ("8_words", "share 8 words in a row"),
+];
+
 /// The facts of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -63,6 +73,9 @@ pub struct Report {
     /// Tokens per second of reading a prompt, on the runtime.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefill_tokens_per_s: Option<f64>,
+    /// The same of a student of this one's sizes in full precision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub full_precision_speed: Option<Speed>,
     /// Tokens per second while scoring, many sequences side by side.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_tokens_per_s: Option<f64>,
@@ -83,6 +96,9 @@ pub struct Report {
     pub config: Value,
     /// The dataset's card: where every row went.
     pub dataset: Value,
+    /// What became of the traces that were kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packing: Option<Packing>,
     /// Some completions of each set, right and wrong.
     pub samples: BTreeMap<String, Vec<Sample>>,
 }
@@ -94,6 +110,30 @@ pub struct Stage {
     pub name: String,
     /// Seconds, over all the times that it was begun.
     pub wall_s: f64,
+}
+
+/// How fast a student is on the runtime, one sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Speed {
+    /// Tokens written a second.
+    pub decode_tokens_per_s: f64,
+    /// Tokens of a prompt read a second.
+    pub prefill_tokens_per_s: f64,
+}
+
+/// The dataset: traces side by side in rows of tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Packing {
+    /// Traces.
+    pub traces: u64,
+    /// Rows.
+    pub rows: u64,
+    /// The most tokens of a row.
+    pub context: usize,
+    /// Tokens of all rows.
+    pub tokens: u64,
+    /// Tokens that are learned.
+    pub supervised_tokens: u64,
 }
 
 /// Where a run was measured.
@@ -124,6 +164,7 @@ impl Default for Report {
             f16_bytes: 0,
             decode_tokens_per_s: None,
             prefill_tokens_per_s: None,
+            full_precision_speed: None,
             eval_tokens_per_s: None,
             train_tokens_per_s: None,
             wall_s: 0.0,
@@ -133,6 +174,7 @@ impl Default for Report {
             commands: Vec::new(),
             config: Value::Null,
             dataset: Value::Null,
+            packing: None,
             samples: BTreeMap::new(),
         }
     }
@@ -168,18 +210,29 @@ impl Report {
             Some("exact") => Some("word for word"),
             _ => Some("whole, or 13 words in a row, or half of the phrases of 8 words"),
         };
+        let touches = |set: &str| {
+            let counts = TOUCHES.iter().filter_map(|(kind, what)| Some((self.dataset["touches"][set][*kind].as_f64()?, what)));
+            let counts: Vec<String> = counts.map(|(found, what)| format!("{} {what}", count(found))).collect();
+            if counts.is_empty() { "No trace touches one.".to_owned() } else { format!("Of all traces, {}.", counts.join(", ")) }
+        };
+        let why = self.dataset["decontaminate_off_because"].as_str().map_or(".".to_owned(), |why| format!(": {why}"));
         let sentence = |set: &str| match (how, self.dataset["decontaminated_against"][set].as_f64()) {
             (Some(how), Some(questions)) => format!(
-                "Contamination: its {} questions were looked for in all {} training traces, {how}; {} traces were dropped because they held one \
-                 of this or of another set of the run. {} traces that were kept ask one of these questions with other numbers.",
+                "Contamination: its {} questions were looked for in all {} training traces, {how}; {} traces that hold a question of a scored \
+                 set were dropped. {}",
                 count(questions),
                 sum("/traces"),
                 sum("/dropped/contaminated"),
-                sum("/masked_matches"),
+                touches(set),
             ),
-            _ => "Contamination: its questions were not looked for in the training traces.".to_owned(),
+            _ => format!("Contamination: its questions were not looked for in the training traces{why}"),
         };
         self.eval.keys().chain(self.choices.keys()).map(|set| (set.as_str(), sentence(set))).collect()
+    }
+
+    /// Whether the student's weights are ternary, rather than those of a twin in full precision.
+    pub fn is_ternary(&self) -> bool {
+        self.config.pointer("/model/quant").and_then(Value::as_str) != Some("none")
     }
 
     /// How many times smaller the packed file is than the same weights at 16 bits.

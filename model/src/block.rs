@@ -10,7 +10,7 @@ use half::{bf16, f16};
 
 use crate::ternary::GROUP;
 
-pub use integer::encode_q8;
+pub use integer::{encode_integers, encode_q8};
 pub use ternary::{decode_ternary, encode_ternary};
 
 /// A tensor format of ggml, by its number in the file.

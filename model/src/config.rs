@@ -5,7 +5,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Scale, rotary, rotary::RopeScaling, ternary::GROUP};
+use crate::{
+    Error, Scale,
+    integer::{self, Grid},
+    rotary,
+    rotary::RopeScaling,
+    ternary::{ACTIVATION_MAX, GROUP},
+};
 
 /// Which published architecture a student follows. It decides which norms and biases there are and how stock tools name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,14 +37,49 @@ pub enum Activation {
     Relu2,
 }
 
-/// What the linear layers' weights and inputs are while training and after.
+/// What the linear layers' weights are while training and after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Quant {
     /// Full precision, for comparison.
     None,
-    /// Ternary weights and 8-bit activations.
+    /// -1, 0 and 1 times a scale.
     Ternary,
+    /// 8-bit integers with a scale for each 32, as Q8_0 stores them.
+    Int8,
+    /// 4-bit integers with a scale for each 32, as Q4_0 stores them.
+    Int4,
+}
+
+/// What goes into linear layers whose weights are quantised: integers with a scale for each token, or the numbers themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InputQuant {
+    /// -127 to 127.
+    #[default]
+    Int8,
+    /// -7 to 7.
+    Int4,
+    /// Weights alone are quantised.
+    None,
+}
+
+impl Quant {
+    /// The numbers that a weight can become where it becomes an integer of several bits.
+    pub fn grid(self) -> Option<Grid> {
+        match self {
+            Quant::None | Quant::Ternary => None,
+            Quant::Int8 => Some(Grid::Eight),
+            Quant::Int4 => Some(Grid::Four),
+        }
+    }
+}
+
+impl InputQuant {
+    /// Whether it is what it is where nothing is said; such a setting is not written, as it was not before there was another.
+    pub(crate) fn is_usual(&self) -> bool {
+        *self == InputQuant::Int8
+    }
 }
 
 /// The `[model]` table of a run's config.
@@ -70,12 +111,15 @@ pub struct ModelTable {
     /// Default 1e-5.
     #[serde(default = "norm_epsilon")]
     pub norm_epsilon: f32,
-    /// Default: `ternary`.
+    /// The weights of the linear layers: `none`, `ternary`, `int8` or `int4`. Default: `ternary`.
     #[serde(default = "ternary")]
     pub quant: Quant,
-    /// Default: `row`.
+    /// Which ternary weights share a scale. Default: `row`.
     #[serde(default = "row")]
     pub scale: Scale,
+    /// What goes into quantised linear layers: `int8`, `int4` or `none` (the numbers themselves). Default: `int8`.
+    #[serde(default, skip_serializing_if = "InputQuant::is_usual")]
+    pub activations: InputQuant,
 }
 
 fn bitnet() -> Architecture {
@@ -132,8 +176,11 @@ pub struct ModelConfig {
     pub tied_head: bool,
     /// What the linear layers are.
     pub quant: Quant,
-    /// Which weights share a scale.
+    /// Which ternary weights share a scale.
     pub scale: Scale,
+    /// What goes into them where they are quantised.
+    #[serde(skip_serializing_if = "InputQuant::is_usual")]
+    pub activations: InputQuant,
 }
 
 /// No size may be larger; with it every product of sizes below fits in 64 bits.
@@ -161,6 +208,7 @@ impl ModelTable {
             tied_head: true,
             quant: self.quant,
             scale: self.scale,
+            activations: self.activations,
         }
         .validated()
         .and_then(|config| config.require_whole_heads().map(|()| config))
@@ -200,14 +248,17 @@ impl ModelConfig {
         if let Some((found, needed)) = self.rope_scaling.as_ref().and_then(|scaling| scaling.fault(head_width)) {
             require(false, "rope_scaling", found, needed)?;
         }
-        if self.quant == Quant::Ternary {
-            let inputs = [("width", self.width), ("width", self.heads * head_width), ("feed_forward", self.feed_forward)];
-            for (key, inputs) in inputs {
-                let needed =
-                    format!("which is not a multiple of {GROUP}; the packed ternary format stores rows in blocks of {GROUP} weights");
-                require(inputs.is_multiple_of(GROUP), key, inputs, needed)?;
-            }
+        let block = match self.quant {
+            Quant::None => 1,
+            Quant::Ternary => GROUP,
+            Quant::Int8 | Quant::Int4 => integer::BLOCK,
+        };
+        for (key, inputs) in [("width", self.width), ("width", self.heads * head_width), ("feed_forward", self.feed_forward)] {
+            let needed = format!("which is not a multiple of {block}; the packed format of these weights stores rows in blocks of {block}");
+            require(inputs.is_multiple_of(block), key, inputs, needed)?;
         }
+        let is_alone = self.quant == Quant::None && self.activations == InputQuant::Int4;
+        require(!is_alone, "activations", "int4", "but model.quant is none; only what goes into quantised layers is quantised".into())?;
         if self.architecture == Architecture::Bitnet {
             require(self.tied_head, "architecture", "bitnet", "which has a tied head; this student has a head of its own".into())?;
         }
@@ -244,6 +295,30 @@ impl ModelConfig {
         self.architecture == Architecture::Qwen3
     }
 
+    /// The largest code of what goes into a linear layer, or `None` where it is not quantised.
+    pub fn largest_input(&self) -> Option<i8> {
+        match (self.quant, self.activations) {
+            (Quant::None, _) | (_, InputQuant::None) => None,
+            (_, InputQuant::Int8) => Some(ACTIVATION_MAX),
+            (_, InputQuant::Int4) => Some(7),
+        }
+    }
+
+    /// The student's precision in a few words, for people.
+    pub fn precision(&self) -> String {
+        let weights = match self.quant {
+            Quant::None => return "full precision".into(),
+            Quant::Ternary => "ternary",
+            Quant::Int8 => "8-bit weights",
+            Quant::Int4 => "4-bit weights",
+        };
+        match self.activations {
+            InputQuant::Int8 => weights.into(),
+            InputQuant::Int4 => format!("{weights}, 4-bit activations"),
+            InputQuant::None => format!("{weights}, activations not quantised"),
+        }
+    }
+
     /// The angle of each pair of a head at position 1, [head width / 2].
     pub fn rotary_frequencies(&self) -> Vec<f64> {
         rotary::frequencies(self.rope_base, self.head_width, self.rope_scaling.as_ref())
@@ -277,6 +352,7 @@ pub(crate) mod tests {
             norm_epsilon: 1e-5,
             quant: Quant::Ternary,
             scale: Scale::Row,
+            activations: InputQuant::Int8,
         }
     }
 
@@ -292,7 +368,7 @@ pub(crate) mod tests {
     #[test]
     fn each_limit_names_its_key() {
         type Spoil = fn(&mut ModelTable);
-        let cases: [(&str, Spoil); 8] = [
+        let cases: [(&str, Spoil); 10] = [
             ("model.width is 250", |t| t.width = 250),
             ("model.heads is 0", |t| t.heads = 0),
             ("model.kv_heads is 3", |t| t.kv_heads = Some(3)),
@@ -300,7 +376,9 @@ pub(crate) mod tests {
             ("model.layers is 0", |t| t.layers = 0),
             ("model.context is 99999999", |t| t.context = 99_999_999),
             ("model.rope_base is -1", |t| t.rope_base = -1.0),
-            ("model.width is 128", |t| t.width = 128),
+            ("model.width is 128, which is not a multiple of 256", |t| t.width = 128),
+            ("model.feed_forward is 500, which is not a multiple of 32", |t| (t.quant, t.feed_forward) = (Quant::Int4, 500)),
+            ("model.activations is int4, but model.quant is none", |t| (t.quant, t.activations) = (Quant::None, InputQuant::Int4)),
         ];
         for (expected, spoil) in cases {
             let mut table = table();
@@ -308,6 +386,20 @@ pub(crate) mod tests {
             let message = table.resolve(512).unwrap_err().to_string();
             assert!(message.starts_with(expected), "{message}");
         }
+    }
+
+    #[test]
+    fn each_kind_is_one_word_and_the_usual_activations_are_not_written() {
+        let parse = |quant: &str| {
+            let text = format!(r#"{{ "width": 96, "layers": 1, "heads": 2, "feed_forward": 64, "context": 8, "quant": "{quant}" }}"#);
+            serde_json::from_str::<ModelTable>(&text).unwrap().resolve(300)
+        };
+        for (quant, largest) in [("none", None), ("int8", Some(127)), ("int4", Some(127))] {
+            let config = parse(quant).unwrap();
+            assert_eq!(config.largest_input(), largest);
+            assert_eq!(serde_json::to_value(&config).unwrap().get("activations"), None);
+        }
+        assert!(parse("ternary").is_err(), "96 is no multiple of 256");
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod read;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{Activation, Architecture, ModelConfig, Quant, RopeScaling, Scale, Tokenizer};
+use crate::{Activation, Architecture, InputQuant, ModelConfig, Quant, RopeScaling, Scale, Tokenizer};
 
 pub use chat::{CHAT_TEMPLATE, TOKENIZER_CONFIG, chat_template};
 pub use read::{Description, WeightScale, read_config, read_description};
@@ -28,6 +28,8 @@ struct Own {
     version: u32,
     quant: Quant,
     scale: Scale,
+    #[serde(default, skip_serializing_if = "InputQuant::is_usual")]
+    activations: InputQuant,
 }
 
 /// How a folder's weights are written.
@@ -84,7 +86,7 @@ pub fn config_json(config: &ModelConfig, tokenizer: &Tokenizer, form: Form) -> S
         "tie_word_embeddings": config.tied_head,
         "torch_dtype": float,
         "vocab_size": config.vocab,
-        "tristill": Own { version: VERSION, quant: config.quant, scale: config.scale },
+        "tristill": Own { version: VERSION, quant: config.quant, scale: config.scale, activations: config.activations },
     });
     if let Some(scaling) = &config.rope_scaling {
         value["rope_scaling"] = rope_scaling(scaling);

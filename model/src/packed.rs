@@ -1,7 +1,8 @@
 //! The one file: a student as GGUF, written so that stock llama.cpp loads it, read by the runtime.
 //!
-//! Ternary matrices are written as TQ2_0 or TQ1_0, embedding and head as Q8_0, norms as F32, a full-precision student's matrices as
-//! F16; what stock readers do not need to know stands under `tristill.*`. Files by others may hold every format of `block.rs`.
+//! Ternary matrices are written as TQ2_0 or TQ1_0, those of 8 or 4 bits as Q8_0 or Q4_0, embedding and head as Q8_0, norms as F32, a
+//! full-precision student's matrices as F16; what stock readers do not need to know stands under `tristill.*`. Files by others may
+//! hold every format of `block.rs`.
 
 mod read;
 mod write;
@@ -100,10 +101,11 @@ pub fn stored_rows(config: &ModelConfig, role: Role) -> Option<Vec<usize>> {
 mod tests {
     use super::{read::find_tensors, *};
     use crate::{
-        Error, Quant, Scale,
+        Error, InputQuant, Kind, Quant, Scale,
+        block::encode_integers,
         config::tests::table,
         gguf::{Gguf, Value},
-        inventory,
+        integer, inventory,
     };
 
     fn weights(spec: &TensorSpec) -> Result<Vec<f32>, Error> {
@@ -136,8 +138,15 @@ mod tests {
     fn what_is_packed_is_read() {
         for ternary in [Format::Tq1_0, Format::Tq2_0] {
             for scale in [Scale::Tensor, Scale::Row, Scale::Group] {
-                for quant in [Quant::None, Quant::Ternary] {
-                    let (config, bytes) = packed(|table| (table.scale, table.quant) = (scale, quant), &options(ternary));
+                for (quant, activations) in [
+                    (Quant::None, InputQuant::Int8),
+                    (Quant::Ternary, InputQuant::None),
+                    (Quant::Int8, InputQuant::Int8),
+                    (Quant::Int4, InputQuant::Int4),
+                ] {
+                    let change =
+                        |table: &mut crate::ModelTable| (table.scale, table.quant, table.activations) = (scale, quant, activations);
+                    let (config, bytes) = packed(change, &options(ternary));
                     let read = Packed::parse(&bytes).unwrap();
                     assert_eq!(read.config, config);
                     assert_eq!(read.chat, ChatTemplate::chatml());
@@ -146,6 +155,28 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_integers_of_a_file_are_those_of_the_reference() {
+        for quant in [Quant::Int8, Quant::Int4] {
+            let (_, bytes) = packed(|table| (table.quant, table.architecture) = (quant, Architecture::Qwen2), &options(Format::Tq2_0));
+            let linear = Packed::parse(&bytes).unwrap().tensors.into_iter().filter(|tensor| tensor.spec.kind() == Kind::Linear);
+            for PackedTensor { spec, format, range, .. } in linear {
+                let expected = integer::quantize(&weights(&spec).unwrap(), spec.shape[0], spec.shape[1], quant.grid().unwrap());
+                assert_eq!((format, &bytes[range]), (quant.grid().unwrap().format(), &encode_integers(&expected)[..]), "{}", spec.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_says_its_layers_are_integers_must_have_them() {
+        let (config, bytes) = packed(|table| table.quant = Quant::Int8, &options(Format::Tq2_0));
+        let mut gguf = Gguf::parse(&bytes).unwrap();
+        let tensor = gguf.tensors.iter_mut().find(|tensor| tensor.name == "blk.0.attn_q.weight").unwrap();
+        tensor.format = Format::F16;
+        let message = find_tensors(&gguf, &bytes, &config, None).unwrap_err().to_string();
+        assert!(message.contains("blk.0.attn_q.weight is stored as F16, but other linear layers are Q8_0"), "{message}");
     }
 
     #[test]

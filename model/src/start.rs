@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
-use crate::{Error, ModelConfig, ModelTable, Quant, Scale, hugging_face};
+use crate::{Error, InputQuant, ModelConfig, ModelTable, Quant, Scale, hugging_face};
 
 /// What a student is at the start of a run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -34,6 +34,9 @@ pub struct FromTable {
     /// Default: the folder's; `row` where its layers are not quantised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<Scale>,
+    /// Default: what goes into the folder's layers; `int8` where these are not quantised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activations: Option<InputQuant>,
 }
 
 impl StudentTable {
@@ -80,7 +83,9 @@ impl FromTable {
             return refuse("context", context, format!("which is more than the {} of {}", found.context, self.from.display()));
         }
         let (quant, scale) = (self.quant.unwrap_or(found.quant), self.scale.unwrap_or(found.scale));
-        ModelConfig { context, quant, scale, ..found }.validated()
+        let usual = if quant == Quant::None { InputQuant::default() } else { found.activations };
+        let activations = self.activations.unwrap_or(usual);
+        ModelConfig { context, quant, scale, activations, ..found }.validated()
     }
 }
 

@@ -27,8 +27,11 @@ pub const MIN_WEIGHT_SCALE: f32 = 1e-5;
 /// The largest activation code; -128 is not used, so that the range is symmetric.
 pub const ACTIVATION_MAX: i8 = 127;
 
-/// The smallest activation scale.
-pub const MIN_ACTIVATION_SCALE: f32 = 1e-5 / 127.0;
+/// A token whose activations are all smaller is quantised as if one had this size.
+pub const MIN_ACTIVATION: f32 = 1e-5;
+
+/// The smallest scale of 8-bit activations.
+pub const MIN_ACTIVATION_SCALE: f32 = MIN_ACTIVATION / 127.0;
 
 /// A matrix of codes with its scales.
 #[derive(Clone, Debug, PartialEq)]
@@ -139,17 +142,19 @@ pub fn quantize_span(weights: &[f32], scale: f16, codes: &mut [i8]) {
 
 /// Quantise one token's activations to [-127, 127]; returns their scale.
 pub fn quantize_activations(activations: &[f32], codes: &mut [i8]) -> f32 {
-    let scale = activation_scale(activations);
-    for (code, activation) in codes.iter_mut().zip(activations) {
-        *code = (activation / scale).round_ties_even().clamp(-127.0, 127.0) as i8;
-    }
-    scale
+    quantize_activations_to(ACTIVATION_MAX, activations, codes)
 }
 
-/// max|x| / 127, at least [`MIN_ACTIVATION_SCALE`].
-pub fn activation_scale(activations: &[f32]) -> f32 {
-    let largest = activations.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
-    (largest / f32::from(ACTIVATION_MAX)).max(MIN_ACTIVATION_SCALE)
+/// As [`quantize_activations`], to the codes from `-largest` to `largest`. The scale is max|x| / largest, with max|x| at least
+/// [`MIN_ACTIVATION`].
+pub fn quantize_activations_to(largest: i8, activations: &[f32], codes: &mut [i8]) -> f32 {
+    let limit = f32::from(largest);
+    let size = activations.iter().fold(0.0f32, |size, x| size.max(x.abs()));
+    let scale = (size / limit).max(MIN_ACTIVATION / limit);
+    for (code, activation) in codes.iter_mut().zip(activations) {
+        *code = (activation / scale).round_ties_even().clamp(-limit, limit) as i8;
+    }
+    scale
 }
 
 /// The product of a quantised matrix and one token: integer sums, then the scales in one fixed order, so that every kernel can
@@ -228,6 +233,14 @@ mod tests {
         let scale = quantize_activations(&[-254.0, 254.0, 1.0, 3.0], &mut codes);
         assert_eq!(scale, 2.0);
         assert_eq!(codes, [-127, 127, 0, 2]);
+    }
+
+    #[test]
+    fn four_bits_have_fifteen_steps() {
+        let mut codes = [0i8; 5];
+        let scale = quantize_activations_to(7, &[-14.0, 14.0, 1.0, 3.0, 7.1], &mut codes);
+        assert_eq!((scale, codes), (2.0, [-7, 7, 0, 2, 4]));
+        assert_eq!(quantize_activations_to(7, &[0.0; 5], &mut codes), 1e-5 / 7.0);
     }
 
     #[test]

@@ -219,6 +219,9 @@ impl Engine {
         }
         let id = RequestId(self.next);
         self.next += 1;
+        let mut tokens = request.tokens;
+        let sampler = Sampler::new(request.sampling, &tokens);
+        tokens.reserve_exact(limit - prompt); // At most the context, and no allocation while it answers.
         self.waiting.push_back(Sequence {
             id,
             prompt,
@@ -227,10 +230,10 @@ impl Engine {
             max_tokens: request.max_tokens,
             pages: Vec::new(),
             known: Known::default(),
-            sampler: Sampler::new(request.sampling, &request.tokens),
+            sampler,
             text: Text::new(request.stop),
             log_probabilities: request.log_probabilities,
-            tokens: request.tokens,
+            tokens,
         });
         Ok(id)
     }

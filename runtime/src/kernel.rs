@@ -46,8 +46,10 @@ mod x86;
 
 use std::ops::Range;
 
-pub use activations::{Activations, quantize_activations, quantize_weights};
-pub use integers::Bits;
+pub use activations::{Activations, quantize_activations, quantize_activations_to, quantize_weights};
+pub use fine::FineActivations;
+pub use integer_tile::multiply_integers;
+pub use integers::{Bits, IntegerMatrix};
 pub use isa::Isa;
 pub(crate) use isa::Width;
 pub(crate) use matrix::to_word;
@@ -57,10 +59,7 @@ pub use pool::Pool;
 pub(crate) use attention::{Block, Queries, attend, block_rows};
 pub(crate) use bandwidth::read_bytes_per_s;
 pub(crate) use elementary::exp;
-pub(crate) use fine::FineActivations;
 pub(crate) use float::{FloatMatrix, multiply_floats};
-pub(crate) use integer_tile::multiply_integers;
-pub(crate) use integers::IntegerMatrix;
 pub(crate) use key_values::{KeyValues, NewKeyValues, PAGE};
 pub(crate) use vectorise::vectorised;
 

@@ -1,4 +1,4 @@
-//! A student's matrices, whatever they are stored as: ternary layers, full-precision layers of a twin, embedding and head.
+//! A student's matrices, whatever they are stored as: ternary layers, layers of integers, layers of floats, embedding and head.
 
 use crate::kernel::{
     Activations, FineActivations, FloatMatrix, IntegerMatrix, Isa, Matrix, Pool, multiply, multiply_floats, multiply_integers,
@@ -6,7 +6,9 @@ use crate::kernel::{
 
 /// The matrix of one or more linear layers that share their input.
 pub(crate) enum Linear {
-    Ternary(Matrix),
+    /// With the largest code of its input; so for integers.
+    Ternary(Matrix, i8),
+    Integer(IntegerMatrix, i8),
     Float(FloatMatrix),
 }
 
@@ -17,6 +19,8 @@ pub(crate) struct Input {
     floats: Vec<f32>,
     length: usize,
     quantized: Activations,
+    /// The same, for integers.
+    fine: FineActivations,
 }
 
 impl Input {
@@ -35,7 +39,11 @@ impl Input {
         let floats = (&mut self.floats[..self.length], width);
         match linear {
             Linear::Float(_) => pool.for_each_pair(source, floats, compute),
-            Linear::Ternary(_) => self.quantized.fill((isa, pool), source, floats, compute),
+            Linear::Ternary(_, largest) => self.quantized.fill((isa, pool), *largest, source, floats, compute),
+            Linear::Integer(_, largest) => {
+                self.quantized.fill((isa, pool), *largest, source, floats, compute);
+                self.fine.widen(isa, &self.quantized);
+            }
         }
     }
 }
@@ -44,7 +52,8 @@ impl Linear {
     /// Output features.
     pub(crate) fn rows(&self) -> usize {
         match self {
-            Linear::Ternary(matrix) => matrix.rows(),
+            Linear::Ternary(matrix, _) => matrix.rows(),
+            Linear::Integer(matrix, _) => matrix.rows(),
             Linear::Float(matrix) => matrix.rows(),
         }
     }
@@ -53,7 +62,8 @@ impl Linear {
     pub(crate) fn apply(&self, isa: Isa, pool: &Pool, input: &Input, tokens: usize, out: &mut Vec<f32>) {
         out.resize(tokens * self.rows(), 0.0);
         match self {
-            Linear::Ternary(matrix) => multiply(isa, pool, matrix, &input.quantized, out),
+            Linear::Ternary(matrix, _) => multiply(isa, pool, matrix, &input.quantized, out),
+            Linear::Integer(matrix, _) => multiply_integers(isa, pool, matrix, &input.fine, out),
             Linear::Float(matrix) => multiply_floats(isa, pool, matrix, &input.floats[..input.length], out),
         }
     }
@@ -61,7 +71,8 @@ impl Linear {
     /// Bytes that a multiply reads.
     pub(crate) fn len_bytes(&self) -> usize {
         match self {
-            Linear::Ternary(matrix) => matrix.len_bytes(),
+            Linear::Ternary(matrix, _) => matrix.len_bytes(),
+            Linear::Integer(matrix, _) => matrix.len_bytes(),
             Linear::Float(matrix) => matrix.len_bytes(),
         }
     }

@@ -111,15 +111,29 @@ impl<'a> Source<'a> {
             }
             unreachable!("the row count is the sum of the parts'")
         };
-        let linear = match self.packed.config.quant {
-            Quant::Ternary => {
-                let scale = self.packed.config.scale;
-                Linear::Ternary(Matrix::read(self.pool, self.packing, (rows, columns), scale, |row, words, scales| {
+        let config = &self.packed.config;
+        let linear = match (config.quant, config.largest_input()) {
+            (Quant::Ternary, Some(largest)) => {
+                let scale = config.scale;
+                let matrix = Matrix::read(self.pool, self.packing, (rows, columns), scale, |row, words, scales| {
                     let (part, row) = of(row);
                     part.words(row, scale, words, scales)
-                })?)
+                })?;
+                Linear::Ternary(matrix, largest)
             }
-            Quant::None => Linear::Float(FloatMatrix::new(self.pool, rows, columns, |row, out| {
+            (Quant::Int8 | Quant::Int4, Some(largest)) => {
+                let format = parts[0].tensor.format;
+                let bits = Bits::of(format).expect("a parsed file has integers where it says so");
+                let mut bytes = Vec::with_capacity(rows * parts[0].row_bytes);
+                parts.iter().for_each(|part| (0..part.tensor.spec.shape[0]).for_each(|row| bytes.extend(part.stored(row))));
+                let matrix = IntegerMatrix::new(self.pool, bits, &bytes, rows, columns);
+                if !matrix.is_finite() {
+                    return Err(parts[0].fault("a scale of it or of a layer beside it is not a finite number".into()));
+                }
+                Linear::Integer(matrix, largest)
+            }
+            // The weights alone may be integers: then floats are what they are multiplied with.
+            (_, None) | (Quant::None, _) => Linear::Float(FloatMatrix::new(self.pool, rows, columns, |row, out| {
                 let (part, row) = of(row);
                 part.floats(row, out)
             })?),

@@ -49,9 +49,14 @@ impl Maker<'_> {
     /// Weights of which the squares of a row sum to about one.
     fn linear(&mut self, rows: usize, columns: usize) -> Linear {
         self.seed += 1;
-        match self.config.quant {
-            Quant::Ternary => Linear::Ternary(Matrix::random(self.pool, self.packing, (rows, columns), self.config.scale, self.seed)),
-            Quant::None => Linear::Float(self.floats(rows, columns)),
+        let integers = |bits| IntegerMatrix::random(self.pool, bits, rows, columns, self.seed);
+        match (self.config.quant, self.config.largest_input()) {
+            (Quant::Ternary, Some(largest)) => {
+                Linear::Ternary(Matrix::random(self.pool, self.packing, (rows, columns), self.config.scale, self.seed), largest)
+            }
+            (Quant::Int8, Some(largest)) => Linear::Integer(integers(Bits::Eight), largest),
+            (Quant::Int4, Some(largest)) => Linear::Integer(integers(Bits::Four), largest),
+            (_, None) | (Quant::None, _) => Linear::Float(self.floats(rows, columns)),
         }
     }
 

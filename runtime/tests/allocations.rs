@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use model::{Activation, Architecture, ModelTable, Quant, Scale};
+use model::{Activation, Architecture, InputQuant, ModelTable, Quant, Scale};
 use tristill_runtime::{Draft, Engine, Options, Request, Student, kernel::Bits};
 
 struct Counting;
@@ -54,6 +54,7 @@ fn a_token_allocates_nothing_but_its_event() {
         norm_epsilon: 1e-5,
         quant: Quant::Ternary,
         scale: Scale::Row,
+        activations: InputQuant::Int8,
     };
     let student = Arc::new(Student::random(&table.resolve(300).unwrap(), Bits::Eight, 1).unwrap());
     for (draft, temperature) in [(Draft::Never, 0.0), (Draft::Never, 0.8), (Draft::Always(3), 0.0)] {
@@ -63,21 +64,28 @@ fn a_token_allocates_nothing_but_its_event() {
         // The first round makes room for what later ones use again. No page of 64 positions becomes full after the prompt, because a
         // full page's tokens are remembered.
         for round in 0..2 {
+            let mut first = None;
             for seed in 0..2 {
                 let mut request = Request::greedy((0..130).map(|at| (at * 7 + seed + 3 * round) % 256).collect(), 50);
                 (request.sampling.temperature, request.sampling.top_p) = (temperature, 0.9);
-                engine.submit(request).unwrap();
+                let id = engine.submit(request).unwrap();
+                first = first.or(Some(id));
             }
-            for step in 0.. {
+            // Both have begun to answer: what a prompt takes, and the page that is remembered of it, is no token's.
+            let mut begun = [false; 2];
+            loop {
                 let before = COUNT.load(Relaxed);
                 let events = engine.step();
                 let texts = events.iter().filter(|event| !event.text.is_empty()).count();
                 // A list of more than four events grows.
                 let lists = if events.len() > 4 { 2 } else { 1 };
                 let ends = events.iter().any(|event| event.finish.is_some());
-                if round == 1 && step > 0 && !ends {
+                if round == 1 && begun == [true; 2] && !ends {
                     counted += (COUNT.load(Relaxed) - before).saturating_sub(texts + lists);
                     tokens += events.len();
+                }
+                for event in &events {
+                    begun[usize::from(Some(event.request) != first)] = true;
                 }
                 if engine.is_idle() {
                     break;

@@ -9,7 +9,8 @@ mod damaged_files {
 use std::{fs, panic, path::Path, sync::Arc};
 
 use model::{
-    Activation, Architecture, ChatTemplate, Error, Message, ModelTable, Quant, Scale, TensorSpec, Tokenizer, block::Format, packed,
+    Activation, Architecture, ChatTemplate, Error, InputQuant, Message, ModelTable, Quant, Scale, TensorSpec, Tokenizer, block::Format,
+    packed,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -45,6 +46,7 @@ fn sound_files(folder: &Path) -> Vec<Vec<u8>> {
             norm_epsilon: 1e-5,
             quant,
             scale: Scale::Row,
+            activations: InputQuant::Int8,
         };
         let config = table.resolve(tokenizer.vocab()).unwrap();
         let path = folder.join("sound.gguf");
@@ -57,6 +59,7 @@ fn sound_files(folder: &Path) -> Vec<Vec<u8>> {
         file(Architecture::Llama, Quant::Ternary, Format::Tq1_0, 256),
         file(Architecture::Qwen2, Quant::None, Format::Tq2_0, 32),
         file(Architecture::Qwen3, Quant::None, Format::Tq2_0, 32),
+        file(Architecture::Llama, Quant::Int4, Format::Tq2_0, 32),
     ]
 }
 

@@ -4,7 +4,7 @@
 use std::{fs, path::Path, sync::Arc};
 
 use model::{
-    Activation, Architecture, ChatTemplate, Error, ModelTable, Packed, Quant, Scale, TensorSpec, Tokenizer,
+    Activation, Architecture, ChatTemplate, Error, InputQuant, ModelTable, Packed, Quant, Scale, TensorSpec, Tokenizer,
     block::{Format, decode_row, decode_ternary, encode_float},
     gguf::{self, Gguf, NewTensor, Tensor, Value},
     packed::{self, I2sOrder},
@@ -40,6 +40,7 @@ fn packed(architecture: Architecture, activation: Activation, folder: &Path) -> 
         norm_epsilon: 1e-5,
         quant: Quant::Ternary,
         scale: Scale::Tensor,
+        activations: InputQuant::Int8,
     };
     let config = table.resolve(tokenizer.vocab()).unwrap();
     let path = folder.join("packed.gguf");

@@ -1,6 +1,6 @@
 //! An answer is an exact rational number, not a string: `1,234`, `$1234.00` and `\frac{2468}{2}` are the same answer.
 //!
-//! What has no exact rational value that one could defend (words, multiples of π, expressions, two numbers side by side, separators
+//! What has no exact rational value that one could defend (multiples of π, expressions, two numbers side by side, separators
 //! that two countries read differently) is [`Unverifiable`] and never guessed.
 //!
 //! **A point alone is a decimal point, a comma alone separates thousands: `1.234` is less than two, `1,234` is more than a thousand.**
@@ -15,6 +15,7 @@ mod literal;
 mod plain;
 mod slot;
 mod vocabulary;
+mod words;
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -46,7 +47,7 @@ pub struct Answer {
 /// How an answer was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Form {
-    /// `1234`, `1,234`, `-7`, `3 million`.
+    /// `1234`, `1,234`, `-7`, `3 million`, `twenty-five`.
     Integer,
     /// `0.5`, `.5`, `18.00`.
     Decimal,
@@ -63,7 +64,7 @@ pub enum Form {
 /// Why a text that stands where an answer should stand is not read as a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Unverifiable {
-    /// Words alone, or a letter of a choice.
+    /// Words that are no number, or a letter of a choice.
     #[error("the answer holds no number")]
     NoNumber,
     /// An operator, a variable, a root, a power or a multiple of π that is not worked out.

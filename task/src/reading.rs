@@ -157,7 +157,8 @@ fn json(text: &str) -> Option<Found> {
     let rest = &text[start..];
     let found = if !rest.starts_with('"') {
         static END: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#"[\n}]|,\s|,""#).expect("the pattern is valid"));
-        let length = END.find(rest).map_or(rest.len(), |end| end.start());
+        let list = rest.starts_with('[').then(|| rest.find(']')).flatten();
+        let length = list.or_else(|| END.find(rest).map(|end| end.start())).unwrap_or(rest.len());
         slot(text, Rule::Json, start..start + length, Strictness::Prose)
     } else {
         let mut strings = serde_json::Deserializer::from_str(rest).into_iter::<String>();
@@ -187,7 +188,8 @@ fn phrase(text: &str) -> Option<Found> {
     let phrases: Vec<Range<usize>> = PHRASE.find_iter(text).map(|found| found.range()).collect();
     let limits: Vec<usize> = phrases.iter().skip(1).map(|next| next.start).chain([text.len()]).collect();
     phrases.into_iter().zip(limits).rev().find_map(|(phrase, limit)| {
-        let start = phrase.end;
+        let on_a_line_of_its_own = text[phrase.clone()].ends_with('\n') && text[phrase.end..limit].starts_with("- ");
+        let start = phrase.end + if on_a_line_of_its_own { 2 } else { 0 }; // A list's bullet is no sign.
         let end = text[start..limit].find('\n').map_or(limit, |length| start + length);
         let found = slot(text, Rule::Phrase, start..end, Strictness::Prose);
         let said = &text[start..end];

@@ -141,6 +141,25 @@ fn full_width(character: char) -> char {
     if character.is_ascii_digit() { char::from_u32(u32::from(character) + 0xfee0).unwrap() } else { character }
 }
 
+/// A number in English words; `and` says whether it stands after the hundreds.
+fn in_words(number: u64, and: bool) -> String {
+    const ONES: &str = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen \
+                        eighteen nineteen";
+    const TENS: &str = "twenty thirty forty fifty sixty seventy eighty ninety";
+    let word = |words: &str, at: u64| words.split(' ').nth(at as usize).unwrap().to_owned();
+    let with = |rest: u64, joint: &str| if rest == 0 { String::new() } else { format!("{joint}{}", in_words(rest, and)) };
+    let scale = |size: u64, name: &str| format!("{} {name}{}", in_words(number / size, and), with(number % size, " "));
+    match number {
+        0..20 => word(ONES, number),
+        20..100 => format!("{}{}", word(TENS, number / 10 - 2), with(number % 10, "-")),
+        100..1_000 => format!("{} hundred{}", word(ONES, number / 100), with(number % 100, if and { " and " } else { " " })),
+        1_000..1_000_000 => scale(1_000, "thousand"),
+        1_000_000..1_000_000_000 => scale(1_000_000, "million"),
+        1_000_000_000..1_000_000_000_000 => scale(1_000_000_000, "billion"),
+        _ => scale(1_000_000_000_000, "trillion"),
+    }
+}
+
 /// The number as the final answer of a longer text.
 fn answered(number: &str, choice: u8) -> String {
     match choice % 11 {
@@ -244,6 +263,13 @@ fn nasty() -> impl Strategy<Value = String> {
         " percent",
         "hours",
         " and a half",
+        "seven ",
+        "twenty-",
+        "hundred ",
+        "minus ",
+        "negative ",
+        "Rs.",
+        "p.m.",
         "<think>",
         "</think>",
         "\0",
@@ -279,6 +305,25 @@ proptest! {
         prop_assert_eq!(mark(&completion, &reference), expected, "{:?} against {:?}", completion, reference);
         prop_assert_eq!(mark(&reference, &completion), expected, "{:?} against {:?}", reference, completion);
         prop_assert_eq!(mark(&completion, &completion), Verdict::Right, "{:?}", completion);
+    }
+
+    #[test]
+    fn words_are_the_number_they_name(
+        number in prop_oneof![0u64..200, 0u64..20_000, 0u64..1_000_000_000_000_000], near in any::<u8>(), and in any::<bool>(),
+        choice in 0u8..5,
+    ) {
+        let other = match near % 4 { 0 => number + 1, 1 => number * 10, 2 => number / 10, _ => number };
+        let words = in_words(number, and);
+        let completion = match choice {
+            0 => words,
+            1 => format!("There are 7. The answer is {words}."),
+            2 => format!("\\boxed{{\\text{{{words} eggs}}}}"),
+            3 => serde_json::json!({ "answer": words.to_uppercase() }).to_string(),
+            _ => format!("#### {words} dollars"),
+        };
+        let expected = if number == other { Verdict::Right } else { Verdict::Wrong };
+        prop_assert_eq!(mark(&completion, &other.to_string()), expected, "{:?} against {}", completion, other);
+        prop_assert_eq!(mark(&other.to_string(), &completion), expected, "{} against {:?}", other, completion);
     }
 
     #[test]

@@ -26,6 +26,8 @@ use crate::{
 const TOKENIZER: &str = "tokenizer.json";
 const GENERATION_CONFIG: &str = "generation_config.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
+/// The weights that training goes on with, where those of the folder are their moving average.
+const TRAINED: &str = "trained.safetensors";
 const STATE: &str = "training_state.json";
 
 /// A student on the disk, open and known to be complete.
@@ -86,6 +88,13 @@ impl Checkpoint {
         }
     }
 
+    /// The weights that training goes on with, in the order of the inventory, where those of the folder are their moving average.
+    pub(crate) fn trained_weights(&self) -> Result<Vec<Vec<f32>>, Error> {
+        let (files, specs) = (TensorFiles::open(&self.folder.join(TRAINED))?, inventory(&self.config));
+        files.check(specs.iter().map(|spec| (spec.name.clone(), &spec.shape[..])))?;
+        Ok(specs.iter().map(|spec| files.values(&spec.name)).collect())
+    }
+
     /// The state of the training that wrote it.
     pub(crate) fn state(&self) -> Result<TrainingState, Error> {
         let path = self.folder.join(STATE);
@@ -107,17 +116,26 @@ pub(crate) struct Parts<'a> {
     pub(crate) tokenizer: &'a Tokenizer,
     pub(crate) chat: &'a ChatTemplate,
     pub(crate) state: &'a TrainingState,
+    /// The moving average of the student's weights, which takes their place in the folder.
+    pub(crate) average: Option<&'a [Vec<f32>]>,
 }
 
 /// Write a checkpoint's files into a folder.
 pub(crate) fn write(folder: &Path, student: &Student, optimizer: &AdamW, parts: &Parts) -> Result<(), Error> {
-    let Parts { tokenizer, chat, state } = parts;
+    let Parts { tokenizer, chat, state, average } = parts;
     write_texts(folder, student.config(), tokenizer, chat, Form::default())?;
     write_text(&folder.join(STATE), &state.to_json())?;
     // One tensor after the other, because copies of all of them would be most of what a run holds.
     let specs = student.specs();
     let heads: Vec<NewTensor> = specs.iter().map(|spec| NewTensor::f32(spec.name.clone(), &spec.shape)).collect();
-    tensor_file::write(&folder.join(WEIGHTS), &heads, |place| Ok(f32_bytes(&student.values(place))))?;
+    let trained = |place: usize| Ok(f32_bytes(&student.values(place)));
+    match average {
+        None => tensor_file::write(&folder.join(WEIGHTS), &heads, trained)?,
+        Some(average) => {
+            tensor_file::write(&folder.join(WEIGHTS), &heads, |place| Ok(f32_bytes(&average[place])))?;
+            tensor_file::write(&folder.join(TRAINED), &heads, trained)?;
+        }
+    }
 
     let moments = [Moment::First, Moment::Second];
     let named = |moment| specs.iter().map(move |spec| NewTensor::f32(moment_name(spec, moment), &spec.shape));

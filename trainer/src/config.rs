@@ -2,9 +2,13 @@
 //!
 //! What a checkpoint may disagree on is decided here too: see [`TrainTable::same_training`].
 
+mod teacher;
+
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+pub use teacher::{DivergenceName, HiddenTable, RelationTable, TeacherTable};
+
+use crate::{EarlyStop, Error};
 
 /// The `[train]` table of a run's config.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,6 +22,10 @@ pub struct TrainTable {
     /// order. Default: a quarter of `rows`; fewer save memory.
     #[serde(default)]
     pub microbatch_rows: Option<usize>,
+    /// Memory that the run may take, in GiB: `microbatch_rows` is then the largest, at most its default, that should fit.
+    /// Default: no limit.
+    #[serde(default)]
+    pub memory_gib: Option<f64>,
     /// The peak learning rate.
     pub rate: f64,
     /// How the learning rate goes after the warm-up. Default: `two_stage`.
@@ -30,19 +38,30 @@ pub struct TrainTable {
     /// Steps in which the rate rises from 0. Default: a twentieth of `steps`, at most 375 (BitNet b1.58's training tips).
     #[serde(default)]
     pub warm_up_steps: Option<u64>,
+    /// Steps in which the quantisation comes in, in a line from none to all: see [`crate::schedule`]. It helps students that start
+    /// from weights in full precision. Default: none, everything is quantised from the first step on.
+    #[serde(default)]
+    pub quant_warm_up_steps: Option<u64>,
     /// Decoupled weight decay of the matrices. Default 0.1 (BitNet b1.58's training tips); `two_stage` turns it off at half.
     #[serde(default = "weight_decay")]
     pub weight_decay: f64,
-    /// Share of the divergence from the teacher's probabilities in the loss of a token where the dataset has them; the rest is
-    /// cross-entropy. Default 0.5.
-    #[serde(default = "teacher_share")]
-    pub teacher_share: f64,
+    /// What is learned of a teacher besides its text.
+    #[serde(default)]
+    pub teacher: TeacherTable,
     /// The largest norm of all gradients together; larger ones are scaled down. Default 1.
     #[serde(default = "clip")]
     pub clip: f64,
     /// Decides the first weights and the order of the rows. Default 1.
     #[serde(default = "seed")]
     pub seed: u64,
+    /// How slowly the moving average of the weights follows them, between 0 and 1, e.g. 0.999. With it checkpoints, evaluations and
+    /// the packed student are the average. Default: none, they are the weights.
+    #[serde(default)]
+    pub ema: Option<f64>,
+    /// Stop when the loss on held-out rows of the dataset no longer falls; the checkpoint of the least one is kept and packed.
+    /// `early_stop = {}` takes every default. Default: off, and every row is trained on.
+    #[serde(default)]
+    pub early_stop: Option<EarlyStop>,
     /// Where to train. Default: `cpu`.
     #[serde(default = "cpu")]
     pub device: DeviceName,
@@ -106,9 +125,6 @@ fn two_stage() -> Schedule {
 fn weight_decay() -> f64 {
     0.1
 }
-fn teacher_share() -> f64 {
-    0.5
-}
 fn clip() -> f64 {
     1.0
 }
@@ -154,10 +170,24 @@ impl TrainTable {
         }
         let warm_up_steps = self.warm_up_steps();
         require(warm_up_steps < steps, "warm_up_steps", warm_up_steps, format!("which is not below train.steps = {steps}"))?;
+        if let Some(quant_steps) = self.quant_warm_up_steps {
+            let needed = format!("which is not below train.steps = {steps}; the student that is shipped is quantised in full");
+            require(quant_steps < steps, "quant_warm_up_steps", quant_steps, needed)?;
+        }
         let weight_decay = self.weight_decay;
         require((0.0..=10.0).contains(&weight_decay), "weight_decay", weight_decay, "which is not between 0 and 10".into())?;
-        let share = self.teacher_share;
-        require((0.0..=1.0).contains(&share), "teacher_share", share, "which is not between 0 and 1".into())?;
+        self.teacher.check()?;
+        if let Some(gib) = self.memory_gib {
+            require(gib > 0.0 && gib.is_finite(), "memory_gib", gib, "which is not a positive number; leave it out for no limit".into())?;
+            let needed = "but train.microbatch_rows is given too, which it finds; leave one of them out".into();
+            require(self.microbatch_rows.is_none(), "memory_gib", gib, needed)?;
+        }
+        if let Some(ema) = self.ema {
+            require(ema > 0.0 && ema < 1.0, "ema", ema, "which is not between 0 and 1; leave it out for none".into())?;
+        }
+        if let Some((key, value)) = self.early_stop.as_ref().and_then(EarlyStop::fault) {
+            require(false, key, value, "which is not at least 1".into())?;
+        }
         require(self.clip.is_finite() && self.clip > 0.0, "clip", self.clip, "which is not a positive number".into())?;
         require(self.save_every >= 1, "save_every", self.save_every, "which is not at least 1".into())?;
         require(self.keep_last >= 1, "keep_last", self.keep_last, "which is not at least 1".into())?;
@@ -187,6 +217,8 @@ impl TrainTable {
             microbatch_rows: Some(self.microbatch_rows()),
             second_rate: (self.schedule == Schedule::TwoStage).then(|| self.second_rate()),
             warm_up_steps: Some(self.warm_up_steps()),
+            quant_warm_up_steps: self.quant_warm_up_steps.filter(|steps| *steps > 0),
+            early_stop: self.early_stop.as_ref().map(EarlyStop::same_training),
             device: DeviceName::Cpu,
             save_every: save_every(),
             keep_last: keep_last(),
@@ -227,7 +259,7 @@ pub(crate) mod tests {
     #[test]
     fn each_limit_names_its_key() {
         type Spoil = fn(&mut TrainTable);
-        let cases: [(&str, Spoil); 11] = [
+        let cases: [(&str, Spoil); 18] = [
             ("train.steps is 0", |t| t.steps = 0),
             ("train.steps is 100000000", |t| t.steps = 100_000_000),
             ("train.rows is 0", |t| t.rows = 0),
@@ -236,9 +268,16 @@ pub(crate) mod tests {
             ("train.second_rate is -1", |t| t.second_rate = Some(-1.0)),
             ("train.second_rate is 0.1, which only", |t| (t.schedule, t.second_rate) = (Schedule::Linear, Some(0.1))),
             ("train.warm_up_steps is 1000", |t| t.warm_up_steps = Some(1000)),
+            ("train.quant_warm_up_steps is 1000, which is not below", |t| t.quant_warm_up_steps = Some(1000)),
             ("train.weight_decay is -0.1", |t| t.weight_decay = -0.1),
             ("train.clip is 0", |t| t.clip = 0.0),
+            ("train.memory_gib is 0, which is not a positive number", |t| t.memory_gib = Some(0.0)),
+            ("train.memory_gib is 2, but train.microbatch_rows", |t| (t.memory_gib, t.microbatch_rows) = (Some(2.0), Some(1))),
+            ("train.ema is 1, which is not between 0 and 1", |t| t.ema = Some(1.0)),
+            ("train.early_stop.rows is 0", |t| t.early_stop = Some(EarlyStop { every: 1, patience: 1, rows: 0 })),
             ("train.keep_last is 0", |t| t.keep_last = 0),
+            ("train.teacher.share is 1.5", |t| t.teacher.share = 1.5),
+            ("train.teacher.top_k is 8, but there is no teacher", |t| t.teacher.top_k = Some(8)),
         ];
         for (expected, spoil) in cases {
             let mut table = table(Schedule::TwoStage);

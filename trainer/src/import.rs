@@ -54,7 +54,7 @@ impl Weights {
             let value = self.scale(spec).expect("every scale was checked");
             match quant {
                 Quant::Ternary => ternary::weights_of(&codes, f16::from_f32(value), spec.shape[0], spec.shape[1], scale),
-                Quant::None => codes.into_iter().map(|code| f32::from(code) * value).collect(),
+                Quant::None | Quant::Int8 | Quant::Int4 => codes.into_iter().map(|code| f32::from(code) * value).collect(),
             }
         } else {
             stored.values()

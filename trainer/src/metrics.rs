@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{Error, error::file, telemetry::Layers};
@@ -32,9 +32,32 @@ pub struct Line {
     pub tokens: u64,
     /// Tokens per second since the last line or the process's start.
     pub tokens_per_s: f64,
+    /// The terms of the loss, where a teacher goes along or its probabilities came with the traces.
+    #[serde(flatten)]
+    pub terms: LossTerms,
     /// What the last step did to each block.
     #[serde(flatten)]
     pub layers: Layers,
+}
+
+/// The terms of the last step's loss. Nothing where there is no teacher.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LossTerms {
+    /// Mean cross-entropy of the supervised targets, in nats.
+    #[serde(rename = "loss.cross_entropy", default, skip_serializing_if = "Option::is_none")]
+    pub cross_entropy: Option<f64>,
+    /// Mean divergence from the teacher where it said something, in nats.
+    #[serde(rename = "loss.divergence", default, skip_serializing_if = "Option::is_none")]
+    pub divergence: Option<f64>,
+    /// How far inner states are from the teacher's, as weighed; a mean over the supervised targets.
+    #[serde(rename = "loss.states", default, skip_serializing_if = "Option::is_none")]
+    pub states: Option<f64>,
+    /// The share of the divergence in the loss there.
+    #[serde(rename = "teacher.share", default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<f64>,
+    /// How many times larger than the cross-entropy's the divergence's gradient at the logits was, as weighed; a moving mean.
+    #[serde(rename = "teacher.ratio", default, skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<f64>,
 }
 
 /// The line of an evaluation.
@@ -71,7 +94,7 @@ impl Metrics {
         Ok(Metrics { path, out })
     }
 
-    /// Add a [`Line`] or an [`Evaluated`].
+    /// Add a [`Line`], an [`Evaluated`] or a [`crate::HeldOutLoss`].
     pub(crate) fn write(&mut self, line: &impl Serialize) -> Result<(), Error> {
         let mut text = serde_json::to_string(line).expect("a line can be written");
         text.push('\n');
@@ -79,8 +102,8 @@ impl Metrics {
     }
 }
 
-/// The evaluations of a run so far.
-pub(crate) fn evaluations(run: &Path) -> Result<Vec<Evaluated>, Error> {
+/// The lines of one kind of a run so far: [`Evaluated`] or [`crate::HeldOutLoss`].
+pub(crate) fn lines<T: DeserializeOwned>(run: &Path) -> Result<Vec<T>, Error> {
     let path = run.join(FILE);
     let text = fs::read_to_string(&path).map_err(file("read", &path))?;
     Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
@@ -98,7 +121,17 @@ mod tests {
 
     fn line(step: u64) -> Line {
         let (loss, rate, weight_decay, gradient_norm) = (1.5, 1e-3, 0.1, 0.25);
-        Line { step, loss, rate, weight_decay, gradient_norm, tokens: step * 100, tokens_per_s: 10.0, layers: Layers::default() }
+        Line {
+            step,
+            loss,
+            rate,
+            weight_decay,
+            gradient_norm,
+            tokens: step * 100,
+            tokens_per_s: 10.0,
+            terms: LossTerms::default(),
+            layers: Layers::default(),
+        }
     }
 
     fn steps(folder: &Path) -> Vec<u64> {

@@ -6,15 +6,15 @@
 use data::{PackedRow, TeacherRow};
 use model::ModelConfig;
 
-use crate::{Error, student::Batch};
+use crate::{Error, Lesson, student::Batch};
 
 /// The token that fills up short rows. Nothing attends to it and no loss sees it.
 const FILLER: u32 = 0;
 
 impl Batch {
-    /// The batch of some rows, as long as the longest; or what in them a student of these sizes cannot take. `teacher_share` is that
-    /// of the divergence from the teacher's probabilities, where the rows have them.
-    pub fn from_rows(rows: &[PackedRow], config: &ModelConfig, teacher_share: f32) -> Result<Batch, Error> {
+    /// The batch of some rows, as long as the longest; or what in them a student of these sizes cannot take. `lesson` is what
+    /// is learned of a teacher's probabilities, where the rows have them.
+    pub fn from_rows(rows: &[PackedRow], config: &ModelConfig, lesson: Lesson) -> Result<Batch, Error> {
         rows.iter().try_for_each(|row| check(row, config))?;
         let length = rows.iter().map(|row| row.tokens.len()).max().unwrap_or(0);
         let n = rows.len() * length;
@@ -27,11 +27,11 @@ impl Batch {
             documents: Vec::with_capacity(n),
             positions: Vec::with_capacity(n),
             likely: vec![Vec::new(); n],
-            teacher_share,
+            lesson,
         };
         for (at, row) in rows.iter().enumerate() {
             if let Some(teacher) = &row.teacher {
-                teach(teacher, &mut batch.likely[at * length..][..length], config)?;
+                teach(teacher, &mut batch.likely[at * length..][..length], config, lesson.temperature)?;
             }
             let mut start = 0;
             for (document, len) in row.documents.iter().enumerate() {
@@ -56,10 +56,11 @@ impl Batch {
 }
 
 /// Put the teacher's probabilities of a row's tokens where these are predicted: one place earlier.
-fn teach(teacher: &TeacherRow, likely: &mut [Vec<(u32, f32)>], config: &ModelConfig) -> Result<(), Error> {
-    if let Some(temperature) = teacher.temperatures.iter().find(|temperature| ![0.0, 1.0].contains(*temperature)) {
-        let found =
-            format!("its teacher's probabilities were taken at temperature {temperature}, and at 1 they can be compared with a student's");
+fn teach(teacher: &TeacherRow, likely: &mut [Vec<(u32, f32)>], config: &ModelConfig, wanted: f32) -> Result<(), Error> {
+    if let Some(temperature) = teacher.temperatures.iter().find(|temperature| ![0.0, wanted].contains(*temperature)) {
+        let found = format!(
+            "its teacher's probabilities were taken at temperature {temperature} and train.teacher.temperature is {wanted}; make them equal"
+        );
         return Err(Error::Rows(found));
     }
     let lists = teacher.ids.chunks(teacher.top_k).zip(teacher.logprobs.chunks(teacher.top_k));
@@ -121,16 +122,16 @@ mod tests {
         let mut rows = [row(&[&[1, 2, 3]], 1), row(&[&[8, 9]], 1)];
         rows[0].teacher = teacher(2, [3, 0], [half, f32::NEG_INFINITY], 1.0);
         rows[1].teacher = teacher(1, [9, 4], [half, half / 2.0], 1.0);
-        let batch = Batch::from_rows(&rows, &config(), 0.5).unwrap();
+        let batch = Batch::from_rows(&rows, &config(), Lesson::NONE).unwrap();
         let none = Vec::new();
         assert_eq!(batch.likely[..3], [none.clone(), vec![(3, 0.5)], none.clone()]);
         assert_eq!((batch.likely[3].len(), &batch.likely[4..]), (2, &[none.clone(), none][..]));
         for (spoiled, expected) in [
             (teacher(1, [9, 10], [half; 2], 1.0), "its teacher names the token 10, the student knows 10"),
-            (teacher(1, [9, 4], [half; 2], 0.7), "at temperature 0.7"),
+            (teacher(1, [9, 4], [half; 2], 0.7), "at temperature 0.7 and train.teacher.temperature is 1"),
         ] {
             rows[1].teacher = spoiled;
-            let message = Batch::from_rows(&rows, &config(), 0.5).unwrap_err().to_string();
+            let message = Batch::from_rows(&rows, &config(), Lesson::NONE).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
         }
     }
@@ -138,7 +139,7 @@ mod tests {
     #[test]
     fn targets_stay_within_their_document_and_short_rows_are_filled_up() {
         let rows = [row(&[&[1, 2, 3], &[4, 5, 6, 7]], 2), row(&[&[8, 9]], 1)];
-        let batch = Batch::from_rows(&rows, &config(), 0.5).unwrap();
+        let batch = Batch::from_rows(&rows, &config(), Lesson::NONE).unwrap();
         let no = false;
         assert_eq!((batch.rows, batch.length), (2, 7));
         assert_eq!(batch.tokens, [1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 0, 0, 0, 0]);
@@ -158,7 +159,7 @@ mod tests {
             (row(&[&[1, 10]], 1), "a row has the token 10, the student knows 10"),
         ];
         for (row, expected) in cases {
-            let message = Batch::from_rows(&[row], &config(), 0.5).unwrap_err().to_string();
+            let message = Batch::from_rows(&[row], &config(), Lesson::NONE).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
         }
     }

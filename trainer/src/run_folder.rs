@@ -76,11 +76,11 @@ impl RunFolder {
         Ok(whole)
     }
 
-    /// Take away all but the last `keep` checkpoints and the `best` one.
-    pub(crate) fn prune(&self, keep: usize, best: Option<u64>) -> Result<(), Error> {
+    /// Take away all but the last `keep` checkpoints and the `best` ones.
+    pub(crate) fn prune(&self, keep: usize, best: &[u64]) -> Result<(), Error> {
         let all = checkpoints(&self.path)?;
         let old = &all[..all.len().saturating_sub(keep)];
-        for (step, folder) in old.iter().filter(|(step, _)| Some(*step) != best) {
+        for (step, folder) in old.iter().filter(|(step, _)| !best.contains(step)) {
             // Renamed first, so that a checkpoint is never half there under its own name.
             let partial = self.path.join(format!("{PARTIAL}{step:08}"));
             fs::rename(folder, &partial).map_err(file("remove", folder))?;
@@ -141,9 +141,9 @@ mod tests {
         }
         fs::write(run.path.join("step-notes.txt"), "not a checkpoint").unwrap();
         assert_eq!(steps(&run.path), [5, 20, 30, 90, 100]);
-        run.prune(2, Some(20)).unwrap();
+        run.prune(2, &[20]).unwrap();
         assert_eq!(steps(&run.path), [20, 90, 100]);
-        run.prune(2, None).unwrap();
+        run.prune(2, &[]).unwrap();
         assert_eq!(steps(&run.path), [90, 100]);
         assert_eq!(latest(&run.path).unwrap().unwrap().1, run.path.join("step-00000100"));
     }

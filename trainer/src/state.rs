@@ -9,7 +9,7 @@ use model::ModelConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{Error, TrainTable};
+use crate::{Error, TrainTable, balance::Balance};
 
 const VERSION: u32 = 1;
 
@@ -24,6 +24,9 @@ pub(crate) struct TrainingState {
     pub(crate) optimizer_steps: u64,
     /// The next row.
     pub(crate) cursor: Cursor,
+    /// How the terms of the loss stand to each other.
+    #[serde(default)]
+    pub(crate) balance: Balance,
     /// What was trained on and how long it took, over all processes that wrote the run.
     pub(crate) totals: Totals,
     /// Everything that the weights depend on.
@@ -61,7 +64,7 @@ pub(crate) fn identity(train: &TrainTable, model: &ModelConfig, from: Option<&Pa
 impl TrainingState {
     /// The state after `step` steps.
     pub(crate) fn new(step: u64, optimizer_steps: u64, cursor: Cursor, totals: Totals, identity: Value) -> TrainingState {
-        TrainingState { version: VERSION, step, optimizer_steps, cursor, totals, identity }
+        TrainingState { version: VERSION, step, optimizer_steps, cursor, balance: Balance::default(), totals, identity }
     }
 
     /// The text of the file.

@@ -7,6 +7,7 @@ mod batch;
 mod start;
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     sync::{Arc, OnceLock},
 };
@@ -19,11 +20,14 @@ pub(crate) use batch::Layout;
 
 use crate::{
     device::Path,
-    loss::cross_entropy::cross_entropy,
+    loss::{
+        head::{Targets, Terms, head_loss},
+        states::{Exemplar, states},
+    },
     operation::{
         attention::{Heads, attention},
         buffer,
-        embed::embed,
+        embed::{embed, select_rows},
         gate::gate,
         linear::{Group, Precision, Weights, linear, prepare},
         norm::rms_norm,
@@ -40,6 +44,8 @@ pub struct Student {
     plan: Plan,
     /// For each block, the weights of each linear group as the fused form multiplies with them. Shared with its forks.
     prepared: Arc<[Prepared]>,
+    /// How much of the quantisation there is, from 0 to 1.
+    quantised_share: f32,
 }
 
 /// One trained tensor, a leaf of burn's graph.
@@ -49,6 +55,15 @@ pub(crate) enum Parameter {
     Vector(Tensor<1>),
     /// Everything else.
     Matrix(Tensor<2>),
+}
+
+/// What a forward pass leaves behind.
+#[derive(Clone, Debug)]
+pub(crate) struct States {
+    /// The residual stream after the last block at the places asked for, [k, d].
+    pub(crate) hidden_kd: Tensor<2>,
+    /// Queries, keys and values of one block before they are rotated, each [n, w].
+    pub(crate) qkv: Option<[Tensor<2>; 3]>,
 }
 
 type Prepared = [OnceLock<Arc<Weights>>; GROUPS];
@@ -109,13 +124,21 @@ impl Student {
             device: device.clone(),
             path: Path::of(device),
         };
-        Ok(Student { parameters, plan, prepared: prepared(config.layers) })
+        Ok(Student { parameters, plan, prepared: prepared(config.layers), quantised_share: 1.0 })
     }
 
     /// The same student on the other form of the operations.
     pub fn with_path(mut self, path: Path) -> Student {
         self.plan.path = path;
         self
+    }
+
+    /// From now on linear layers see (1 - share) x + share Q(x) of weights and inputs; at first the share is 1.
+    pub fn quantise_in_part(&mut self, share: f32) {
+        if share != self.quantised_share {
+            self.quantised_share = share;
+            self.prepared = prepared(self.plan.config.layers);
+        }
     }
 
     /// The student's sizes.
@@ -157,6 +180,16 @@ impl Student {
         buffer::end_step();
     }
 
+    /// The same student without derivatives.
+    pub(crate) fn frozen(self) -> Student {
+        Student { parameters: self.parameters.iter().map(Parameter::frozen).collect(), ..self }
+    }
+
+    /// The values of the output head, [v, d].
+    pub(crate) fn head_values(&self) -> Vec<f32> {
+        self.head().try_into_vec_as().expect("parameters are f32")
+    }
+
     /// The same student as other nodes: a graph over them has none in common with one over these.
     pub(crate) fn fork(&self) -> Student {
         Student { parameters: self.parameters.iter().map(Parameter::fork).collect(), ..self.clone() }
@@ -170,23 +203,45 @@ impl Student {
     /// If the lists of the batch have not the same length, a token is not below the vocabulary, or a position is not below the
     /// context.
     pub fn loss(&self, batch: &Batch) -> (Tensor<1>, usize) {
-        let Plan { path, device, config, .. } = &self.plan;
-        let needed = (*path == Path::Fused).then(|| batch.needed());
-        let batch = needed.as_ref().unwrap_or(batch);
-        let mut targets = batch.supervised();
-        let kept = targets.places.len();
-        if kept == 0 {
-            return (Tensor::zeros([1], device), 0);
+        let batch = &*self.needed(batch);
+        let targets = batch.supervised();
+        let supervised = targets.places.len();
+        (self.loss_of(batch, targets, None).0, supervised)
+    }
+
+    /// As much of a batch as its loss depends on. The composed form, which says what is meant, takes it as it is.
+    pub(crate) fn needed<'a>(&self, batch: &'a Batch) -> Cow<'a, Batch> {
+        match self.plan.path {
+            Path::Composed => Cow::Borrowed(batch),
+            Path::Fused => Cow::Owned(batch.needed()),
         }
-        let hidden_nd = match path {
-            Path::Composed => self.hidden(batch, None),
-            Path::Fused => {
-                let places = std::mem::replace(&mut targets.places, (0..kept as u32).collect());
-                self.hidden(batch, Some(&places))
-            }
-        };
+    }
+
+    /// The loss of a batch with what is to be said at its supervised places.
+    ///
+    /// How far its states are from those of `exemplar` is added where there is one.
+    pub(crate) fn loss_of(&self, batch: &Batch, targets: Targets, exemplar: Option<&Exemplar>) -> (Tensor<1>, Terms) {
+        if targets.places.is_empty() {
+            return (Tensor::zeros([1], &self.plan.device), Terms::default());
+        }
         let gain_d = self.vector(None, Role::FinalNorm);
-        (cross_entropy(*path, hidden_nd, gain_d, self.head(), targets, config.norm_epsilon), kept)
+        let (path, epsilon) = (self.plan.path, self.plan.config.norm_epsilon);
+        let ours = self.states(batch, &targets.places, exemplar.and_then(|exemplar| exemplar.relation).map(|table| table.block));
+        let mut loss = head_loss(path, ours.hidden_kd.clone(), gain_d, self.head(), targets.clone(), epsilon);
+        let mut terms = targets.told();
+        if let Some(exemplar) = exemplar {
+            let of_states = states(exemplar, &ours, batch, &targets.places);
+            terms.states = f64::from(of_states.clone().into_scalar::<f32>());
+            terms.loss += terms.states;
+            loss = loss + of_states;
+        }
+        (loss, terms)
+    }
+
+    /// The residual stream of some places as the head takes it, [k, d].
+    pub(crate) fn normed(&self, hidden_kd: Tensor<2>) -> Vec<f32> {
+        let normed_kd = rms_norm(hidden_kd, self.vector(None, Role::FinalNorm), self.plan.config.norm_epsilon);
+        normed_kd.try_into_vec_as().expect("the residual stream is f32")
     }
 
     /// The logits after each token of one document, [t, v].
@@ -194,15 +249,27 @@ impl Student {
     /// # Panics
     /// As [`Student::loss`].
     pub fn logits(&self, tokens: &[u32]) -> Vec<f32> {
-        let hidden_nd = self.hidden(&Batch::document(tokens), None);
+        let hidden_nd = self.hidden(&Batch::document(tokens), None, None).0;
         let normed_nd = rms_norm(hidden_nd, self.vector(None, Role::FinalNorm), self.plan.config.norm_epsilon);
         let logits_tv = normed_nd.matmul(self.head().transpose());
         logits_tv.try_into_vec_as().expect("logits are f32")
     }
 
+    /// What a forward pass leaves behind at some places, and of one block, if asked for.
+    pub(crate) fn states(&self, batch: &Batch, places: &[u32], block: Option<usize>) -> States {
+        let (hidden_kd, qkv) = match self.plan.path {
+            Path::Composed => {
+                let (hidden_nd, qkv) = self.hidden(batch, None, block);
+                (select_rows(hidden_nd, places, &self.plan.device), qkv)
+            }
+            Path::Fused => self.hidden(batch, Some(places), block),
+        };
+        States { hidden_kd, qkv }
+    }
+
     /// The residual stream after the last block, [n, d], or only the rows at `places`: beyond its attention the last block is not
-    /// computed for tokens that nothing is predicted from.
-    fn hidden(&self, batch: &Batch, places: Option<&[u32]>) -> Tensor<2> {
+    /// computed for tokens that nothing is predicted from. With it the queries, keys and values of a block, if asked for.
+    fn hidden(&self, batch: &Batch, places: Option<&[u32]>, block: Option<usize>) -> (Tensor<2>, Option<[Tensor<2>; 3]>) {
         let Plan { config, heads, device, path, .. } = &self.plan;
         let layout = Arc::new(batch.layout());
         let group = |layer: usize, group: usize, x_ni, residual_no| {
@@ -218,10 +285,17 @@ impl Student {
             linear(*path, Group { x_ni, gain_i, weights_oi, residual_no, prepared }, self.precision())
         };
 
+        let mut watched = None;
         let mut hidden_nd = embed(*path, self.matrix(None, Role::Embedding), &batch.tokens, device);
         for layer in 0..config.layers {
             let qkv = group(layer, QKV, hidden_nd.clone(), None);
-            let mut mixed = attention(*path, self.with_head_extras(layer, qkv), heads, &layout, device);
+            let qkv_nw = self.with_head_extras(layer, qkv);
+            if block == Some(layer) {
+                let (n, keys_at, values_at) = (batch.tokens.len(), config.query_width(), config.query_width() + config.kv_width());
+                let spans = [0..keys_at, keys_at..values_at, values_at..values_at + config.kv_width()];
+                watched = Some(spans.map(|span| qkv_nw.clone().slice([0..n, span])));
+            }
+            let mut mixed = attention(*path, qkv_nw, heads, &layout, device);
             if let (Some(places), true) = (places, layer + 1 == config.layers) {
                 mixed = embed(*path, mixed, places, device);
                 hidden_nd = embed(*path, hidden_nd, places, device);
@@ -230,7 +304,7 @@ impl Student {
             let gate_up = group(layer, GATE_UP, hidden_nd.clone(), None);
             hidden_nd = group(layer, DOWN, gate(*path, gate_up, config.activation), Some(hidden_nd));
         }
-        hidden_nd
+        (hidden_nd, watched)
     }
 
     /// Make what the fused form multiplies with, with all threads, where weights have changed.
@@ -259,7 +333,7 @@ impl Student {
 
     fn precision(&self) -> Precision {
         let ModelConfig { quant, scale, norm_epsilon, .. } = self.plan.config;
-        Precision { quant, scale, norm_epsilon }
+        Precision { quant, scale, largest_input: self.plan.config.largest_input(), share: self.quantised_share, norm_epsilon }
     }
 
     /// Qwen 2's biases and Qwen 3's norms on queries and keys, where this student has them.
@@ -321,6 +395,13 @@ impl Parameter {
         match self {
             Parameter::Vector(vector) => Parameter::Vector(Tensor::from_inner(vector.clone().inner()).require_grad()),
             Parameter::Matrix(matrix) => Parameter::Matrix(Tensor::from_inner(matrix.clone().inner()).require_grad()),
+        }
+    }
+
+    fn frozen(&self) -> Parameter {
+        match self {
+            Parameter::Vector(vector) => Parameter::Vector(Tensor::from_inner(vector.clone().inner())),
+            Parameter::Matrix(matrix) => Parameter::Matrix(Tensor::from_inner(matrix.clone().inner())),
         }
     }
 

@@ -1,16 +1,17 @@
-//! What training does to the ternary codes of each block. A step is measured by itself, from the codes before and after it, so that
-//! a run that was stopped and continued writes the same numbers.
+//! What training does to each block: the codes of its weights, and the gradients. A step is measured by itself, from the codes before
+//! and after it, so that a run that was stopped and continued writes the same numbers.
 
-use model::{Kind, Quant, ternary};
+use model::{Kind, ModelConfig, Quant, TensorSpec, integer, ternary};
 use rayon::prelude::*;
+use runtime::kernel::{Isa, quantize_weights};
 use serde::{Deserialize, Serialize};
 
-use crate::student::Student;
+use crate::{optimizer::Gradients, student::Student};
 
 /// A weight is at the edge of its code where |w| / scale is so near to the threshold of one half.
 const EDGE: f32 = 0.05;
 
-/// Numbers of a step, one for each block; empty in full precision.
+/// Numbers of a step, one for each block; in full precision there are no codes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Layers {
     /// The share of zeros among the codes.
@@ -19,12 +20,26 @@ pub struct Layers {
     /// The share of codes that the step changed.
     #[serde(rename = "layers.flips", default, skip_serializing_if = "Vec::is_empty")]
     pub flips: Vec<f64>,
-    /// The share of weights within a twentieth of a scale of the threshold between zero and one.
+    /// The share of ternary weights within a twentieth of a scale of the threshold between zero and one.
     #[serde(rename = "layers.edges", default, skip_serializing_if = "Vec::is_empty")]
     pub edges: Vec<f64>,
-    /// The mean scale.
+    /// The mean size of a scale.
     #[serde(rename = "layers.scale", default, skip_serializing_if = "Vec::is_empty")]
     pub scale: Vec<f64>,
+    /// The norm of the mean gradient of a supervised token, before clipping.
+    #[serde(rename = "layers.gradient", default, skip_serializing_if = "Vec::is_empty")]
+    pub gradient: Vec<f64>,
+}
+
+/// The norm of each block's gradients; with those of the embedding and the last norm they make up the norm of all.
+pub(crate) fn gradient_norms(student: &Student, gradients: &Gradients) -> Vec<f64> {
+    let mut squares = vec![0.0; student.config().layers];
+    for (spec, sum) in student.specs().iter().zip(gradients.squares(student.path())) {
+        if let Some(layer) = spec.layer {
+            squares[layer] += sum;
+        }
+    }
+    squares.into_iter().map(|sum| sum.sqrt() / gradients.tokens() as f64).collect()
 }
 
 /// The codes of a student, block by block.
@@ -34,35 +49,52 @@ pub(crate) struct Snapshot(Vec<Block>);
 #[derive(Clone, Debug, Default)]
 struct Block {
     codes: Vec<i8>,
-    edges: usize,
+    /// Of ternary weights.
+    edges: Option<usize>,
     scales: Vec<f32>,
+}
+
+impl Block {
+    /// A layer's weights, or `None` if they are not quantised.
+    fn of(config: &ModelConfig, spec: &TensorSpec, weights: &[f32]) -> Option<Block> {
+        let (rows, columns) = (spec.shape[0], spec.shape[1]);
+        let floats = |scales: &[half::f16]| scales.iter().map(|scale| scale.to_f32().abs()).collect::<Vec<f32>>();
+        match (config.quant, config.quant.grid()) {
+            (_, Some(grid)) => {
+                let matrix = integer::quantize(weights, rows, columns, grid);
+                Some(Block { scales: floats(&matrix.scales), codes: matrix.codes, edges: None })
+            }
+            (Quant::Ternary, None) => {
+                let scales = ternary::weight_scales(weights, rows, columns, config.scale);
+                let span = weights.len() / scales.len();
+                let (mut codes, mut edges) = (vec![0; weights.len()], 0);
+                for ((codes, weights), scale) in codes.chunks_mut(span).zip(weights.chunks(span)).zip(&scales) {
+                    quantize_weights(Isa::fastest(), weights, *scale, codes);
+                    let scale = scale.to_f32();
+                    edges += weights.iter().filter(|weight| ((*weight / scale).abs() - 0.5).abs() < EDGE).count();
+                }
+                Some(Block { codes, edges: Some(edges), scales: floats(&scales) })
+            }
+            (Quant::None | Quant::Int8 | Quant::Int4, None) => None,
+        }
+    }
 }
 
 impl Snapshot {
     pub(crate) fn of(student: &Student) -> Snapshot {
         let config = student.config();
-        if config.quant != Quant::Ternary {
+        if config.quant == Quant::None {
             return Snapshot(Vec::new());
         }
         let matrices: Vec<_> =
             student.tensors().into_iter().filter(|(spec, _)| spec.kind() == Kind::Linear && spec.layer.is_some()).collect();
-        let quantised: Vec<_> = matrices
-            .par_iter()
-            .map(|(spec, weights)| {
-                let matrix = ternary::quantize(weights, spec.shape[0], spec.shape[1], config.scale);
-                let scales: Vec<f32> = matrix.scales.iter().map(|scale| scale.to_f32()).collect();
-                let span = weights.len() / scales.len();
-                let is_edge = |(at, weight): (usize, &f32)| ((weight / scales[at / span]).abs() - 0.5).abs() < EDGE;
-                let edges = weights.iter().enumerate().filter(|weight| is_edge(*weight)).count();
-                Block { codes: matrix.codes, edges, scales }
-            })
-            .collect();
+        let quantised: Vec<_> = matrices.par_iter().filter_map(|(spec, weights)| Block::of(config, spec, weights)).collect();
         let mut blocks = vec![Block::default(); config.layers];
         for ((spec, _), matrix) in matrices.iter().zip(quantised) {
             let block = &mut blocks[spec.layer.expect("filtered above")];
             block.codes.extend(matrix.codes);
             block.scales.extend(matrix.scales);
-            block.edges += matrix.edges;
+            block.edges = matrix.edges.map(|edges| edges + block.edges.unwrap_or(0));
         }
         Snapshot(blocks)
     }
@@ -78,8 +110,9 @@ impl Snapshot {
         Layers {
             zeros: of_blocks(&|block| share(block.codes.iter().filter(|code| **code == 0).count(), block)),
             flips: flips.collect(),
-            edges: of_blocks(&|block| share(block.edges, block)),
+            edges: self.0.iter().filter_map(|block| block.edges.map(|edges| share(edges, block))).collect(),
             scale: of_blocks(&|block| block.scales.iter().map(|scale| f64::from(*scale)).sum::<f64>() / block.scales.len() as f64),
+            gradient: Vec::new(),
         }
     }
 }
@@ -89,7 +122,34 @@ mod tests {
     use model::Role;
 
     use super::*;
-    use crate::{device, student::tests::tiny};
+    use crate::{
+        device,
+        optimizer::{AdamW, BETAS, tests::batch},
+        student::tests::tiny,
+    };
+
+    #[test]
+    fn the_gradients_of_all_blocks_and_of_the_rest_are_the_norm() {
+        let mut student = tiny(|t| t.quant = Quant::Int4);
+        let (loss, tokens) = student.loss(&batch());
+        let gradients = Gradients::of(&student, &loss, tokens);
+        let blocks = gradient_norms(&student, &gradients);
+        let all = gradients.squares(student.path()).into_iter().zip(student.specs());
+        let rest: f64 = all.filter(|(_, spec)| spec.layer.is_none()).map(|(sum, _)| sum).sum::<f64>() / (tokens as f64).powi(2);
+        let expected = (blocks.iter().map(|norm| norm * norm).sum::<f64>() + rest).sqrt();
+        let stats = AdamW::new(&student, BETAS).step(&mut student, gradients, 1e-3, 0.0, 1.0);
+        assert!((f64::from(stats.gradient_norm) / expected - 1.0).abs() < 1e-6, "{stats:?} {expected}");
+        assert!(blocks.len() == student.config().layers && blocks.iter().all(|norm| *norm > 0.0));
+    }
+
+    #[test]
+    fn codes_of_several_bits_have_no_edge() {
+        let student = tiny(|t| t.quant = Quant::Int8);
+        let now = Snapshot::of(&student);
+        let layers = now.since(&now);
+        assert!(layers.edges.is_empty() && layers.flips == [0.0, 0.0] && layers.scale.iter().all(|scale| *scale > 0.0));
+        assert_eq!(Snapshot::of(&tiny(|t| t.quant = Quant::None)).since(&Snapshot(Vec::new())), Layers::default());
+    }
 
     #[test]
     fn what_changed_is_counted() {

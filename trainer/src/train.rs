@@ -1,5 +1,7 @@
 //! The loop. A run that was stopped at any moment and is started again ends with the same bits as one that never was.
 
+mod look;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -7,22 +9,29 @@ use std::{
     time::Instant,
 };
 
+use burn::tensor::Device;
 use data::{Cursor, Dataset, PackedRow, RowStream};
-use model::{ChatTemplate, ModelConfig, Tokenizer, block::Format};
+use model::{ChatTemplate, ModelConfig, Quant, Tokenizer, block::Format, inventory};
 use serde_json::Value;
 
 use crate::{
-    Error, Totals, TrainTable,
+    EarlyStop, Error, HeldOutLoss, Layers, Lesson, Totals, TrainTable,
+    average::Average,
+    balance::Balance,
     checkpoint::{self, Checkpoint},
     device,
     error::file,
     export::export,
-    metrics::{self, Evaluated, Line, Metrics},
+    held_out::{HeldOut, Watch},
+    loss::head::Terms,
+    memory,
+    metrics::{self, Evaluated, Line, LossTerms, Metrics},
     optimizer::{AdamW, BETAS},
     run_folder::{self, RunFolder},
     state::{self, TrainingState},
     student::{Batch, Student},
-    telemetry::Snapshot,
+    teacher::Teacher,
+    telemetry::{Snapshot, gradient_norms},
     workers::{Sum, Workers},
 };
 
@@ -79,6 +88,8 @@ pub struct Progress {
     pub rate: f64,
     /// Norm of this step's gradients before clipping.
     pub gradient_norm: f32,
+    /// How many times larger one term's gradient is than the other's, where it drowns it: the divergence's if above 1.
+    pub drowned: Option<f64>,
     /// Tokens per second of this step.
     pub tokens_per_s: f64,
 }
@@ -86,13 +97,15 @@ pub struct Progress {
 /// What a training left behind.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trained {
-    /// The last checkpoint.
+    /// The last checkpoint; of a finished run with `train.early_stop`, that of the least held-out loss.
     pub checkpoint: PathBuf,
     /// Steps taken.
     pub step: u64,
     /// The checkpoint with the best evaluation in mid-run, where there were any.
     pub best: Option<PathBuf>,
-    /// False where it was asked to stop before its last step; the same call goes on.
+    /// The least loss on held-out rows, where there are any.
+    pub held_out: Option<HeldOutLoss>,
+    /// False where it was asked to stop before its last step and no early stop came first; the same call goes on.
     pub is_finished: bool,
     /// What the run has cost so far, over all processes that trained it.
     pub totals: Totals,
@@ -108,6 +121,9 @@ struct Run<'a> {
     identity: Value,
     student: Student,
     optimizer: AdamW,
+    /// Goes along with the training.
+    teacher: Option<Teacher>,
+    balance: Balance,
     workers: Workers,
     rows: RowStream,
     step: u64,
@@ -120,6 +136,9 @@ struct Run<'a> {
     best: Option<(u64, f64)>,
     /// The step of the last evaluation.
     evaluated: u64,
+    average: Option<Average>,
+    held_out: Option<HeldOut>,
+    watch: Watch,
     totals: Totals,
     started: Instant,
     /// The seconds that earlier processes took.
@@ -128,46 +147,59 @@ struct Run<'a> {
 
 /// Train until the last step or until told to stop, and save. Goes on from the last checkpoint of the run's folder if there is one.
 pub fn train(job: &Job, hooks: &mut Hooks) -> Result<Trained, Error> {
-    let config = job.config;
+    check(job)?;
+    let config = &memory::resolve(job.config, job.model, rayon::current_num_threads())?;
+    let job = &Job { config, ..*job };
     let mut run = Run::open(job)?;
     run.evaluate_if_due(hooks)?; // a process may have ended between a checkpoint and its evaluation
     let mut logged = (Instant::now(), run.totals.tokens);
 
-    while run.step < config.steps && !hooks.should_stop.load(Ordering::Relaxed) {
+    run.look_if_due()?;
+    while !run.is_finished() && !hooks.should_stop.load(Ordering::Relaxed) {
         let (rate, weight_decay) = (config.rate_at(run.step), config.weight_decay_at(run.step));
         let (step_started, tokens_before) = (Instant::now(), run.totals.tokens);
 
+        let lesson = Lesson { share: run.balance.share(&config.teacher), ..config.teacher.lesson() };
         let step_rows = run.next_rows()?;
         let microbatches = step_rows.chunks(config.microbatch_rows());
-        let batches: Vec<_> =
-            microbatches.map(|rows| Batch::from_rows(rows, job.model, config.teacher_share as f32)).collect::<Result<_, _>>()?;
-        let Sum { loss, gradients } = run.workers.run(&run.student, &batches);
+        let batches: Vec<_> = microbatches.map(|rows| Batch::from_rows(rows, job.model, lesson)).collect::<Result<_, _>>()?;
+        run.student.quantise_in_part(config.quantised_share_at(run.step));
+        let Sum { terms, gradients } =
+            run.workers.run(&run.student, run.teacher.as_ref().map(|teacher| (teacher, &config.teacher)), &batches);
 
         let supervised = gradients.tokens();
         if supervised == 0 {
             return Err(Error::Rows(format!("the {} rows of step {} have no supervised token", config.rows, run.step + 1)));
         }
-        let loss = loss / supervised as f64;
+        let loss = terms.loss / supervised as f64;
         if !loss.is_finite() {
             return Err(run.stop_at("the loss", loss));
         }
         let is_logged = (run.step + 1).is_multiple_of(config.log_every) || run.step + 1 == config.steps;
-        let before = is_logged.then(|| Snapshot::of(&run.student));
+        let before = is_logged.then(|| (Snapshot::of(&run.student), gradient_norms(&run.student, &gradients)));
         let stats = run.optimizer.step(&mut run.student, gradients, rate, weight_decay, config.clip);
         if !stats.gradient_norm.is_finite() {
             return Err(run.stop_at("the norm of the gradients", f64::from(stats.gradient_norm)));
         }
         run.step += 1;
+        if let Some(average) = &mut run.average {
+            average.add(&run.student, run.step);
+        }
+        run.balance.see(&terms);
         run.cursor = run.rows.cursor();
         run.totals.tokens += step_rows.iter().map(|row| row.tokens.len() as u64).sum::<u64>();
         run.totals.supervised_tokens += supervised as u64;
 
         let speed = |since: Instant, before: u64| (run.totals.tokens - before) as f64 / since.elapsed().as_secs_f64();
         let (step, steps, gradient_norm) = (run.step, config.steps, stats.gradient_norm);
-        (hooks.report)(&Progress { step, steps, loss, rate, gradient_norm, tokens_per_s: speed(step_started, tokens_before) });
-        if let Some(before) = before {
-            let (tokens, tokens_per_s, layers) = (run.totals.tokens, speed(logged.0, logged.1), Snapshot::of(&run.student).since(&before));
-            run.metrics.write(&Line { step, loss, rate, weight_decay, gradient_norm, tokens, tokens_per_s, layers })?;
+        let drowned = run.balance.drowned(lesson.share).filter(|_| terms.taught > 0.0);
+        let tokens_per_s = speed(step_started, tokens_before);
+        (hooks.report)(&Progress { step, steps, loss, rate, gradient_norm, drowned, tokens_per_s });
+        if let Some((before, gradient)) = before {
+            let layers = Layers { gradient, ..Snapshot::of(&run.student).since(&before) };
+            let (tokens, tokens_per_s) = (run.totals.tokens, speed(logged.0, logged.1));
+            let terms = run.terms(&terms, supervised, lesson.share);
+            run.metrics.write(&Line { step, loss, rate, weight_decay, gradient_norm, tokens, tokens_per_s, terms, layers })?;
             logged = (Instant::now(), tokens);
         }
         if step.is_multiple_of(config.save_every) || run.is_evaluation_due() {
@@ -176,47 +208,63 @@ pub fn train(job: &Job, hooks: &mut Hooks) -> Result<Trained, Error> {
             run.prune()?;
             logged.0 = Instant::now();
         }
+        if run.is_look_due() {
+            run.look_if_due()?;
+            run.prune()?;
+            logged.0 = Instant::now();
+        }
     }
 
     run.save()?;
     run.prune()?;
-    let best = run.best.map(|(step, _)| run_folder::checkpoint(job.run, step));
-    let (step, checkpoint) = run.last.expect("it was just saved");
-    Ok(Trained { checkpoint, step, best, is_finished: step == config.steps, totals: run.totals })
+    let path_of = |step: u64| run_folder::checkpoint(job.run, step);
+    let (best, held_out, is_finished) = (run.best.map(|(step, _)| path_of(step)), run.watch.best, run.is_finished());
+    let (step, last) = run.last.expect("it was just saved");
+    let checkpoint = if is_finished { held_out.map_or(last, |best| path_of(best.step)) } else { last };
+    Ok(Trained { checkpoint, step, best, held_out, is_finished, totals: run.totals })
 }
 
 impl<'a> Run<'a> {
     /// Start a run, or go on from its last checkpoint.
     fn open(job: &'a Job<'a>) -> Result<Run<'a>, Error> {
-        check(job)?;
         let (tokenizer, chat) = (job.dataset.tokenizer()?, job.dataset.chat()?);
         let identity = state::identity(job.config, job.model, job.from, job.dataset.manifest());
         let device = device::open(job.config.device)?;
         let folder = RunFolder::open(job.run)?;
         let last = run_folder::latest(job.run)?;
-        let (student, optimizer, state) = match &last {
+        let (student, average, optimizer, state) = match &last {
             None => {
-                let student = match job.from {
-                    None => Student::new(job.model, job.config.seed, &device),
-                    Some(folder) => Student::from_folder(folder, job.model, &tokenizer, &device)?,
-                };
+                let student = first_student(job, &device)?;
                 let optimizer = AdamW::new(&student, BETAS);
-                (student, optimizer, TrainingState::new(0, 0, Cursor::default(), Totals::default(), identity.clone()))
+                let start = |decay| Average::new(decay, student.tensors().into_iter().map(|(_, values)| values).collect());
+                let average = job.config.ema.map(start);
+                (student, average, optimizer, TrainingState::new(0, 0, Cursor::default(), Totals::default(), identity.clone()))
             }
             Some((_, path)) => {
                 let checkpoint = Checkpoint::open(path)?;
                 let state = checkpoint.state()?;
                 state.check_identity(&identity, path)?;
-                let student = Student::from_tensors(job.model, |spec| Ok::<_, Error>(checkpoint.weights(spec)), &device)?;
+                let (mut weights, mut average) =
+                    (inventory(job.model).iter().map(|spec| checkpoint.weights(spec)).collect::<Vec<_>>(), None);
+                if let Some(decay) = job.config.ema {
+                    average = Some(Average::new(decay, std::mem::replace(&mut weights, checkpoint.trained_weights()?)));
+                }
+                let mut weights = weights.into_iter();
+                let student = Student::from_tensors(job.model, |_| Ok::<_, Error>(weights.next().expect("as many as tensors")), &device)?;
                 let optimizer = checkpoint.optimizer(&student, state.optimizer_steps)?;
-                (student, optimizer, state)
+                (student, average, optimizer, state)
             }
         };
+        let rows_of = |early: &EarlyStop| HeldOut::open(job.dataset, job.model, early.rows, job.config.microbatch_rows());
+        let held_out = job.config.early_stop.as_ref().map(rows_of).transpose()?;
+        let teacher = teacher(job, &tokenizer, &device)?;
         let metrics = Metrics::open(job.run, state.step)?;
         let (mut best, mut evaluated) = (None, 0);
-        for Evaluated { step, score, .. } in metrics::evaluations(job.run)? {
+        for Evaluated { step, score, .. } in metrics::lines(job.run)? {
             (best, evaluated) = (better(best, step, score), step);
         }
+        let mut watch = Watch::default();
+        metrics::lines(job.run)?.into_iter().for_each(|line| watch.add(line));
         Ok(Run {
             job,
             folder,
@@ -225,6 +273,8 @@ impl<'a> Run<'a> {
             identity,
             student,
             optimizer,
+            teacher,
+            balance: state.balance,
             workers: Workers::new(job.config.rows.div_ceil(job.config.microbatch_rows()))?,
             rows: job.dataset.rows(job.config.seed, state.cursor),
             step: state.step,
@@ -233,6 +283,9 @@ impl<'a> Run<'a> {
             metrics,
             best,
             evaluated,
+            average,
+            held_out,
+            watch,
             totals: state.totals,
             started: Instant::now(),
             earlier_s: state.totals.wall_s,
@@ -241,7 +294,9 @@ impl<'a> Run<'a> {
 
     /// The rows of the next step.
     fn next_rows(&mut self) -> Result<Vec<PackedRow>, Error> {
-        Ok(self.rows.by_ref().take(self.job.config.rows).collect::<Result<_, _>>()?)
+        let held_out = self.held_out.as_ref();
+        let is_trained = |row: &Result<PackedRow, data::Error>| !row.as_ref().is_ok_and(|row| held_out.is_some_and(|held| held.has(row)));
+        Ok(self.rows.by_ref().filter(is_trained).take(self.job.config.rows).collect::<Result<_, _>>()?)
     }
 
     /// Whether this step's student is to be evaluated and has not been.
@@ -266,8 +321,23 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// What the metrics say of a step's terms.
+    fn terms(&self, terms: &Terms, supervised: usize, share: f32) -> LossTerms {
+        if terms.taught == 0.0 {
+            return LossTerms::default();
+        }
+        LossTerms {
+            cross_entropy: Some(terms.cross_entropy / supervised as f64),
+            divergence: Some(terms.divergence / terms.taught),
+            states: self.job.config.teacher.has_states().then(|| terms.states / supervised as f64),
+            share: Some(f64::from(share)),
+            ratio: self.balance.weighed(share),
+        }
+    }
+
     fn prune(&self) -> Result<(), Error> {
-        self.folder.prune(self.job.config.keep_last, self.best.map(|(step, _)| step))
+        let best = self.best.map(|(step, _)| step).into_iter().chain(self.watch.best.map(|best| best.step));
+        self.folder.prune(self.job.config.keep_last, &best.collect::<Vec<_>>())
     }
 
     /// Write a checkpoint, unless this step has one already.
@@ -282,8 +352,10 @@ impl<'a> Run<'a> {
             }
         }
         self.totals.wall_s = self.earlier_s + self.started.elapsed().as_secs_f64();
-        let state = TrainingState::new(self.step, self.optimizer.steps(), self.cursor, self.totals, self.identity.clone());
-        let parts = checkpoint::Parts { tokenizer: &self.tokenizer, chat: &self.chat, state: &state };
+        let mut state = TrainingState::new(self.step, self.optimizer.steps(), self.cursor, self.totals, self.identity.clone());
+        state.balance = self.balance;
+        let average = self.average.as_ref().map(Average::values);
+        let parts = checkpoint::Parts { tokenizer: &self.tokenizer, chat: &self.chat, state: &state, average };
         let saved = self.folder.add(self.step, |folder| checkpoint::write(folder, &self.student, &self.optimizer, &parts));
         match saved {
             Ok(path) => self.last = Some((self.step, path)),
@@ -308,16 +380,35 @@ impl<'a> Run<'a> {
     }
 }
 
+/// The student before its first step.
+pub(crate) fn first_student(job: &Job, device: &Device) -> Result<Student, Error> {
+    match job.from {
+        None => Ok(Student::new(job.model, job.config.seed, device)),
+        Some(folder) => Student::from_folder(folder, job.model, &job.dataset.tokenizer()?, device),
+    }
+}
+
 /// The better one of an evaluation and a later one.
 fn better(best: Option<(u64, f64)>, step: u64, score: f64) -> Option<(u64, f64)> {
     best.filter(|(_, best)| *best >= score).or(Some((step, score)))
 }
 
+/// The teacher that goes along with a training, where one does.
+pub(crate) fn teacher(job: &Job, tokenizer: &Tokenizer, device: &Device) -> Result<Option<Teacher>, Error> {
+    let table = &job.config.teacher;
+    let open = |folder: &PathBuf| Teacher::open(folder, job.model, tokenizer, device)?.with_states(table, job.model);
+    table.beside().map(open).transpose()
+}
+
 /// Whether student and dataset belong together.
-fn check(job: &Job) -> Result<(), Error> {
+pub(crate) fn check(job: &Job) -> Result<(), Error> {
     job.config.check()?;
     let (model, manifest) = (job.model, job.dataset.manifest());
     let refuse = |found: String| Err(Error::Rows(found));
+    if let (Some(steps @ 1..), Quant::None) = (job.config.quant_warm_up_steps, model.quant) {
+        let needed = "but model.quant is none: there is no quantisation to come in; leave it out".into();
+        return Err(Error::Config { key: "quant_warm_up_steps", found: steps.to_string(), needed });
+    }
     if model.vocab < manifest.vocab {
         return refuse(format!("its tokenizer has {} tokens, the student {}", manifest.vocab, model.vocab));
     }

@@ -60,7 +60,7 @@ impl Pair {
         self.student(|spec| {
             let weights = self.checkpoint.weights(spec);
             // Llama's rows stand in another order in the file; its few matrices of floats keep theirs.
-            if spec.kind() != Kind::Embedding && packed.config.quant == Quant::Ternary {
+            if spec.kind() != Kind::Embedding && packed.config.quant != Quant::None {
                 return weights;
             }
             let (columns, mut stored) = (*spec.shape.last().unwrap(), weights);
@@ -105,6 +105,9 @@ fn students() -> Vec<Value> {
         json!({ "layers": 2, "architecture": "qwen2" }),
         json!({ "layers": 2, "architecture": "qwen3", "scale": "group" }),
         json!({ "layers": 2, "quant": "none" }),
+        json!({ "layers": 2, "quant": "int8" }),
+        json!({ "layers": 2, "quant": "int4", "architecture": "llama" }),
+        json!({ "layers": 2, "quant": "int4", "activations": "none" }),
     ]
 }
 
@@ -134,7 +137,7 @@ fn every_code_and_scale_in_the_file_is_that_of_the_trainer() {
             }
             matrices += 1;
         }
-        assert_eq!(matrices, if table["quant"] == "none" { 0 } else { 14 }, "{table}");
+        assert_eq!(matrices, if table["quant"].is_null() { 14 } else { 0 }, "{table}");
     }
 }
 
@@ -147,7 +150,7 @@ fn logits_differ_by_rounding_alone() {
         let (difference, flips, positions) = pair.difference(&stored);
         assert!(positions >= 500, "{positions} positions are too few");
         assert!(
-            difference < 5e-3 && flips * 100 <= positions,
+            difference < 1e-2 && flips * 100 <= positions,
             "{table}: logits differ by {difference} of the largest, {flips} of {positions} tokens"
         );
         // The student as it was trained, with its embedding in full precision: the difference is that of rounding it to 8 bits, which
@@ -162,10 +165,20 @@ fn logits_differ_by_rounding_alone() {
 }
 
 #[test]
+fn activations_of_four_bits_differ_by_rounding_alone() {
+    // A code that falls to the other side is a step of 1/7 and not of 1/127 of the largest activation.
+    let place = Place::new(1);
+    let mut pair = Pair::new(&place, "run", &json!({ "layers": 2, "quant": "int4", "activations": "int4" }), 40);
+    let stored = pair.student_as_stored();
+    let (difference, flips, positions) = pair.difference(&stored);
+    assert!(difference < 5e-3 * 127.0 / 7.0 && flips * 20 <= positions, "{difference} of the largest, {flips} of {positions} tokens");
+}
+
+#[test]
 fn greedy_tokens_are_equal_over_hundreds_of_tokens() {
     let place = Place::new(1);
-    let mut pair = Pair::new(&place, "run", &json!({ "layers": 2 }), 150);
-    let trained = pair.student(|spec| pair.checkpoint.weights(spec));
+    let mut pair = Pair::new(&place, "run", &json!({ "layers": 2 }), 300);
+    let stored = pair.student_as_stored();
     let end_ids = pair.checkpoint.tokenizer.end_ids().to_vec();
     let mut tokens = 0;
     for text in pair.texts.clone() {
@@ -173,7 +186,7 @@ fn greedy_tokens_are_equal_over_hundreds_of_tokens() {
         let answer = pair.engine.generate(Request::greedy(prompt.to_vec(), 40)).unwrap();
         let mut all = prompt.to_vec();
         for (place, token) in answer.tokens.iter().enumerate() {
-            let logits = trained.logits(&all);
+            let logits = stored.logits(&all);
             let expected = likeliest(&logits[logits.len() - pair.checkpoint.config.vocab..]);
             assert_eq!(*token, expected, "token {place} after {prompt:?}");
             all.push(*token);

@@ -6,7 +6,7 @@ mod example;
 use data::Cursor;
 use example::{Place, six_steps};
 use serde_json::json;
-use tristill_trainer::{AdamW, Batch, Gradients, Student, device, optimizer::BETAS};
+use tristill_trainer::{AdamW, Batch, Gradients, Lesson, Student, device, optimizer::BETAS};
 
 /// The loss of each step.
 fn losses(place: &Place, path: device::Path, quant: &str) -> Vec<f64> {
@@ -16,7 +16,7 @@ fn losses(place: &Place, path: device::Path, quant: &str) -> Vec<f64> {
     let mut rows = place.dataset.rows(table.seed, Cursor::default());
     let mut step = |step| {
         let rows: Vec<_> = rows.by_ref().take(table.rows).collect::<Result<_, _>>().unwrap();
-        let (loss, supervised) = student.loss(&Batch::from_rows(&rows, &model, 0.0).unwrap());
+        let (loss, supervised) = student.loss(&Batch::from_rows(&rows, &model, Lesson::NONE).unwrap());
         let gradients = Gradients::of(&student, &loss, supervised);
         optimizer.step(&mut student, gradients, table.rate_at(step), table.weight_decay_at(step), table.clip);
         f64::from(loss.into_scalar::<f32>()) / supervised as f64

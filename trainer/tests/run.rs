@@ -2,11 +2,11 @@
 
 mod example;
 
-use std::{collections::BTreeMap, fs, path::Path, process::Command};
+use std::{collections::BTreeMap, fs, path::Path, process::Command, sync::atomic::AtomicBool};
 
 use example::{Place, six_steps, train_job};
 use serde_json::{Value, json};
-use tristill_trainer::{Checkpoint, Error, Job, Student, checkpoints, device, latest, metrics};
+use tristill_trainer::{Checkpoint, Error, Job, RateTest, Student, checkpoints, device, find_rate, latest, metrics, steepest};
 
 const TO_THE_END: u64 = u64::MAX;
 
@@ -95,6 +95,152 @@ fn a_run_that_was_stopped_anywhere_ends_with_the_same_bits() {
 
     let again = place.train(&place.path("whole"), &config, &model, TO_THE_END).unwrap();
     assert_eq!(again, whole);
+}
+
+/// Trains in full and in two parts, and asserts that the bits are the same; returns the metrics.
+fn resumes_exactly(place: &Place, name: &str, train: Value, model: Value, stops: std::ops::Range<u64>) -> Vec<metrics::Line> {
+    let (config, model) = (six_steps(train), place.model(model));
+    let whole = place.train(&place.path(name), &config, &model, TO_THE_END).unwrap();
+    let lines = lines_of(&place.path(name));
+    for stop in stops {
+        let run = place.path(&format!("{name}-{stop}"));
+        place.train(&run, &config, &model, stop).unwrap();
+        let resumed = place.train(&run, &config, &model, TO_THE_END).unwrap();
+        assert_eq!(bytes_of(&resumed.checkpoint), bytes_of(&whole.checkpoint), "{name} stopped after step {stop}");
+        assert_eq!(lines_of(&run), lines, "{name} stopped after step {stop}");
+    }
+    lines
+}
+
+#[test]
+fn every_kind_of_weights_is_trained_and_goes_on_exactly() {
+    let place = Place::new(1);
+    for (quant, activations) in [("int8", "int8"), ("int4", "none"), ("ternary", "int4")] {
+        let model = json!({ "quant": quant, "activations": activations });
+        let lines = resumes_exactly(&place, quant, json!({}), model, 3..4);
+        assert!(lines[5].loss < lines[0].loss, "nothing was learned: {lines:?}");
+    }
+}
+
+#[test]
+fn quantisation_that_comes_in_slowly_starts_as_full_precision_and_goes_on_exactly() {
+    let place = Place::new(1);
+    let slow = resumes_exactly(&place, "slow", json!({ "quant_warm_up_steps": 4 }), json!({}), 2..6);
+    let full = resumes_exactly(&place, "full", json!({}), json!({ "quant": "none" }), 3..3);
+    let at_once = resumes_exactly(&place, "at-once", json!({}), json!({}), 3..3);
+    assert!((slow[0].loss - full[0].loss).abs() < 1e-5, "{} {}", slow[0].loss, full[0].loss);
+    assert!((slow[0].loss - at_once[0].loss).abs() > 1e-5, "{} {}", slow[0].loss, at_once[0].loss);
+    // None is the same run as none said.
+    let (config, model) = (six_steps(json!({ "quant_warm_up_steps": 0 })), place.model(json!({})));
+    place.train(&place.path("at-once"), &config, &model, TO_THE_END).unwrap();
+    let refused =
+        |train: Value, model: Value| place.train(&place.path("no"), &six_steps(train), &place.model(model), 1).unwrap_err().to_string();
+    let message = refused(json!({ "quant_warm_up_steps": 2 }), json!({ "quant": "none" }));
+    assert!(message.starts_with("train.quant_warm_up_steps is 2, but model.quant is none"), "{message}");
+}
+
+#[test]
+fn the_average_is_what_ships_and_goes_on_exactly() {
+    let place = Place::new(1);
+    let averaged = resumes_exactly(&place, "averaged", json!({ "ema": 0.9 }), json!({}), 2..4);
+    // The average is looked at and not trained with.
+    let plain = resumes_exactly(&place, "plain", json!({}), json!({}), 3..3);
+    assert_eq!(averaged, plain);
+    let files = |name: &str| files_of(&place.path(name).join("step-00000006"));
+    let (averaged, plain) = (files("averaged"), files("plain"));
+    assert_eq!(averaged["trained.safetensors"], plain["model.safetensors"]);
+    assert_ne!(averaged["model.safetensors"], plain["model.safetensors"]);
+    Checkpoint::open(&place.path("averaged/step-00000006")).unwrap();
+    let (config, model) = (six_steps(json!({})), place.model(json!({})));
+    let message = place.train(&place.path("averaged"), &config, &model, TO_THE_END).unwrap_err().to_string();
+    assert!(message.contains("train.ema was 0.9 in the run that wrote it and is null now"), "{message}");
+}
+
+#[test]
+fn a_run_stops_when_the_held_out_loss_no_longer_falls() {
+    let place = Place::new(1);
+    let rows = place.dataset.manifest().rows;
+    assert!(rows >= 8, "{rows} rows are too few");
+    // At so high a rate little is learned.
+    let table = |changed: Value| {
+        let mut table = json!({ "steps": 60, "rows": 2, "warm_up_steps": 0, "rate": 2e-3, "save_every": 7, "keep_last": 1,
+            "early_stop": { "every": 2, "patience": 3, "rows": 3 } });
+        table.as_object_mut().unwrap().extend(changed.as_object().unwrap().clone());
+        six_steps(table)
+    };
+    let (config, model) = (table(json!({ "rate": 0.2 })), place.model(json!({})));
+    let whole = place.train(&place.path("whole"), &config, &model, TO_THE_END).unwrap();
+    let best = whole.held_out.unwrap();
+    assert!(whole.is_finished && whole.step < 60, "{whole:?}");
+    assert_eq!((whole.step, whole.checkpoint.clone()), (best.step + 6, place.path(&format!("whole/step-{:08}", best.step))));
+    let looks = |run: &str| {
+        let text = fs::read_to_string(place.path(run).join(metrics::FILE)).unwrap();
+        text.lines().filter(|line| line.contains("held_out_loss")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(looks("whole").len() as u64, whole.step / 2);
+    // Stopped before, at and after a look, and started once more at the end.
+    for stop in [3, 4, best.step + 1] {
+        let run = format!("stopped-{stop}");
+        place.train(&place.path(&run), &config, &model, stop).unwrap();
+        for _ in 0..2 {
+            let resumed = place.train(&place.path(&run), &config, &model, TO_THE_END).unwrap();
+            assert_eq!((resumed.step, resumed.held_out, looks(&run)), (whole.step, whole.held_out, looks("whole")));
+            assert_eq!(bytes_of(&resumed.checkpoint), bytes_of(&whole.checkpoint));
+        }
+    }
+    // How often is looked and for how long is waited changes no weight, which rows are held out does.
+    let longer = table(json!({ "rate": 0.2, "early_stop": { "every": 3, "patience": 9, "rows": 3 } }));
+    let gone_on = place.train(&place.path("whole"), &longer, &model, whole.step + 2).unwrap();
+    assert_eq!(gone_on.step, whole.step + 2);
+    let fewer = table(json!({ "rate": 0.2, "early_stop": { "rows": 2 } }));
+    let message = place.train(&place.path("whole"), &fewer, &model, TO_THE_END).unwrap_err().to_string();
+    assert!(message.contains("train.early_stop.rows was 3"), "{message}");
+    let most = table(json!({ "early_stop": { "rows": rows } }));
+    let message = place.train(&place.path("most"), &most, &model, TO_THE_END).unwrap_err().to_string();
+    assert!(message.starts_with(&format!("train.early_stop.rows is {rows}, but the dataset has {rows} rows")), "{message}");
+}
+
+#[test]
+fn rates_are_tried_until_the_loss_runs_away() {
+    let place = Place::new(1);
+    let (config, model) = (six_steps(json!({ "steps": 1, "warm_up_steps": 0 })), place.model(json!({})));
+    let run = place.path("run");
+    let job = Job { config: &config, model: &model, from: None, dataset: &place.dataset, run: &run };
+    let find = |to: f64, stop: bool| {
+        let (mut told, test) = (0, RateTest { from: 1e-5, to, steps: 40 });
+        let tried = find_rate(&job, &test, &AtomicBool::new(stop), &mut |_| told += 1).unwrap();
+        assert_eq!(tried.len(), told);
+        tried
+    };
+    let tried = find(3e-2, false);
+    assert!(tried.len() >= 20 && tried == find(3e-2, false));
+    let steepest = steepest(&tried).expect("the loss falls");
+    assert!((1e-4..3e-2).contains(&steepest), "{steepest} {tried:?}");
+    assert!(find(1e6, false).len() < 40, "a loss at a rate of a million runs away");
+    assert!(find(1e-2, true).is_empty() && !run.exists());
+}
+
+#[test]
+fn a_memory_budget_finds_the_microbatch_and_is_the_same_run() {
+    let place = Place::new(1);
+    let model = place.model(json!({}));
+    let table = |changed: Value| {
+        let mut table = serde_json::to_value(six_steps(changed)).unwrap();
+        table.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+        table
+    };
+    let mut budget = table(json!({ "memory_gib": 4.0 }));
+    budget.as_object_mut().unwrap().remove("microbatch_rows");
+    let budget: tristill_trainer::TrainTable = serde_json::from_value(budget).unwrap();
+    let found = place.train(&place.path("budget"), &budget, &model, 3).unwrap();
+    assert!(!found.is_finished);
+    // With so much memory it is the default, a quarter of three rows.
+    let written = six_steps(json!({ "microbatch_rows": 1 }));
+    let (found, written) = (
+        place.train(&place.path("budget"), &written, &model, TO_THE_END),
+        place.train(&place.path("written"), &written, &model, TO_THE_END),
+    );
+    assert_eq!(bytes_of(&found.unwrap().checkpoint), bytes_of(&written.unwrap().checkpoint));
 }
 
 #[test]

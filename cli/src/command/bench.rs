@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use model::{Quant, hugging_face};
-use runtime::{Options, Student, bench, kernel::Bits};
+use runtime::{Options, Student, bench, bench::Speed, kernel::Bits};
 use serde_json::json;
 
 pub use bench::measure;
@@ -13,6 +13,9 @@ use crate::{
     arguments::{BenchArguments, HeadType, ShapeType},
     progress::print,
 };
+
+/// The largest twin that is measured.
+const MOST_TWIN_BYTES: usize = 1 << 30;
 
 pub fn bench(arguments: &BenchArguments) -> Result<()> {
     let student = match (&arguments.student, &arguments.shape) {
@@ -51,12 +54,25 @@ pub fn bench(arguments: &BenchArguments) -> Result<()> {
     Ok(())
 }
 
+/// The speed of random weights in full precision, of a student's sizes; none where they would take much memory.
+pub fn measure_twin(student: &Student, threads: usize) -> Result<Option<Speed>> {
+    let mut config = student.config().clone();
+    config.quant = Quant::None;
+    if config.parameters() * size_of::<f32>() > MOST_TWIN_BYTES {
+        return Ok(None);
+    }
+    let twin = Arc::new(Student::random(&config.validated()?, Bits::Eight, 1)?);
+    Ok(Some(bench::measure(&twin, threads)?))
+}
+
 /// A student of random weights with the sizes of a Hugging Face `config.json`.
 fn random(path: &Path, kind: ShapeType, head: HeadType) -> Result<Student> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut config = hugging_face::read_config(&text, path)?;
     config.quant = match kind {
         ShapeType::Tq2_0 => Quant::Ternary,
+        ShapeType::Q8_0 => Quant::Int8,
+        ShapeType::Q4_0 => Quant::Int4,
         ShapeType::F32 => Quant::None,
     };
     let head = match head {

@@ -1,6 +1,6 @@
 //! `tristill compare`: systems that answered the same questions, question by question.
 
-use std::path::PathBuf;
+use std::{collections::HashMap, path::PathBuf};
 
 use anyhow::{Result, bail};
 use eval::{Comparison, Questions, SetTable, compare as compare_said, compare_choices};
@@ -36,6 +36,14 @@ pub fn against(run: &System, others: &[PathBuf]) -> Result<Vec<Comparison>> {
     Ok(compared)
 }
 
+/// The questions that a run was asked under a set's name, by their ids: another run may have had others under this name. None for a system
+/// that does not say.
+fn asked(system: &System, set: &SetTable) -> Result<Option<HashMap<String, String>>> {
+    let own = system.sets()?.into_iter().flatten().find(|own| own.name == set.name && own.path != set.path && own.path.exists());
+    let Some(own) = own else { return Ok(None) };
+    Ok(Some(read_set(&own)?.into_problems().into_iter().map(|problem| (problem.id, problem.question)).collect()))
+}
+
 /// Two systems on every set that both answered, or on the given one.
 fn between(first: &System, second: &System, set: Option<&SetTable>) -> Result<Vec<Comparison>> {
     let sets = match set {
@@ -49,8 +57,11 @@ fn between(first: &System, second: &System, set: Option<&SetTable>) -> Result<Ve
     };
     let mut compared = Vec::new();
     for set in &sets {
+        let asked = [asked(first, set)?, asked(second, set)?];
+        let by_both = |id: &str, question: &str| asked.iter().flatten().all(|asked| asked.get(id).is_some_and(|same| same == question));
         match read_set(set)? {
-            Questions::Numbers(problems) => {
+            Questions::Numbers(mut problems) => {
+                problems.retain(|problem| by_both(&problem.id, &problem.question));
                 let said = |system: &System| system.said(&set.name, &problems);
                 if let (Some(one), Some(two)) = (said(first)?, said(second)?) {
                     let one = eval::System { name: &first.name, completions: &one.completions };
@@ -61,7 +72,8 @@ fn between(first: &System, second: &System, set: Option<&SetTable>) -> Result<Ve
                     }
                 }
             }
-            Questions::Choices(choices) => {
+            Questions::Choices(mut choices) => {
+                choices.retain(|choice| by_both(&choice.id, &choice.question));
                 if let (Some(one), Some(two)) = (first.likelihoods(&set.name)?, second.likelihoods(&set.name)?) {
                     compared.extend(compare_choices(&set.name, &choices, (&first.name, &one), (&second.name, &two))?);
                 }
@@ -70,7 +82,7 @@ fn between(first: &System, second: &System, set: Option<&SetTable>) -> Result<Ve
     }
     if compared.is_empty() {
         let names: Vec<&str> = sets.iter().map(|set| set.name.as_str()).collect();
-        bail!("{} and {} have no set in common that both answered; looked for {}", first.name, second.name, names.join(", "));
+        bail!("{} and {} have no questions in common that both answered; looked in {}", first.name, second.name, names.join(", "));
     }
     Ok(compared)
 }

@@ -5,22 +5,25 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use data::Dataset;
-use eval::report::{Report, Stage};
+use eval::report::{Packing, Report, Speed, Stage};
 use trainer::{Exported, Trained};
 
 use crate::{
     arguments::ConfigArguments,
-    command::{bench, eval::Exam, export::export, ingest::ingest, report, synth::synth, train::train},
+    command::{annotate::annotate, bench, eval::Exam, export::export, ingest::ingest, report, synth::synth, train::train},
     progress::{print, say},
     run::Run,
 };
+
+/// The stages in their order.
+const STAGES: [&str; 5] = ["synth", "ingest", "train", "export", "eval"];
 
 pub fn distill(arguments: &ConfigArguments) -> Result<()> {
     let run = Run::open(arguments)?;
     run.start()?;
     say(&format!("       run {} in {}", run.name, run.folder.display()));
     synth(&run)?;
-    let dataset = ingest(&run)?;
+    let dataset = annotate(&run, ingest(&run)?)?;
     let trained = train(&run, &dataset)?;
     let exported = run.timed("export", || export(&trained.checkpoint, &run.student(), &run.name))?;
     let mut facts = facts(&run, arguments, &dataset, &trained, &exported)?;
@@ -29,7 +32,8 @@ pub fn distill(arguments: &ConfigArguments) -> Result<()> {
     let mut seconds = run.seconds()?;
     seconds.insert("train".to_owned(), trained.totals.wall_s);
     facts.wall_s = seconds.values().sum();
-    facts.stages = seconds.into_iter().map(|(name, wall_s)| Stage { name, wall_s }).collect();
+    let stage = |name: &&str| Some(Stage { name: (*name).to_owned(), wall_s: *seconds.get(*name)? });
+    facts.stages = STAGES.iter().filter_map(stage).collect();
     report::keep_comparisons(&run.folder, &mut facts);
     facts.write(&run.report())?;
     report::write(&run.folder)?;
@@ -39,14 +43,15 @@ pub fn distill(arguments: &ConfigArguments) -> Result<()> {
 
 /// What is known before the student is asked anything.
 fn facts(run: &Run, arguments: &ConfigArguments, dataset: &Dataset, trained: &Trained, exported: &Exported) -> Result<Report> {
-    let model = run.config.model.resolve(dataset.manifest().vocab)?;
+    let manifest = dataset.manifest();
+    let model = run.config.model.resolve(manifest.vocab)?;
     let path = |path: std::path::PathBuf| path.display().to_string();
     let settings: String = arguments.overrides.set.iter().map(|setting| format!(" --set {setting}")).collect();
     let folder = arguments.overrides.run.as_ref().map_or(String::new(), |run| format!(" --run {}", run.display()));
     Ok(Report {
         run: run.name.clone(),
         program: env!("CARGO_PKG_VERSION").to_owned(),
-        student: format!("{} blocks of width {}, {}", model.layers, model.width, quant(&model)),
+        student: format!("{} blocks of width {}, {}", model.layers, model.width, model.precision()),
         parameters: model.parameters() as u64,
         packed_bytes: exported.packed_bytes,
         f16_bytes: exported.f16_bytes,
@@ -60,16 +65,16 @@ fn facts(run: &Run, arguments: &ConfigArguments, dataset: &Dataset, trained: &Tr
         ]),
         commands: vec![format!("tristill distill {}{settings}{folder}", arguments.config.display())],
         config: serde_json::to_value(&run.config).context("cannot write the config as JSON")?,
+        packing: Some(Packing {
+            traces: manifest.documents,
+            rows: manifest.rows,
+            context: manifest.context,
+            tokens: manifest.tokens,
+            supervised_tokens: manifest.supervised_tokens,
+        }),
         dataset: serde_json::to_value(dataset.card()?).context("cannot write the dataset's card as JSON")?,
         ..Report::default()
     })
-}
-
-fn quant(model: &model::ModelConfig) -> &'static str {
-    match model.quant {
-        model::Quant::None => "full precision",
-        model::Quant::Ternary => "ternary",
-    }
 }
 
 /// Ask the packed student every set, and measure how fast it writes.
@@ -79,6 +84,12 @@ fn score(run: &Run, facts: &mut Report) -> Result<()> {
     let speed = bench::measure(exam.engine.student(), exam.engine.threads())?;
     facts.prefill_tokens_per_s = Some(speed.prefill_tokens_per_s);
     facts.decode_tokens_per_s = Some(speed.decode_tokens_per_s);
+    let twin = bench::measure_twin(exam.engine.student(), exam.engine.threads())?;
+    let rates = |speed: runtime::bench::Speed| Speed {
+        decode_tokens_per_s: speed.decode_tokens_per_s,
+        prefill_tokens_per_s: speed.prefill_tokens_per_s,
+    };
+    facts.full_precision_speed = twin.map(rates);
     facts.machine = exam.machine();
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::{fs::File, io::Read, path::Path};
 
 use anyhow::{Context, Result, bail};
 use eval::{EvalConfig, Questions, SetTable, report::Report};
-use model::{ModelConfig, Quant};
+use model::ModelConfig;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value};
 
@@ -162,9 +162,5 @@ fn facts(student: &Path, folder: &Path, exam: &Exam) -> Result<Report> {
 }
 
 fn describe(config: &ModelConfig) -> String {
-    let quant = match config.quant {
-        Quant::None => "full precision",
-        Quant::Ternary => "ternary",
-    };
-    format!("{} blocks of width {}, {quant}", config.layers, config.width)
+    format!("{} blocks of width {}, {}", config.layers, config.width, config.precision())
 }

@@ -1,6 +1,6 @@
 //! `tristill ingest`: from traces to the run's dataset, or what a file of traces would be taken for.
 
-use std::path::Path;
+use std::{path::Path, time::Instant};
 
 use anyhow::{Context, Result};
 use data::{Dataset, Explanation, Job, Source, Stage};
@@ -61,9 +61,12 @@ pub fn ingest(run: &Run) -> Result<Dataset> {
         let job = Job { config: &run.config.data, chat: &chat, context: run.config.model.context()?, eval_sets: &sets, out: &out };
 
         let mut bar: Option<(Stage, Progress)> = None;
+        // When each stage began.
+        let mut stages: Vec<(Stage, Instant)> = Vec::new();
         let ingested = data::ingest(&job, &mut |at| {
             if bar.as_ref().is_none_or(|(stage, _)| *stage != at.stage) {
                 bar = Some((at.stage, Progress::start(word(at.stage), at.total, at.done)));
+                stages.push((at.stage, Instant::now()));
             }
             if let Some((_, bar)) = &mut bar {
                 bar.at(at.done, at.total, &format!("{} traces, {} kept", at.traces, at.kept));
@@ -73,6 +76,9 @@ pub fn ingest(run: &Run) -> Result<Dataset> {
         if let Some((_, bar)) = bar {
             bar.end();
         }
+        let ends = stages.iter().skip(1).map(|(_, began)| *began).chain([Instant::now()]);
+        let seconds = stages.iter().zip(ends).map(|((stage, began), end)| format!("{} {:.1}", word(*stage), (end - *began).as_secs_f64()));
+        let seconds = seconds.collect::<Vec<_>>().join(", ");
 
         let manifest = ingested.dataset.manifest();
         let (kept, dropped) = (ingested.card.kept(), ingested.card.dropped());
@@ -81,8 +87,17 @@ pub fn ingest(run: &Run) -> Result<Dataset> {
             "   dataset {kept} traces in {} rows, {} tokens, {} of them learned{there}",
             manifest.rows, manifest.tokens, manifest.supervised_tokens
         ));
-        for (rule, count) in dropped {
-            say(&format!("   dropped {count} by the rule {rule}; see {}", out.join("dropped.parquet").display()));
+        for (rule, count) in &dropped {
+            say(&format!("   dropped {count} by the rule {rule}"));
+        }
+        if !dropped.is_empty() {
+            say(&format!("   why     is in {}", out.join("dropped.parquet").display()));
+        }
+        for flow in ingested.card.sources.iter().filter(|flow| flow.repeated_ids > 0) {
+            say(&format!("   warning {} traces of {} have the id of an earlier one", flow.repeated_ids, flow.path.display()));
+        }
+        if !seconds.is_empty() {
+            say(&format!("   seconds {seconds}"));
         }
         if let Some(why) = &ingested.card.decontaminate_off_because {
             say(&format!("   warning evaluation questions were not looked for: {why}"));

@@ -1,18 +1,29 @@
 //! `tristill sweep`: the same run with every combination of some settings, and one table at the end. Each combination is a run of
-//! its own, so that a sweep that was stopped goes on where it was.
+//! its own, so that a sweep that was stopped goes on where it was. `--find-rate` instead shows at which learning rates the loss falls.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use eval::report::Report;
+use trainer::{Job, RateTest, TriedRate};
 
 use crate::{
     arguments::{ConfigArguments, SweepArguments},
-    command::distill::distill,
-    progress::{print, say},
+    command::{distill::distill, ingest::ingest, synth::synth},
+    interrupt,
+    progress::{Progress, print, say},
+    run::Run,
 };
 
+/// The rates of `--find-rate`.
+const RATES: RateTest = RateTest { from: 1e-5, to: 1e-1, steps: 100 };
+/// Lines of its table.
+const SHOWN: usize = 20;
+
 pub fn sweep(arguments: &SweepArguments) -> Result<()> {
+    if arguments.find_rate {
+        return find_rate(&ConfigArguments { config: arguments.config.clone(), overrides: arguments.overrides.clone() });
+    }
     let name = arguments.config.file_stem().and_then(|name| name.to_str()).unwrap_or("run");
     let folder = arguments.overrides.run.clone().unwrap_or_else(|| PathBuf::from("checkpoints").join(format!("{name}-sweep")));
     let combinations = combinations(&arguments.over)?;
@@ -29,6 +40,43 @@ pub fn sweep(arguments: &SweepArguments) -> Result<()> {
     }
     print(&table(&rows));
     Ok(())
+}
+
+/// Train the run's student from its start while the rate rises. Nothing but the run's traces and dataset is written.
+fn find_rate(arguments: &ConfigArguments) -> Result<()> {
+    let run = Run::open(arguments)?;
+    synth(&run)?;
+    let dataset = ingest(&run)?;
+    let model = run.config.model.resolve(dataset.manifest().vocab)?;
+    let job = Job { config: &run.config.train, model: &model, from: run.config.model.from(), dataset: &dataset, run: &run.folder };
+    let mut bar = Progress::start("rates", RATES.steps, 0);
+    let mut step = 0;
+    let mut report = |at: TriedRate| {
+        step += 1;
+        bar.at(step, RATES.steps, &format!("rate {:.1e}, loss {:.4}", at.rate, at.loss));
+    };
+    let tried = trainer::find_rate(&job, &RATES, interrupt::flag(), &mut report).context("the test of rates stopped")?;
+    bar.end();
+    print(&rates(&tried));
+    Ok(())
+}
+
+/// Some of the rates with their losses, and what they say.
+fn rates(tried: &[TriedRate]) -> String {
+    let mut text = "\n    rate    loss\n".to_owned();
+    for at in tried.iter().step_by(tried.len().div_ceil(SHOWN).max(1)) {
+        text += &format!("{:8.1e}  {:6.3}\n", at.rate, at.loss);
+    }
+    let least = tried.iter().min_by(|a, b| a.loss.total_cmp(&b.loss));
+    text + &match (trainer::steepest(tried), least) {
+        (Some(steepest), Some(least)) => {
+            format!(
+                "\nthe loss falls fastest at {steepest:.1e} and is least at {:.1e}; try train.rate = {steepest:.1e} first\n",
+                least.rate
+            )
+        }
+        _ => "\nthe loss fell at none of these rates\n".to_owned(),
+    }
 }
 
 /// Every combination of one value of each key, as `key=value`; the last key changes fastest.
@@ -65,6 +113,15 @@ fn table(rows: &[(String, Report)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_are_told_in_twenty_lines_with_one_to_try() {
+        let loss = |step: i32| if step < 40 { 6.0 } else { 6.0 - 0.1 * f64::from(step - 40) };
+        let tried: Vec<TriedRate> = (0..90).map(|step| TriedRate { rate: 1e-5 * 1.1f64.powi(step), loss: loss(step) }).collect();
+        let text = rates(&tried);
+        assert!(text.lines().count() <= SHOWN + 4 && text.contains("is least at 4.8e-2; try train.rate = "), "{text}");
+        assert_eq!(rates(&tried[..1]).lines().last(), Some("the loss fell at none of these rates"));
+    }
 
     #[test]
     fn the_last_key_changes_fastest() {

@@ -9,7 +9,7 @@ use trainer::{Evaluation, Hooks, Job, Trained};
 
 use crate::{
     arguments::ConfigArguments,
-    command::eval::Exam,
+    command::{annotate::annotate, eval::Exam},
     interrupt::{self, Interrupted},
     progress::{Progress, say},
     run::Run,
@@ -20,13 +20,18 @@ const GLANCE: usize = 200;
 
 pub fn command(arguments: &ConfigArguments) -> Result<()> {
     let run = Run::open(arguments)?;
+    let dataset = annotate(&run, dataset(&run, arguments)?)?;
+    run.start()?;
+    train(&run, &dataset).map(|_| ())
+}
+
+/// The run's dataset, which must be there.
+pub fn dataset(run: &Run, arguments: &ConfigArguments) -> Result<Dataset> {
     let folder = run.dataset();
     if !folder.exists() {
         bail!("there is no dataset in {}; `tristill ingest {}` makes it", folder.display(), arguments.config.display());
     }
-    let dataset = Dataset::open(&folder)?;
-    run.start()?;
-    train(&run, &dataset).map(|_| ())
+    Ok(Dataset::open(&folder)?)
 }
 
 /// Train to the last step, from the last checkpoint on. Being stopped is an error here, with everything saved.
@@ -36,8 +41,15 @@ pub fn train(run: &Run, dataset: &Dataset) -> Result<Trained> {
     let job = Job { config, model: &model, from: run.config.model.from(), dataset, run: &run.folder };
     say(&format!("   student {} weights, {} steps of {} rows", model.parameters(), config.steps, config.rows));
 
-    let mut bar: Option<Progress> = None;
+    let (mut bar, mut is_warned): (Option<Progress>, bool) = (None, false);
     let mut report = |at: &trainer::Progress| {
+        if let Some(ratio) = at.drowned.filter(|_| !std::mem::replace(&mut is_warned, true)) {
+            say(&format!(
+                "   warning at step {} the divergence's gradient is {ratio:.3} times the cross-entropy's: one drowns the other; \
+                 change train.teacher.share or set train.teacher.balance = 1",
+                at.step
+            ));
+        }
         let bar = bar.get_or_insert_with(|| Progress::start("train", at.steps, at.step));
         bar.at(at.step, at.steps, &format!("loss {:.4}, rate {:.2e}, {:.0} tokens/s", at.loss, at.rate, at.tokens_per_s));
     };
@@ -52,6 +64,10 @@ pub fn train(run: &Run, dataset: &Dataset) -> Result<Trained> {
         let stopped =
             format!("stopped at step {} of {} and saved as {place}; the same command goes on from there", trained.step, config.steps);
         return Err(Interrupted(stopped).into());
+    }
+    if let Some(best) = &trained.held_out {
+        let (step, loss, early) = (best.step, best.held_out_loss, if trained.step < config.steps { "stopped early; " } else { "" });
+        say(&format!("  held out {early}the least loss was {loss:.4}, at step {step}"));
     }
     say(&format!("checkpoint {}", trained.checkpoint.display()));
     if let Some(best) = &trained.best {

@@ -89,7 +89,10 @@ fn question(row: &Object) -> Result<(Option<String>, String), Drop> {
         Some(None) => Err(Drop::new(Rule::SeveralTurns, "the prompt has several turns")),
         None => Err(Drop::new(
             Rule::Incomplete,
-            format!("the question is neither in the row nor among the requests; the row has {}", keys(row)),
+            format!(
+                "the question is neither in the row nor in a batch's input file, which the source names as requests; the row has {}",
+                keys(row)
+            ),
         )),
     }
 }

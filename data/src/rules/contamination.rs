@@ -2,7 +2,8 @@
 //!
 //! A question is contaminated when it is an evaluation question word for word or holds a short one whole, when the two share a
 //! phrase of 13 words (Brown et al. 2020, appendix C), or when it holds half of an evaluation question's phrases of 8 words. Any
-//! single phrase of 8 words, as some pipelines have it, would also hit "how many more apples does Tom have than".
+//! single phrase of 8 words, as s1 and open-r1 have it, would also hit "how many more apples does Tom have than"; it is reported,
+//! and drops where the config says `strict`.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,7 +11,7 @@ use task::Problem;
 
 use super::{Drop, Rule};
 use crate::config::Decontaminate;
-use crate::words::{Words, phrase_hash};
+use crate::words::{AsItIs, Words, phrase_hash};
 
 /// A phrase of this many words in common is enough.
 const LONG_PHRASE: usize = 13;
@@ -28,7 +29,7 @@ pub(crate) enum How {
     HalfOfShortPhrases,
     /// Reported, not dropped.
     Masked,
-    /// Reported, not dropped.
+    /// Reported, dropped only where the config is strict.
     ShortPhrase,
 }
 
@@ -45,12 +46,13 @@ impl How {
         }
     }
 
-    fn detail(self) -> Option<&'static str> {
+    fn detail(self, mode: Decontaminate) -> Option<&'static str> {
         match self {
             How::Whole => Some("it is word for word"),
             How::Inside => Some("it holds, whole,"),
             How::LongPhrase => Some("it shares 13 words in a row with"),
             How::HalfOfShortPhrases => Some("it holds half of the 8-word phrases of"),
+            How::ShortPhrase if mode == Decontaminate::Strict => Some("it shares 8 words in a row with"),
             How::Masked | How::ShortPhrase => None,
         }
     }
@@ -77,15 +79,15 @@ pub(crate) struct Contamination<'a> {
     sets: &'a [EvalSet<'a>],
     mode: Decontaminate,
     /// Whole questions, by their hash.
-    whole: HashMap<u64, Place>,
-    /// Lengths in words of the whole questions that are looked for inside others.
-    inside_lengths: Vec<usize>,
-    long: HashMap<u64, Place>,
-    short: HashMap<u64, Vec<Place>>,
+    whole: HashMap<u64, Place, AsItIs>,
+    /// The questions that are looked for inside others: their lengths in words, by their first words.
+    inside: HashMap<u64, Vec<usize>, AsItIs>,
+    long: HashMap<u64, Place, AsItIs>,
+    short: HashMap<u64, Vec<Place>, AsItIs>,
     /// How many different short phrases each question has.
     short_counts: HashMap<Place, usize>,
     /// Questions without their numbers.
-    masked: HashMap<u64, Place>,
+    masked: HashMap<u64, Place, AsItIs>,
 }
 
 /// A set and a problem in it.
@@ -96,38 +98,39 @@ impl<'a> Contamination<'a> {
         let mut index = Self {
             sets,
             mode,
-            whole: HashMap::new(),
-            inside_lengths: Vec::new(),
-            long: HashMap::new(),
-            short: HashMap::new(),
+            whole: HashMap::default(),
+            inside: HashMap::default(),
+            long: HashMap::default(),
+            short: HashMap::default(),
             short_counts: HashMap::new(),
-            masked: HashMap::new(),
+            masked: HashMap::default(),
         };
         for (set, of_set) in sets.iter().enumerate() {
             for (problem, of_problem) in of_set.problems.iter().enumerate() {
                 index.add((set as u32, problem as u32), &of_problem.question);
             }
         }
-        index.inside_lengths.sort_unstable();
-        index.inside_lengths.dedup();
         index
     }
 
     fn add(&mut self, place: Place, question: &str) {
         let words = Words::of(question);
         self.whole.entry(phrase_hash(&words.hashes)).or_insert(place);
-        if self.mode != Decontaminate::Overlap {
+        if self.mode == Decontaminate::Exact {
             return;
         }
         self.masked.entry(phrase_hash(&words.without_numbers())).or_insert(place);
         let words = words.hashes;
         if (SHORTEST_INSIDE..LONG_PHRASE).contains(&words.len()) {
-            self.inside_lengths.push(words.len());
+            let lengths = self.inside.entry(phrase_hash(&words[..SHORTEST_INSIDE])).or_default();
+            if !lengths.contains(&words.len()) {
+                lengths.push(words.len());
+            }
         }
         for phrase in words.windows(LONG_PHRASE) {
             self.long.entry(phrase_hash(phrase)).or_insert(place);
         }
-        let phrases: HashSet<u64> = words.windows(SHORT_PHRASE).map(phrase_hash).collect();
+        let phrases: HashSet<u64, AsItIs> = words.windows(SHORT_PHRASE).map(phrase_hash).collect();
         self.short_counts.insert(place, phrases.len());
         for phrase in phrases {
             self.short.entry(phrase).or_default().push(place);
@@ -147,25 +150,29 @@ impl<'a> Contamination<'a> {
         if self.mode == Decontaminate::Exact {
             return None;
         }
-        let whole_inside = |length: usize| words.windows(length).find_map(|phrase| self.whole.get(&phrase_hash(phrase)));
-        if let Some(&place) = self.inside_lengths.iter().find_map(|&length| whole_inside(length)) {
+        let inside = |at: usize| {
+            let mut lengths = self.inside.get(&phrase_hash(&words[at..at + SHORTEST_INSIDE]))?.iter();
+            lengths.find_map(|length| self.whole.get(&phrase_hash(words.get(at..at + length)?)))
+        };
+        if let Some(&place) = (0..(words.len() + 1).saturating_sub(SHORTEST_INSIDE)).find_map(inside) {
             return Some(touch(How::Inside)(place));
         }
         if let Some(&place) = words.windows(LONG_PHRASE).find_map(|phrase| self.long.get(&phrase_hash(phrase))) {
             return Some(touch(How::LongPhrase)(place));
         }
         let mut found: HashMap<Place, usize> = HashMap::new();
-        for phrase in words.windows(SHORT_PHRASE).map(phrase_hash).collect::<HashSet<_>>() {
+        for phrase in words.windows(SHORT_PHRASE).map(phrase_hash).collect::<HashSet<_, AsItIs>>() {
             for place in self.short.get(&phrase).into_iter().flatten() {
                 *found.entry(*place).or_default() += 1;
             }
         }
         // The smallest place, so that the outcome does not depend on the order in a hash table.
         let half = found.iter().filter(|(place, count)| 2 * **count >= self.short_counts[place]).map(|(place, _)| *place).min();
-        let masked = || self.masked.get(&phrase_hash(&question.without_numbers())).copied();
-        half.map(touch(How::HalfOfShortPhrases))
-            .or_else(|| masked().map(touch(How::Masked)))
-            .or_else(|| found.keys().min().copied().map(touch(How::ShortPhrase)))
+        let short = found.keys().min().copied().map(touch(How::ShortPhrase));
+        let masked = || self.masked.get(&phrase_hash(&question.without_numbers())).copied().map(touch(How::Masked));
+        // What drops goes before what is only reported.
+        let less = if self.mode == Decontaminate::Strict { short.or_else(masked) } else { masked().or(short) };
+        half.map(touch(How::HalfOfShortPhrases)).or(less)
     }
 
     /// The name of the set that is touched.
@@ -177,7 +184,7 @@ impl<'a> Contamination<'a> {
     pub fn drop(&self, Touch { place: (set, problem), how }: Touch) -> Option<Drop> {
         let set = &self.sets[set as usize];
         let id = &set.problems[problem as usize].id;
-        how.detail().map(|how| Drop::new(Rule::Contaminated, format!("{how} question {id:?} of {}", set.name)))
+        how.detail(self.mode).map(|how| Drop::new(Rule::Contaminated, format!("{how} question {id:?} of {}", set.name)))
     }
 }
 
@@ -224,6 +231,10 @@ mod tests {
         assert_eq!(index.drop(found).unwrap().detail, "it holds half of the 8-word phrases of question \"7\" of test");
         let less = index.look(&Words::of(&format!("{} and {}", run(0..12), run(12..22)))).unwrap();
         assert_eq!((less.how, index.drop(less), index.set_name(less)), (How::ShortPhrase, None, "test"));
+        let strict = Contamination::new(Decontaminate::Strict, &sets);
+        let one = strict.look(&Words::of(&format!("Say {} now", run(3..11)))).unwrap();
+        assert_eq!(strict.drop(one).unwrap().detail, "it shares 8 words in a row with question \"7\" of test");
+        assert_eq!(strict.look(&Words::of(&run(3..10))), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use super::{Drop, Rule};
-use crate::words::phrase_hash;
+use crate::words::{AsItIs, phrase_hash};
 
 /// Words in a phrase.
 const PHRASE: usize = 4;
@@ -28,7 +28,7 @@ pub(crate) fn check(words: &[u64], most: f64) -> Result<(), Drop> {
 fn share(words: &[u64]) -> f64 {
     let phrases = words.windows(PHRASE);
     let count = phrases.len();
-    let distinct = phrases.map(phrase_hash).collect::<HashSet<_>>().len();
+    let distinct = phrases.map(phrase_hash).collect::<HashSet<_, AsItIs>>().len();
     1.0 - distinct as f64 / count as f64
 }
 

@@ -85,9 +85,14 @@ impl Metrics {
         self.columns.keys().map(String::as_str)
     }
 
-    /// What was measured per layer: its name, steps and values.
-    pub(super) fn layers(&self) -> impl Iterator<Item = (&str, &[(f64, Vec<f64>)])> {
-        self.layers.iter().map(|(name, steps)| (name.as_str(), steps.as_slice()))
+    /// The names of what was measured per layer.
+    pub(super) fn layer_names(&self) -> impl Iterator<Item = &str> {
+        self.layers.keys().map(String::as_str)
+    }
+
+    /// The steps and the layers' values of one of them; empty where there is none of that name.
+    pub(super) fn layer(&self, name: &str) -> &[(f64, Vec<f64>)] {
+        self.layers.get(name).map_or(&[], Vec::as_slice)
     }
 
     /// Each set's scores.
@@ -132,10 +137,8 @@ pub(super) mod tests {
     #[test]
     fn layers_and_scores_are_read() {
         let metrics = everything();
-        assert_eq!(
-            metrics.layers().map(|(name, steps)| (name, steps.len())).collect::<Vec<_>>(),
-            [("layers.flips", 20), ("layers.scale", 20), ("layers.zeros", 20)]
-        );
+        assert_eq!(metrics.layer_names().collect::<Vec<_>>(), ["layers.flips", "layers.scale", "layers.zeros"]);
+        assert_eq!((metrics.layer("layers.zeros").len(), metrics.layer("layers.edges").len()), (20, 0));
         let (set, scores) = metrics.scores().next().unwrap();
         assert_eq!((set, scores.len(), scores[19]), ("held_out", 20, Measured { step: 200.0, accuracy: 1.0, low: 0.9, high: 1.0 }));
     }

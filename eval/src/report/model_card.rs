@@ -14,7 +14,7 @@ pub fn model_card(report: &Report, file: &str) -> String {
     environment.add_template("card", include_str!("model_card.md")).expect("the template parses");
     let template = environment.get_template("card").expect("the only template");
     template
-        .render(context! { report, file, times_smaller => report.times_smaller(), contamination => report.contamination() })
+        .render(context! { report, file, ternary => report.is_ternary(), times_smaller => report.times_smaller(), contamination => report.contamination() })
         .expect("the template fits the report")
 }
 
@@ -33,6 +33,9 @@ mod tests {
             card.contains("| mmlu | 31.0 % |") && card.contains("held_out. Contamination: its questions were not looked for"),
             "{card}"
         );
+        assert!(card.contains("A student with ternary weights") && card.contains("- ternary"));
+        let twin = Report { config: serde_json::json!({ "model": { "quant": "none" } }), ..whole() };
+        assert!(!model_card(&twin, "student.gguf").to_lowercase().contains("ternary,") && !model_card(&twin, "x").contains("- ternary"));
         assert!(!model_card(&Report::default(), "student.gguf").is_empty());
     }
 }

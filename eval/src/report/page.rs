@@ -15,14 +15,19 @@ const CURVES: [(&str, &str, &str); 5] = [
     ("tokens_per_s", "Speed", "tokens per second"),
     ("zeros", "Zeros", "share of the ternary codes"),
 ];
-/// What is measured per layer: name, title, what it is.
-const LAYERS: [(&str, &str, &str); 3] = [
-    ("layers.zeros", "Zeros by layer", "share of the codes"),
-    ("layers.flips", "Flips by layer", "share of the codes per step"),
-    ("layers.scale", "Scale by layer", "against the first step"),
+/// What is measured per layer, in the order in which one looks at it: name, title, what it is.
+const LAYERS: [(&str, &str, &str); 4] = [
+    ("layers.zeros", "Zeros", "share of the codes"),
+    ("layers.flips", "Flips", "share of the codes that a step changes"),
+    (SCALE, "Scale drift", "mean scale, times the first one"),
+    ("layers.edges", "Near an edge", "share of the weights close to a threshold"),
 ];
+/// The scales themselves say little; how far they moved does.
+const SCALE: &str = "layers.scale";
+/// Bytes of a weight as Q8_0 has it: 32 of a byte each share a scale of two.
+const Q8_0_BYTES: f64 = 34.0 / 32.0;
 /// Columns that are no measurement.
-const NOT_DRAWN: [&str; 2] = ["tokens", "weight_decay"];
+const NOT_DRAWN: [&str; 3] = ["tokens", "weight_decay", "score"];
 
 /// The page of a run. A browser loads it again every `refresh_s` seconds, if that is given: while the run goes on.
 pub fn page(report: &Report, metrics: &Metrics, refresh_s: Option<u32>) -> String {
@@ -31,6 +36,7 @@ pub fn page(report: &Report, metrics: &Metrics, refresh_s: Option<u32>) -> Strin
     add_filters(&mut environment);
     environment.add_template("page", include_str!("page.html")).expect("the template parses");
     let template = environment.get_template("page").expect("the only template");
+    let lengths = lengths(report);
     let values = context! {
         report => report,
         refresh_s => refresh_s,
@@ -39,10 +45,37 @@ pub fn page(report: &Report, metrics: &Metrics, refresh_s: Option<u32>) -> Strin
         layers => layers(metrics),
         scores => scores(metrics),
         times_smaller => report.times_smaller(),
-        q8_bytes => report.parameters as f64 * 34.0 / 32.0,
+        sizes => sizes(report),
+        reach => report.comparisons.iter().flat_map(|one| [one.low.abs(), one.high.abs()]).fold(0.01, f64::max),
+        trained_tokens => metrics.column("tokens").last().map(|last| last.1),
+        lengths,
+        longest => lengths.iter().map(|length| length.1).fold(1.0, f64::max),
         config => if report.config.is_null() { String::new() } else { format!("{:#}", report.config) },
     };
     template.render(values).expect("the template fits the report")
+}
+
+/// The packed file beside the same student at other precisions; the packed file of a student of full precision is f16 itself.
+fn sizes(report: &Report) -> Vec<Value> {
+    let f16 = report.f16_bytes as f64;
+    let kind = |name: &str, bytes: f64, speed: [Option<f64>; 2]| {
+        let share = if bytes == f16 { "1".to_owned() } else { format!("1/{:.1}", f16 / bytes) };
+        let [decode, prefill] = speed;
+        (bytes > 0.0).then(|| context! { name, bytes, share, decode, prefill })
+    };
+    let full =
+        report.full_precision_speed.map_or([None, None], |speed| [Some(speed.decode_tokens_per_s), Some(speed.prefill_tokens_per_s)]);
+    let packed = kind("this student, packed", report.packed_bytes as f64, [report.decode_tokens_per_s, report.prefill_tokens_per_s]);
+    let q8 = kind("Q8_0", report.parameters as f64 * Q8_0_BYTES, [None, None]);
+    [packed, q8, kind("f16", f16, full)].into_iter().flatten().collect()
+}
+
+/// How many kept traces have at most so many tokens, and more than the one before, by length.
+fn lengths(report: &Report) -> Vec<(f64, f64)> {
+    let number = |(length, count): (&String, &serde_json::Value)| Some((length.parse().ok()?, count.as_f64()?));
+    let mut lengths: Vec<(f64, f64)> = report.dataset["lengths"].as_object().into_iter().flatten().filter_map(number).collect();
+    lengths.sort_by(|one, other| one.0.total_cmp(&other.0));
+    lengths
 }
 
 /// The loss is noise and trend, and smoothed; everything else is shown as it was. Known curves first, then every other number that the
@@ -53,7 +86,11 @@ fn curves(metrics: &Metrics) -> Vec<Value> {
     let others = metrics.names().filter(is_other).map(|name| (name, words(name), ""));
     let draw = |(name, title, what): (&str, String, &str)| {
         let points = metrics.column(name);
-        let smoothing = if name.starts_with("loss") { Smoothing::Centred } else { Smoothing::None };
+        let smoothing = match name {
+            "rate" => Smoothing::Schedule,
+            name if name.starts_with("loss") => Smoothing::Centred,
+            _ => Smoothing::None,
+        };
         let svg = plot::curve(&title, points, smoothing)?;
         let last = points.last().map(|point| point.1);
         Some(context! { title, what, last, svg => Value::from_safe_string(svg) })
@@ -62,13 +99,21 @@ fn curves(metrics: &Metrics) -> Vec<Value> {
 }
 
 fn layers(metrics: &Metrics) -> Vec<Value> {
-    let draw = |(name, steps): (&str, &[(f64, Vec<f64>)])| {
-        let known = LAYERS.iter().find(|(known, ..)| *known == name);
-        let (title, what) = known.map_or_else(|| (words(name), ""), |(_, title, what)| ((*title).to_owned(), *what));
-        let svg = plot::layers(&title, steps)?;
-        Some(context! { title, what, svg => Value::from_safe_string(svg) })
+    let known = LAYERS.iter().map(|(name, title, what)| (*name, (*title).to_owned(), *what));
+    let is_other = |name: &&str| !LAYERS.iter().any(|(known, ..)| known == name);
+    let others = metrics.layer_names().filter(is_other).map(|name| (name, words(name), ""));
+    let draw = |(name, title, what): (&str, String, &str)| {
+        let svg = if name == SCALE { plot::layers(&title, &drift(metrics.layer(name))) } else { plot::layers(&title, metrics.layer(name)) };
+        Some(context! { title, what, svg => Value::from_safe_string(svg?) })
     };
-    metrics.layers().filter_map(draw).collect()
+    known.chain(others).filter_map(draw).collect()
+}
+
+/// Each layer's values as multiples of its first.
+fn drift(steps: &[(f64, Vec<f64>)]) -> Vec<(f64, Vec<f64>)> {
+    let Some((_, first)) = steps.first() else { return Vec::new() };
+    let times = |values: &[f64]| values.iter().zip(first).map(|(value, first)| value / first).collect();
+    steps.iter().map(|(step, values)| (*step, times(values))).collect()
 }
 
 fn scores(metrics: &Metrics) -> Vec<Value> {
@@ -81,7 +126,7 @@ fn scores(metrics: &Metrics) -> Vec<Value> {
 }
 
 fn words(name: &str) -> String {
-    name.replace(['_', '.'], " ")
+    name.trim_start_matches("layers.").replace(['_', '.'], " ")
 }
 
 #[cfg(test)]
@@ -90,7 +135,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::journal::tests::{problems, said, settings};
-    use crate::report::{Machine, Stage, pick_samples};
+    use crate::report::{Machine, Packing, Speed, Stage, pick_samples};
     use crate::{ChoiceScore, Share, System, compare, score};
 
     /// A run that has everything.
@@ -133,7 +178,9 @@ pub(super) mod tests {
             dataset: serde_json::json!({ "sources": [{
                 "path": "synth.jsonl", "layout": "messages", "licence": null, "rows": 1000, "traces": 1000, "kept": 940,
                 "dropped": { "duplicate": 50, "wrong_answer": 10 }, "verified": 940,
-            }] }),
+            }], "lengths": { "64": 900, "128": 40 } }),
+            packing: Some(Packing { traces: 940, rows: 120, context: 512, tokens: 60_000, supervised_tokens: 40_000 }),
+            full_precision_speed: Some(Speed { decode_tokens_per_s: 321.0, prefill_tokens_per_s: 654.0 }),
             samples: BTreeMap::from([("held_out".into(), pick_samples(&problems, &completions, 2))]),
             ..Report::default()
         }
@@ -142,8 +189,18 @@ pub(super) mod tests {
     #[test]
     fn the_page_stands_alone() {
         let page = page(&whole(), &Metrics::default(), None);
-        for text in ["75.0 %", "1,234", "avx512-vnni", "tristill distill configs&#x2f;proof.toml", "duplicate", "full precision", "31.0 %"]
-        {
+        for text in [
+            "75.0 %",
+            "1,234",
+            "avx512-vnni",
+            "tristill distill configs&#x2f;proof.toml",
+            "duplicate",
+            "full precision",
+            "31.0 %",
+            "60,000",
+            "up to 128",
+            "321",
+        ] {
             assert!(page.contains(text), "{text} is missing");
         }
         assert!(!page.contains("<script") && page.contains("&lt;script&gt;"));
@@ -158,19 +215,24 @@ pub(super) mod tests {
         let not_looked_for = "Contamination: its questions were not looked for in the training traces.";
         assert_eq!(report.contamination()["mmlu"], not_looked_for);
         report.dataset["decontaminated_against"] = serde_json::json!({ "held_out": 40 });
+        report.dataset["touches"] = serde_json::json!({ "held_out": { "13_words": 3, "8_words": 5 } });
         report.dataset["sources"][0]["dropped"]["contaminated"] = 3.into();
         let found = report.contamination();
         assert!(found["held_out"].contains("its 40 questions were looked for in all 1,000 training traces, whole, or 13"), "{found:?}");
-        assert!(found["held_out"].contains("; 3 traces were dropped") && found["mmlu"] == not_looked_for, "{found:?}");
+        assert!(found["held_out"].contains("; 3 traces that hold a question of a scored set were dropped. "), "{found:?}");
+        assert!(found["held_out"].ends_with("3 share 13 words in a row, 5 share 8 words in a row."), "{found:?}");
+        assert_eq!(found["mmlu"], not_looked_for);
         report.config = serde_json::json!({ "data": { "rules": { "decontaminate": "off" } } });
         assert_eq!(report.contamination()["held_out"], not_looked_for);
+        report.dataset["decontaminate_off_because"] = "it is a test".into();
+        assert!(report.contamination()["held_out"].ends_with("in the training traces: it is a test"));
         assert!(Report::default().contamination().is_empty());
     }
 
     #[test]
     fn what_was_measured_is_drawn() {
         let page = page(&whole(), &crate::report::metrics::tests::everything(), None);
-        for figure in ["Loss", "Learning rate", "Zeros by layer", "Flips by layer", "Scale by layer", "held_out"] {
+        for figure in ["Loss", "Learning rate", "Zeros", "Flips", "Scale drift", "held_out"] {
             assert!(page.contains(&format!("aria-label=\"{figure} over training steps\"")), "{figure} is missing");
         }
         assert!(!page.contains("aria-label=\"tokens over"));

@@ -29,6 +29,8 @@ const COLOURS: [(RGBColor, &str); 4] =
 pub(super) enum Smoothing {
     /// As measured.
     None,
+    /// As it was set, from zero on: a schedule is no measurement, and its shape is what one looks for.
+    Schedule,
     /// The mean of a twentieth of the curve around each point, so that it does not lag; what was measured stands faintly behind it.
     Centred,
 }
@@ -37,10 +39,11 @@ pub(super) enum Smoothing {
 pub(super) fn curve(label: &str, points: &[(f64, f64)], smoothing: Smoothing) -> Option<String> {
     let points = thin(points);
     match smoothing {
-        Smoothing::None => draw(label, vec![Line { points, colour: CURVE, width: 2 }], &[]),
+        Smoothing::None => draw(label, vec![Line { points, colour: CURVE, width: 2 }], &[], f64::INFINITY),
+        Smoothing::Schedule => draw(label, vec![Line { points, colour: CURVE, width: 2 }], &[], 0.0),
         Smoothing::Centred => {
             let smoothed = Line { points: centred_mean(&points), colour: CURVE, width: 2 };
-            draw(label, vec![Line { points, colour: RAW, width: 1 }, smoothed], &[])
+            draw(label, vec![Line { points, colour: RAW, width: 1 }, smoothed], &[], f64::INFINITY)
         }
     }
 }
@@ -52,7 +55,7 @@ pub(super) fn layers(label: &str, steps: &[(f64, Vec<f64>)]) -> Option<String> {
         let points: Vec<(f64, f64)> = steps.iter().filter_map(|(step, values)| Some((*step, *values.get(layer)?))).collect();
         Line { points: thin(&points), colour: layer_colour(layer), width: 2 }
     };
-    let mut svg = draw(label, (0..count).map(line).collect(), &[])?;
+    let mut svg = draw(label, (0..count).map(line).collect(), &[], f64::INFINITY)?;
     for layer in 0..count {
         let share = 100 * layer / (count - 1).max(1);
         let mix = format!("color-mix(in oklab, var(--last) {share}%, var(--first))");
@@ -64,7 +67,7 @@ pub(super) fn layers(label: &str, steps: &[(f64, Vec<f64>)]) -> Option<String> {
 /// Draw a score over steps, with its interval.
 pub(super) fn scores(label: &str, scores: &[Measured]) -> Option<String> {
     let points = scores.iter().map(|score| (score.step, score.accuracy)).collect();
-    draw(label, vec![Line { points, colour: CURVE, width: 2 }], scores)
+    draw(label, vec![Line { points, colour: CURVE, width: 2 }], scores, f64::INFINITY)
 }
 
 struct Line {
@@ -73,7 +76,8 @@ struct Line {
     width: u32,
 }
 
-fn draw(label: &str, mut lines: Vec<Line>, intervals: &[Measured]) -> Option<String> {
+/// The axis of values reaches down to `ground`, if nothing lies below it.
+fn draw(label: &str, mut lines: Vec<Line>, intervals: &[Measured], ground: f64) -> Option<String> {
     const WRITES: &str = "drawing into a string cannot fail";
     lines.iter_mut().for_each(|line| line.points.retain(|(_, value)| value.is_finite()));
     let ends = |values: &mut dyn Iterator<Item = f64>| {
@@ -94,7 +98,7 @@ fn draw(label: &str, mut lines: Vec<Line>, intervals: &[Measured]) -> Option<Str
             .margin_right(24) // Room for half of the last step's label.
             .x_label_area_size(26)
             .y_label_area_size(58)
-            .build_cartesian_2d(Axis::steps(first, last), Axis::values(low, high))
+            .build_cartesian_2d(Axis::steps(first, last), Axis::values(low.min(ground), high))
             .expect(WRITES);
         chart
             .configure_mesh()
@@ -176,7 +180,9 @@ mod tests {
         assert!(svg.contains("var(--accent)") && svg.contains("var(--accent-soft)"));
         assert!(svg.len() < 60_000, "{} bytes", svg.len());
         is_in_the_pages_colours(&svg);
-        assert!(!curve("rate", &points, Smoothing::None).unwrap().contains("var(--accent-soft)"));
+        assert!(!curve("norm", &points, Smoothing::None).unwrap().contains("var(--accent-soft)"));
+        let zero = |smoothing| curve("rate", &points, smoothing).unwrap().contains("\n0\n");
+        assert!(zero(Smoothing::Schedule) && !zero(Smoothing::None));
     }
 
     #[test]

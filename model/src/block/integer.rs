@@ -1,10 +1,29 @@
-//! The integer formats: blocks of small integers that share a scale. Q8_0 is written and read, the others are read.
+//! The integer formats: blocks of small integers that share a scale. Q8_0 and Q4_0 are written and read, the others are read.
 //!
 //! Source: ggml's `ggml-common.h` and `ggml-quants.c`.
 
 use half::f16;
 
-use super::Q8_BLOCK;
+use super::{Q4_BLOCK, Q8_BLOCK};
+use crate::integer::{BLOCK, Grid, Integers};
+
+const _: () = assert!(Q8_BLOCK == BLOCK && Q4_BLOCK == BLOCK);
+
+/// A matrix of integers as Q8_0 or Q4_0, row by row.
+pub fn encode_integers(matrix: &Integers) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(matrix.scales.len() * matrix.grid.format().block().1);
+    for (codes, scale) in matrix.codes.chunks_exact(BLOCK).zip(&matrix.scales) {
+        bytes.extend(scale.to_le_bytes());
+        match matrix.grid {
+            Grid::Eight => bytes.extend(codes.iter().map(|code| *code as u8)),
+            Grid::Four => {
+                let (low, high) = codes.split_at(BLOCK / 2);
+                bytes.extend(low.iter().zip(high).map(|(low, high)| (low + 8) as u8 | ((high + 8) as u8) << 4));
+            }
+        }
+    }
+    bytes
+}
 
 /// One row as Q8_0: for each 32 weights the scale max|x| / 127 in f16, then round(x / scale) with the unrounded scale, halves
 /// away from zero, as ggml's reference does it.

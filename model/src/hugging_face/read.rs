@@ -7,7 +7,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use super::{Own, VERSION, names};
-use crate::{Activation, Architecture, Error, ModelConfig, Quant, RopeScaling, Scale};
+use crate::{Activation, Architecture, Error, InputQuant, ModelConfig, Quant, RopeScaling, Scale};
 
 /// What a `config.json` says of the folder that it stands in.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,14 +38,15 @@ pub fn read_description(text: &str, path: &Path) -> Result<Description, Error> {
     let keys = Keys { keys: parsed, path };
     let architecture = keys.architecture()?;
     let quantization = keys.quantization(architecture)?;
+    let activations = InputQuant::default();
     let own = match keys.optional::<Own>("tristill")? {
         Some(own) if own.version != VERSION => {
             return Err(keys.error(format!("tristill.version is {}, version {VERSION} is known", own.version)));
         }
         Some(own) => own,
         // BitNet checkpoints have one scale for each matrix.
-        None if quantization.is_some() => Own { version: VERSION, quant: Quant::Ternary, scale: Scale::Tensor },
-        None => Own { version: VERSION, quant: Quant::None, scale: Scale::Row },
+        None if quantization.is_some() => Own { version: VERSION, quant: Quant::Ternary, scale: Scale::Tensor, activations },
+        None => Own { version: VERSION, quant: Quant::None, scale: Scale::Row, activations },
     };
     keys.refuse_what_is_not_computed(architecture)?;
 
@@ -67,6 +68,7 @@ pub fn read_description(text: &str, path: &Path) -> Result<Description, Error> {
         tied_head: keys.optional("tie_word_embeddings")?.unwrap_or(false),
         quant: own.quant,
         scale: own.scale,
+        activations: own.activations,
     };
     let config = config.validated().map_err(|error| keys.error(error.to_string()))?;
     Ok(Description { config, codes: quantization.flatten() })

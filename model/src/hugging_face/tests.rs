@@ -20,7 +20,9 @@ fn written() -> Value {
 fn what_is_written_is_read() {
     let tokenizer = tokenizer();
     for architecture in [Architecture::Bitnet, Architecture::Llama, Architecture::Qwen2, Architecture::Qwen3] {
-        for (quant, scale) in [(Quant::None, Scale::Row), (Quant::Ternary, Scale::Group), (Quant::Ternary, Scale::Tensor)] {
+        for (quant, scale) in
+            [(Quant::None, Scale::Row), (Quant::Ternary, Scale::Group), (Quant::Ternary, Scale::Tensor), (Quant::Int4, Scale::Row)]
+        {
             let mut table = table();
             (table.architecture, table.quant, table.scale, table.norm_epsilon) = (architecture, quant, scale, 1e-6);
             let config = table.resolve(tokenizer.vocab()).unwrap();

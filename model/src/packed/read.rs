@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{I2sOrder, Packed, PackedTensor, ROPE_DIVISORS, VERSION};
 use crate::{
-    Activation, Architecture, ChatTemplate, Error, Kind, ModelConfig, Quant, RopeScaling, Scale, Tokenizer,
+    Activation, Architecture, ChatTemplate, Error, InputQuant, Kind, ModelConfig, Quant, RopeScaling, Scale, Tokenizer,
     block::Format,
     gguf::{Gguf, Tensor, Value},
     inventory,
@@ -113,8 +113,14 @@ fn read_config(gguf: &Gguf, bytes: &[u8], vocab: usize) -> Result<ModelConfig, E
         rope_scaling,
         norm_epsilon: float("attention.layer_norm_rms_epsilon", None)?,
         tied_head: architecture == Architecture::Bitnet || gguf.tensor("output.weight").is_none(),
-        quant: if ternary.is_empty() { Quant::None } else { Quant::Ternary },
+        // Integers of several bits are a student's own only where the file says so: in files by others they stand for floats.
+        quant: match named("tristill.quant", text("tristill.quant"), Quant::None)? {
+            quant @ (Quant::Int8 | Quant::Int4) => quant,
+            Quant::None | Quant::Ternary if ternary.is_empty() => Quant::None,
+            Quant::None | Quant::Ternary => Quant::Ternary,
+        },
         scale: named("tristill.scale", text("tristill.scale"), scale)?,
+        activations: named("tristill.activations", text("tristill.activations"), InputQuant::default())?,
     }
     .validated()
 }
@@ -145,9 +151,14 @@ pub(super) fn find_tensors(gguf: &Gguf, bytes: &[u8], config: &ModelConfig, orde
         }
         let needed = match spec.kind() {
             Kind::Vector if tensor.format != Format::F32 => Some("norms and biases are F32"),
-            Kind::Linear if config.quant == Quant::Ternary && !tensor.format.is_ternary() => Some("other linear layers are ternary"),
+            Kind::Linear => match (config.quant, config.quant.grid()) {
+                (Quant::Ternary, _) if !tensor.format.is_ternary() => Some("other linear layers are ternary"),
+                (Quant::Int8, Some(grid)) if tensor.format != grid.format() => Some("other linear layers are Q8_0"),
+                (Quant::Int4, Some(grid)) if tensor.format != grid.format() => Some("other linear layers are Q4_0"),
+                _ => None,
+            },
             Kind::Embedding if tensor.format.is_ternary() => Some("an embedding or head is not ternary"),
-            Kind::Vector | Kind::Linear | Kind::Embedding => None,
+            Kind::Vector | Kind::Embedding => None,
         };
         if let Some(needed) = needed {
             faults.push(format!("{} is stored as {}, but {needed}; make the file again", tensor.name, tensor.format.name()));
@@ -163,6 +174,7 @@ pub(super) fn find_tensors(gguf: &Gguf, bytes: &[u8], config: &ModelConfig, orde
         if let Some(scale) = scale.and_then(|name| found.get(name.as_str())) {
             known.insert(scale.name.as_str());
             match bytes[scale.range.clone()].as_chunks::<4>().0 {
+                [_] if config.quant.grid().is_some() => faults.push(format!("{} is for layers of other integers", scale.name)),
                 [number] if scale.format == Format::F32 => factor *= f32::from_le_bytes(*number),
                 _ => {
                     faults.push(format!("{} is {} of shape {:?}, one F32 was needed", scale.name, scale.format.name(), scale.shape));

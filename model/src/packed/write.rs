@@ -4,10 +4,10 @@ use std::path::Path;
 
 use super::{Options, ROPE_DIVISORS, VERSION, stored_rows};
 use crate::{
-    Activation, Architecture, ChatTemplate, Error, Kind, ModelConfig, Quant, RopeScaling, TensorSpec, Tokenizer,
+    Activation, Architecture, ChatTemplate, Error, InputQuant, Kind, ModelConfig, Quant, RopeScaling, TensorSpec, Tokenizer,
     block::{self, Format},
     gguf::{self, NewTensor, Value},
-    inventory,
+    integer, inventory,
     ternary::quantize,
 };
 
@@ -57,6 +57,7 @@ fn format_of(spec: &TensorSpec, config: &ModelConfig, options: &Options) -> Form
         (Kind::Vector, _) => Format::F32,
         (Kind::Linear, Quant::Ternary) => options.ternary,
         (Kind::Linear, Quant::None) => Format::F16,
+        (Kind::Linear, Quant::Int8 | Quant::Int4) => config.quant.grid().expect("of several bits").format(),
         (Kind::Embedding, _) if columns.is_multiple_of(block::Q8_BLOCK) => Format::Q8_0,
         (Kind::Embedding, _) => Format::F16,
     }
@@ -69,6 +70,9 @@ fn encode(spec: &TensorSpec, config: &ModelConfig, format: Format, weights: &[f3
         rows.iter().flat_map(|row| &weights[row * columns..(row + 1) * columns]).copied().collect::<Vec<f32>>()
     });
     let weights = reordered.as_deref().unwrap_or(weights);
+    if let (Kind::Linear, Some(grid)) = (spec.kind(), config.quant.grid()) {
+        return block::encode_integers(&integer::quantize(weights, spec.shape[0], columns, grid));
+    }
     match format {
         Format::F32 | Format::F16 | Format::Bf16 => block::encode_float(weights, format),
         Format::Tq1_0 | Format::Tq2_0 => block::encode_ternary(&quantize(weights, spec.shape[0], columns, config.scale), format),
@@ -78,7 +82,7 @@ fn encode(spec: &TensorSpec, config: &ModelConfig, format: Format, weights: &[f3
             bytes
         }
         Format::Q4_0 | Format::Q6K | Format::I2sX86 | Format::I2sArm | Format::Q2_0 => {
-            panic!("{} is read and not written", format.name())
+            panic!("{} is read and not written so", format.name())
         }
     }
 }
@@ -99,9 +103,11 @@ fn write_config(config: &ModelConfig, options: &Options) -> Vec<(String, Value)>
     let architecture = file_architecture(config);
     let size = |size: usize| Value::U32(size as u32);
     let own = |key: &str, value: Value| (format!("{architecture}.{key}"), value);
-    // ggml's file types: 1 mostly F16, 36 mostly TQ1_0, 37 mostly TQ2_0.
+    // ggml's file types: 1 mostly F16, 2 mostly Q4_0, 7 mostly Q8_0, 36 mostly TQ1_0, 37 mostly TQ2_0.
     let file_type = match (config.quant, options.ternary) {
         (Quant::None, _) => 1,
+        (Quant::Int4, _) => 2,
+        (Quant::Int8, _) => 7,
         (Quant::Ternary, Format::Tq1_0) => 36,
         (Quant::Ternary, _) => 37,
     };
@@ -127,6 +133,9 @@ fn write_config(config: &ModelConfig, options: &Options) -> Vec<(String, Value)>
         ("tristill.quant".into(), Value::String(name_of(&config.quant))),
         ("tristill.activation".into(), Value::String(name_of(&config.activation))),
     ];
+    if config.activations != InputQuant::default() {
+        values.push(("tristill.activations".into(), Value::String(name_of(&config.activations))));
+    }
     if let Some(RopeScaling::Linear { factor }) = config.rope_scaling {
         values.push(own("rope.scaling.type", Value::String("linear".into())));
         values.push(own("rope.scaling.factor", Value::F32(factor)));

@@ -1,7 +1,7 @@
 //! The other side of a multiply: tokens as 8-bit integers with a scale each, as `model::ternary::quantize_activations` makes
 //! them, and the sums that the kernels need because they store a weight as w + 1.
 
-use model::ternary::{ACTIVATION_MAX, GROUP, MIN_ACTIVATION_SCALE};
+use model::ternary::{ACTIVATION_MAX, GROUP, MIN_ACTIVATION};
 
 use super::{Isa, Pool, elementary::to_whole, matrix::Packing, pool::Chunks, vectorise::vectorised};
 
@@ -37,12 +37,20 @@ impl Activations {
     /// # Panics
     /// If the length is not a multiple of `width`.
     pub fn quantize(&mut self, isa: Isa, activations: &[f32], width: usize) {
+        self.quantize_to(isa, ACTIVATION_MAX, activations, width);
+    }
+
+    /// As [`Activations::quantize`], to the codes from `-largest` to `largest`.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn quantize_to(&mut self, isa: Isa, largest: i8, activations: &[f32], width: usize) {
         self.resize(activations.len() / width, width);
         assert_eq!(activations.len(), self.tokens * width, "{} activations are not tokens of width {width}", activations.len());
         let groups = self.groups();
         for (token, activations) in activations.chunks_exact(width).enumerate() {
             let codes = &mut self.codes[token * self.stride..][..width];
-            self.scales[token] = quantize_activations(isa, activations, codes);
+            self.scales[token] = quantize_activations_to(isa, largest, activations, codes);
             sum_groups(isa, codes, &mut self.sums[token * groups..(token + 1) * groups]);
         }
     }
@@ -62,12 +70,13 @@ impl Activations {
         self.sums.resize(tokens * self.groups(), 0);
     }
 
-    /// Compute tokens of `width` numbers each from the `source`'s and quantise them, spread over the pool's threads. `compute` may
-    /// change its part of the source.
+    /// Compute tokens of `width` numbers each from the `source`'s and quantise them to the codes from `-largest` to `largest`, spread
+    /// over the pool's threads. `compute` may change its part of the source.
     #[allow(clippy::type_complexity)]
     pub(crate) fn fill(
         &mut self,
         (isa, pool): (Isa, &Pool),
+        largest: i8,
         source: (&mut [f32], usize),
         (floats, width): (&mut [f32], usize),
         compute: &(dyn Fn(usize, &mut [f32], &mut [f32]) + Sync),
@@ -82,7 +91,7 @@ impl Activations {
             compute(token, source, floats);
             // SAFETY: there are as many chunks of each, and no two calls are for the same token.
             let (codes, scale, sums) = unsafe { (&mut codes.get(token)[..width], scales.get(token), sums.get(token)) };
-            scale[0] = quantize_activations(isa, floats, codes);
+            scale[0] = quantize_activations_to(isa, largest, floats, codes);
             sum_groups(isa, codes, sums);
         });
     }
@@ -142,9 +151,14 @@ impl Activations {
     }
 }
 
+/// `model::ternary::quantize_activations` in vectors: quantise one token, return its scale.
+pub fn quantize_activations(isa: Isa, activations: &[f32], codes: &mut [i8]) -> f32 {
+    quantize_activations_to(isa, ACTIVATION_MAX, activations, codes)
+}
+
 vectorised! {
-    /// `model::ternary::quantize_activations` in vectors: quantise one token, return its scale.
-    pub fn quantize_activations(activations: &[f32], codes: &mut [i8]) -> f32 {
+    /// `model::ternary::quantize_activations_to` in vectors: quantise one token, return its scale.
+    pub fn quantize_activations_to(largest: i8, activations: &[f32], codes: &mut [i8]) -> f32 {
         let mut lanes = [0.0f32; 16];
         let (whole, rest) = activations.as_chunks::<16>();
         for chunk in whole {
@@ -154,9 +168,9 @@ vectorised! {
                 *lane = if size > *lane { size } else { *lane };
             }
         }
-        let largest = lanes.iter().chain(rest).fold(0.0f32, |largest, x| largest.max(x.abs()));
-        let scale = (largest / f32::from(ACTIVATION_MAX)).max(MIN_ACTIVATION_SCALE);
-        let limit = f32::from(ACTIVATION_MAX);
+        let size = lanes.iter().chain(rest).fold(0.0f32, |size, x| size.max(x.abs()));
+        let limit = f32::from(largest);
+        let scale = (size / limit).max(MIN_ACTIVATION / limit);
         for (code, activation) in codes.iter_mut().zip(activations) {
             *code = to_whole(activation / scale, limit) as i8;
         }
@@ -203,11 +217,14 @@ mod tests {
                 *first += odd;
             }
             let mut expected = vec![0; activations.len()];
-            let scale = model::ternary::quantize_activations(&activations, &mut expected);
-            for isa in Isa::supported() {
-                let mut codes = vec![99; activations.len()];
-                prop_assert_eq!(quantize_activations(isa, &activations, &mut codes).to_bits(), scale.to_bits(), "{}", isa);
-                prop_assert_eq!(&codes, &expected, "{}", isa);
+            for largest in [ACTIVATION_MAX, 7] {
+                let scale = model::ternary::quantize_activations_to(largest, &activations, &mut expected);
+                for isa in Isa::supported() {
+                    let mut codes = vec![99; activations.len()];
+                    let found = quantize_activations_to(isa, largest, &activations, &mut codes);
+                    prop_assert_eq!(found.to_bits(), scale.to_bits(), "{}", isa);
+                    prop_assert_eq!(&codes, &expected, "{}", isa);
+                }
             }
         }
 

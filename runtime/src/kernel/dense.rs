@@ -27,11 +27,6 @@ macro_rules! as_inner {
         }
 
         #[inline(always)]
-        unsafe fn store(self, to: *mut i32) {
-            unsafe { self.0.store(to) }
-        }
-
-        #[inline(always)]
         unsafe fn prefetch(from: *const u8) {
             unsafe { <$inner>::prefetch(from) }
         }
@@ -79,6 +74,23 @@ macro_rules! as_inner {
         #[inline(always)]
         unsafe fn right(self, by: i32) -> Self {
             unsafe { Self(self.0.right(by)) }
+        }
+
+        type Floats = <$inner as Vector>::Floats;
+
+        #[inline(always)]
+        unsafe fn zero_floats() -> Self::Floats {
+            unsafe { <$inner>::zero_floats() }
+        }
+
+        #[inline(always)]
+        unsafe fn add_scaled(self, total: Self::Floats, scales: *const f32) -> Self::Floats {
+            unsafe { self.0.add_scaled(total, scales) }
+        }
+
+        #[inline(always)]
+        unsafe fn store_times(total: Self::Floats, factor: f32, to: *mut f32) {
+            unsafe { <$inner>::store_times(total, factor, to) }
         }
     };
 }

@@ -1,7 +1,7 @@
-//! The multiplication with the embedding and head: for each of an input's groups two integer sums, of the high and of the low bytes of
-//! the activations, then the scales in one fixed order.
+//! The multiplication with a matrix of integers, the embedding and head among them: for each of an input's groups two integer sums, of
+//! the high and of the low bytes of the activations, then the scales in one fixed order.
 
-use std::ops::Range;
+use std::{hint::black_box, ops::Range};
 
 use super::{
     FineActivations, Isa, Pool,
@@ -9,17 +9,19 @@ use super::{
     isa::Kind,
     matrix::{Line, ROWS},
     scalar, share,
-    tile::{Output, Vector},
+    tile::{Output, Vector, store_rows},
 };
 
-// High and low in one 32-bit sum, and each with weights stored as unsigned numbers.
-const _: () = assert!(Bits::Eight.group() as i64 * 255 * 127 <= i32::MAX as i64);
-const _: () = assert!(Bits::Eight.group() as i64 * 128 * 16_256 <= i32::MAX as i64);
+// High and low in one 32-bit sum, with weights stored as unsigned numbers.
+const _: () = assert!(Bits::Eight.group() as i64 * 255 * (128 * 127 + 64) <= i32::MAX as i64);
 const _: () = assert!(Bits::Eight.group() == Bits::Four.group());
 
 /// Multiply every token with the matrix: `out` is `[tokens, rows]`. For each output: total = 0; for each group of inputs in order:
 /// total += sum as f32 * s_w; y = total * s_x.
-pub(crate) fn multiply_integers(isa: Isa, pool: &Pool, matrix: &IntegerMatrix, activations: &FineActivations, out: &mut [f32]) {
+///
+/// # Panics
+/// If the sizes do not fit together.
+pub fn multiply_integers(isa: Isa, pool: &Pool, matrix: &IntegerMatrix, activations: &FineActivations, out: &mut [f32]) {
     assert_eq!(activations.width(), matrix.columns(), "the activations' width is not the matrix's columns");
     assert_eq!(out.len(), activations.tokens() * matrix.rows(), "the output is not tokens x rows");
     let output = Output { start: out.as_mut_ptr(), stride: matrix.rows() };
@@ -133,13 +135,15 @@ impl Codes for Four {
         codes: *const i8,
         width: usize,
     ) {
-        for line in 0..4 {
-            for m in 0..M {
-                unsafe {
+        for line in 0..lines_of::<N>(Bits::Four) {
+            unsafe {
+                let mut planes = [[V::zero(); M]; 2];
+                for m in 0..M {
                     let packed = V::load(from[m].add(line * size_of::<Line>()));
-                    let planes = [packed.and(15), packed.right(4).and(15)];
-                    sums.add_small::<2>(m, planes, [codes.add(4 * line), codes.add(16 + 4 * line)], width);
+                    (planes[0][m], planes[1][m]) = (packed.and(15), packed.right(4).and(15));
                 }
+                sums.add_small(planes[0], codes.add(4 * line), width);
+                sums.add_small(planes[1], codes.add(16 + 4 * line), width);
             }
         }
     }
@@ -159,17 +163,18 @@ impl Codes for Six {
         codes: *const i8,
         width: usize,
     ) {
-        for m in 0..M {
-            unsafe {
+        unsafe {
+            let mut planes = [[V::zero(); M]; 4];
+            for m in 0..M {
                 let [front, back, high] = [0, 1, 2].map(|line| from[m].add(line * size_of::<Line>()));
                 let (front, back, high) = (V::load(front), V::load(back), V::load(high));
-                let planes = [
-                    front.and(15).or(high.left(4).and(48)),
-                    front.right(4).and(15).or(high.left(2).and(48)),
-                    back.and(15).or(high.and(48)),
-                    back.right(4).and(15).or(high.right(2).and(48)),
-                ];
-                sums.add_small::<4>(m, planes, [codes, codes.add(4), codes.add(8), codes.add(12)], width);
+                planes[0][m] = front.and(15).or(high.left(4).and(48));
+                planes[1][m] = front.right(4).and(15).or(high.left(2).and(48));
+                planes[2][m] = back.and(15).or(high.and(48));
+                planes[3][m] = back.right(4).and(15).or(high.right(2).and(48));
+            }
+            for plane in 0..4 {
+                sums.add_small(planes[plane], codes.add(4 * plane), width);
             }
         }
     }
@@ -189,14 +194,19 @@ impl Codes for Eight {
         codes: *const i8,
         width: usize,
     ) {
-        for line in 0..8 {
-            for m in 0..M {
-                unsafe {
-                    let weights = V::load(from[m].add(line * size_of::<Line>()));
-                    for n in 0..N {
-                        let codes = codes.add(n * 2 * width + 4 * line);
-                        sums.high[m][n] = V::dot_bytes(sums.high[m][n], weights, codes);
-                        sums.low[m][n] = V::dot_bytes(sums.low[m][n], weights, codes.add(width));
+        for line in 0..lines_of::<N>(Bits::Eight) {
+            unsafe {
+                let mut weights = [V::zero(); M];
+                for m in 0..M {
+                    weights[m] = V::load(from[m].add(line * size_of::<Line>()));
+                }
+                for n in 0..N {
+                    let high = codes.add(n * 2 * width + 4 * line);
+                    for m in 0..M {
+                        sums.high[m][n] = V::dot_bytes(sums.high[m][n], weights[m], high);
+                    }
+                    for m in 0..M {
+                        sums.low[m][n] = V::dot_bytes(sums.low[m][n], weights[m], high.add(width));
                     }
                 }
             }
@@ -204,16 +214,26 @@ impl Codes for Eight {
     }
 }
 
+/// How many lines a group has. Of several tokens a compiler that knows it reads all the group's activations at once, more than there are
+/// registers.
+#[inline(always)]
+fn lines_of<const N: usize>(bits: Bits) -> usize {
+    if N == 1 { bits.lines() } else { black_box(bits.lines()) }
+}
+
+// Above and below, rows are innermost: four activations that were brought into a register serve all of them and are done with.
 impl<V: Vector, const M: usize, const N: usize> Sums<V, M, N> {
-    /// Add the products of a row vector's planes, each with four inputs.
+    /// Add the products of four inputs, of which each row vector's weights are small.
     #[inline(always)]
-    unsafe fn add_small<const PLANES: usize>(&mut self, m: usize, planes: [V; PLANES], codes: [*const i8; PLANES], width: usize) {
-        for plane in 0..PLANES {
-            for n in 0..N {
-                unsafe {
-                    let codes = codes[plane].add(n * 2 * width);
-                    self.high[m][n] = V::dot_small(self.high[m][n], planes[plane], codes);
-                    self.low[m][n] = V::dot_small(self.low[m][n], planes[plane], codes.add(width));
+    unsafe fn add_small(&mut self, weights: [V; M], codes: *const i8, width: usize) {
+        for n in 0..N {
+            unsafe {
+                let high = codes.add(n * 2 * width);
+                for m in 0..M {
+                    self.high[m][n] = V::dot_small(self.high[m][n], weights[m], high);
+                }
+                for m in 0..M {
+                    self.low[m][n] = V::dot_small(self.low[m][n], weights[m], high.add(width));
                 }
             }
         }
@@ -288,10 +308,8 @@ unsafe fn tile_all<V: Vector, C: Codes, const M: usize, const N: usize>(
     }
 }
 
-/// The most rows of a tile.
-const TILE_ROWS: usize = 64;
-/// How far ahead weights are asked for.
-const PREFETCH_BYTES: usize = 1024;
+/// How far ahead one token's weights are asked for.
+const PREFETCH_BYTES: usize = 4096;
 
 /// `M` row vectors with `N` tokens.
 #[inline(always)]
@@ -303,52 +321,39 @@ unsafe fn tile<V: Vector, C: Codes, const M: usize, const N: usize>(
     output: Output,
 ) {
     let (group_inputs, width) = (C::BITS.group(), matrix.columns());
-    let mut totals = [[0.0f32; TILE_ROWS]; N];
-    for group in 0..matrix.groups() {
-        let mut sums = [[0i32; TILE_ROWS]; N];
-        unsafe {
-            let mut vectors = Sums { high: [[V::zero(); N]; M], low: [[V::zero(); N]; M] };
-            for n in 0..N {
-                let [high, low] = activations.sums(token + n, group * group_inputs, group_inputs);
-                for m in 0..M {
-                    vectors.high[m][n] = V::splat(-C::offset::<V>() * high);
-                    vectors.low[m][n] = V::splat(-C::offset::<V>() * low);
-                }
-            }
+    unsafe {
+        let mut totals = [[V::zero_floats(); N]; M];
+        for group in 0..matrix.groups() {
             let mut from = [std::ptr::null(); M];
             for m in 0..M {
                 from[m] = matrix.group_start(row + m * V::ROWS, group);
-                if N == 1 {
-                    for line in 0..C::BITS.lines() {
-                        V::prefetch(from[m].wrapping_add(line * size_of::<Line>() + PREFETCH_BYTES));
+                for line in 0..C::BITS.lines() {
+                    let line = line * size_of::<Line>();
+                    if N == 1 {
+                        V::prefetch(from[m].wrapping_add(line + PREFETCH_BYTES));
+                    } else if line / size_of::<Line>() % N == token / N % N {
+                        // The next tile's rows, a part of them with each of the tokens of this one.
+                        V::prefetch(from[m].wrapping_add(line + M * matrix.block_bytes()));
                     }
                 }
             }
-            C::add(&mut vectors, from, activations.codes(token, group * group_inputs), width);
+            let mut sums = Sums { high: [[V::zero(); N]; M], low: [[V::zero(); N]; M] };
+            C::add(&mut sums, from, activations.codes(token, group * group_inputs), width);
+            let mut excess = [V::zero(); N];
             for n in 0..N {
-                for m in 0..M {
-                    V::add(V::times_128(vectors.high[m][n]), vectors.low[m][n]).store(sums[n].as_mut_ptr().add(m * V::ROWS));
+                excess[n] = V::splat(-C::offset::<V>() * activations.sum(token + n, group * group_inputs, group_inputs));
+            }
+            for m in 0..M {
+                let first = row + m * V::ROWS;
+                let scales: [f32; ROWS] = matrix.scales(first / ROWS * ROWS, group);
+                for n in 0..N {
+                    let sum = sums.high[m][n].times_128().add(sums.low[m][n]).add(excess[n]);
+                    totals[m][n] = sum.add_scaled(totals[m][n], scales[first % ROWS..].as_ptr());
                 }
             }
         }
-        for m in 0..M {
-            let first = row + m * V::ROWS;
-            let scales: [f32; ROWS] = matrix.scales(first / ROWS * ROWS, group);
-            let scales = &scales[first % ROWS..][..V::ROWS];
-            for n in 0..N {
-                for (lane, scale) in scales.iter().enumerate() {
-                    totals[n][m * V::ROWS + lane] += sums[n][m * V::ROWS + lane] as f32 * scale;
-                }
-            }
-        }
-    }
-    for n in 0..N {
-        let scale = activations.scale(token + n);
-        let count = (M * V::ROWS).min(matrix.rows() - row.min(matrix.rows()));
-        // Rows below `matrix.rows()` of an existing token lie in the output, and this thread alone writes them.
-        let out = unsafe { std::slice::from_raw_parts_mut(output.at((token + n) * output.stride + row), count) };
-        for (out, total) in out.iter_mut().zip(&totals[n]) {
-            *out = total * scale;
+        for n in 0..N {
+            store_rows::<V, M, N>(matrix.rows(), row, activations.scale(token + n), (&totals, n), output, token + n);
         }
     }
 }

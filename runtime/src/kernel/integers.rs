@@ -3,7 +3,10 @@
 //! Sixteen rows make a block, and a line of 64 bytes holds four bytes of each, as in a ternary matrix. Every weight is stored as an
 //! unsigned number, which is the weight plus half the numbers that there are.
 
-use model::block::Format;
+use model::{
+    block::{Format, encode_integers},
+    integer::{Grid, Integers},
+};
 
 use super::{
     Pool,
@@ -75,7 +78,7 @@ const SIX_GROUPS: usize = 16;
 
 /// A matrix of small integers.
 #[derive(Debug)]
-pub(crate) struct IntegerMatrix {
+pub struct IntegerMatrix {
     bits: Bits,
     rows: usize,
     columns: usize,
@@ -88,6 +91,15 @@ pub(crate) struct IntegerMatrix {
 }
 
 impl IntegerMatrix {
+    /// From codes and scales, as they would come from a file.
+    pub fn from_codes(pool: &Pool, matrix: &Integers) -> IntegerMatrix {
+        let bits = match matrix.grid {
+            Grid::Eight => Bits::Eight,
+            Grid::Four => Bits::Four,
+        };
+        IntegerMatrix::new(pool, bits, &encode_integers(matrix), matrix.rows, matrix.columns)
+    }
+
     /// From the rows of a file's tensor.
     ///
     /// # Panics
@@ -204,19 +216,24 @@ impl IntegerMatrix {
     #[inline(always)]
     pub(super) fn scales<const COUNT: usize>(&self, row: usize, group: usize) -> [f32; COUNT] {
         let (block, lane, groups) = (row / ROWS, row % ROWS, self.groups());
-        let of = |scales: usize, at: usize| -> [f32; COUNT] {
-            let scales = &self.scales[(block * scales + at) * ROWS + lane..][..COUNT];
-            std::array::from_fn(|lane| widen(scales[lane]))
-        };
-        match self.bits {
-            Bits::Four | Bits::Eight => of(groups, group),
-            Bits::Six => {
-                let shared = of(groups / SIX_GROUPS, group / SIX_GROUPS);
-                let factors = &self.factors[(block * groups + group) * ROWS + lane..][..COUNT];
-                // Exact: 11 bits times 8.
-                std::array::from_fn(|lane| shared[lane] * f32::from(factors[lane]))
+        // Loops, not closures: those lack the instruction set of the function that this becomes a part of.
+        let at = if self.bits == Bits::Six { block * (groups / SIX_GROUPS) + group / SIX_GROUPS } else { block * groups + group };
+        let mut scales = [0.0; COUNT];
+        for (scale, bits) in scales.iter_mut().zip(&self.scales[at * ROWS + lane..][..COUNT]) {
+            *scale = widen(*bits);
+        }
+        if self.bits == Bits::Six {
+            for (scale, factor) in scales.iter_mut().zip(&self.factors[(block * groups + group) * ROWS + lane..][..COUNT]) {
+                *scale *= f32::from(*factor); // Exact: 11 bits times 8.
             }
         }
+        scales
+    }
+
+    /// Bytes of one block's lines.
+    #[inline(always)]
+    pub(super) fn block_bytes(&self) -> usize {
+        self.groups() * self.bits.lines() * size_of::<Line>()
     }
 
     /// One row's weights.

@@ -137,11 +137,6 @@ macro_rules! shared {
             unsafe { Self(vreinterpretq_s32_u8(vld1q_u8(from))) }
         }
 
-        #[inline(always)]
-        unsafe fn store(self, to: *mut i32) {
-            unsafe { vst1q_s32(to, self.0) }
-        }
-
         /// These cores see by themselves that lines are read one after the other.
         #[inline(always)]
         unsafe fn prefetch(_from: *const u8) {}
@@ -181,6 +176,23 @@ macro_rules! shared {
         #[inline(always)]
         unsafe fn right(self, by: i32) -> Self {
             unsafe { self.left(-by) }
+        }
+
+        type Floats = float32x4_t;
+
+        #[inline(always)]
+        unsafe fn zero_floats() -> float32x4_t {
+            unsafe { vdupq_n_f32(0.0) }
+        }
+
+        #[inline(always)]
+        unsafe fn add_scaled(self, total: float32x4_t, scales: *const f32) -> float32x4_t {
+            unsafe { vaddq_f32(total, vmulq_f32(vcvtq_f32_s32(self.0), vld1q_f32(scales))) }
+        }
+
+        #[inline(always)]
+        unsafe fn store_times(total: float32x4_t, factor: f32, to: *mut f32) {
+            unsafe { vst1q_f32(to, vmulq_n_f32(total, factor)) }
         }
     };
 }

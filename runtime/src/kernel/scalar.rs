@@ -34,12 +34,6 @@ impl Vector for Plain {
     }
 
     #[inline(always)]
-    unsafe fn store(self, to: *mut i32) {
-        // SAFETY: the caller has 16 numbers there.
-        unsafe { to.cast::<[u32; 16]>().write_unaligned(self.0) }
-    }
-
-    #[inline(always)]
     unsafe fn prefetch(_from: *const u8) {}
 
     #[inline(always)]
@@ -136,5 +130,25 @@ impl Vector for Plain {
     #[inline(always)]
     unsafe fn right(self, by: i32) -> Plain {
         Plain(self.0.map(|lane| lane >> by))
+    }
+
+    type Floats = [f32; 16];
+
+    #[inline(always)]
+    unsafe fn zero_floats() -> [f32; 16] {
+        [0.0; 16]
+    }
+
+    #[inline(always)]
+    unsafe fn add_scaled(self, total: [f32; 16], scales: *const f32) -> [f32; 16] {
+        // SAFETY: the caller has sixteen scales there.
+        let scales = unsafe { scales.cast::<[f32; 16]>().read() };
+        std::array::from_fn(|lane| total[lane] + self.0[lane] as i32 as f32 * scales[lane])
+    }
+
+    #[inline(always)]
+    unsafe fn store_times(total: [f32; 16], factor: f32, to: *mut f32) {
+        // SAFETY: the caller has room for sixteen numbers there.
+        unsafe { to.cast::<[f32; 16]>().write(total.map(|total| total * factor)) }
     }
 }

@@ -3,7 +3,7 @@
 //! An instruction set brings a [`Vector`]; everything here is inlined into the one function of that set, so that the compiler may
 //! use its registers throughout. The integer sums are exact; the scales follow in the order of `model::ternary::multiply`.
 
-use std::{mem::MaybeUninit, ops::Range};
+use std::ops::Range;
 
 use super::{
     Activations, Matrix,
@@ -22,7 +22,6 @@ pub(super) trait Vector: Copy {
 
     unsafe fn zero() -> Self;
     unsafe fn load(from: *const u8) -> Self;
-    unsafe fn store(self, to: *mut i32);
     unsafe fn prefetch(from: *const u8);
 
     /// The lines that [`Vector::add_line`] may add up before [`Vector::settle`].
@@ -57,6 +56,14 @@ pub(super) trait Vector: Copy {
     /// Bits moved up or down; those that cross into another byte are for [`Vector::and`] to take away.
     unsafe fn left(self, by: i32) -> Self;
     unsafe fn right(self, by: i32) -> Self;
+
+    /// As many lanes of f32, in which scaled sums are added up.
+    type Floats: Copy;
+    unsafe fn zero_floats() -> Self::Floats;
+    /// total + self as f32 * scale in each lane, rounded after the multiplication and after the addition.
+    unsafe fn add_scaled(self, total: Self::Floats, scales: *const f32) -> Self::Floats;
+    /// Each lane times a number.
+    unsafe fn store_times(total: Self::Floats, factor: f32, to: *mut f32);
 }
 
 /// Where results go: `[tokens, stride]`, of which a kernel writes rows of its own only.
@@ -149,47 +156,49 @@ unsafe fn tile<V: Vector, const M: usize, const N: usize>(
     token: usize,
     output: Output,
 ) {
-    let stride = activations.stride();
-    let mut totals = [[[0.0f32; ROWS]; M]; N];
-    let mut sums = [[[MaybeUninit::<i32>::uninit(); ROWS]; M]; N];
-    for group in 0..matrix.groups() {
-        let lines = matrix.lines_of(group);
-        // SAFETY: `lines` are lines of the blocks that `row` and the next rows belong to, and a token has as many steps.
-        unsafe {
-            let weights = Streams::<M>::new::<V>(matrix, row, lines.start);
-            let codes = activations.padded().as_ptr().add(token * stride + lines.start * V::STEP);
-            if lines.len() <= V::LINES {
-                let vectors = add_lines::<V, M, N>(&weights, codes, stride, 0..lines.len());
-                for m in 0..M {
-                    for n in 0..N {
-                        vectors[m][n].store(sums[n][m].as_mut_ptr().cast());
-                    }
-                }
-            } else {
-                let mut all = [[V::zero(); N]; M];
-                for start in (0..lines.len()).step_by(V::LINES) {
-                    let vectors = add_lines::<V, M, N>(&weights, codes, stride, start..lines.len().min(start + V::LINES));
-                    for m in 0..M {
-                        for n in 0..N {
-                            all[m][n] = V::add(all[m][n], vectors[m][n]);
-                        }
-                    }
-                }
-                for m in 0..M {
-                    for n in 0..N {
-                        all[m][n].store(sums[n][m].as_mut_ptr().cast());
-                    }
+    // SAFETY: passed on from the caller, whose CPU has `V`'s instruction set.
+    unsafe {
+        let mut totals = [[V::zero_floats(); N]; M];
+        // Apart, so that one group's sums have all registers to themselves.
+        if matrix.groups() == 1 {
+            let sums = group_sums::<V, M, N>(matrix, activations, (row, token), 0);
+            add_scaled(matrix, activations, (row, token), 0, &sums, &mut totals);
+        } else {
+            for group in 0..matrix.groups() {
+                let sums = group_sums::<V, M, N>(matrix, activations, (row, token), group);
+                add_scaled(matrix, activations, (row, token), group, &sums, &mut totals);
+            }
+        }
+        write::<V, M, N>(matrix, activations, (row, token), &totals, output);
+    }
+}
+
+/// The sums of one group.
+#[inline(always)]
+unsafe fn group_sums<V: Vector, const M: usize, const N: usize>(
+    matrix: &Matrix,
+    activations: &Activations,
+    (row, token): (usize, usize),
+    group: usize,
+) -> [[V; N]; M] {
+    let (stride, lines) = (activations.stride(), matrix.lines_of(group));
+    // SAFETY: `lines` are lines of the blocks that `row` and the next rows belong to, and a token has as many steps.
+    unsafe {
+        let weights = Streams::<M>::new::<V>(matrix, row, lines.start);
+        let codes = activations.padded().as_ptr().add(token * stride + lines.start * V::STEP);
+        if lines.len() <= V::LINES {
+            return add_lines::<V, M, N>(&weights, codes, stride, 0..lines.len());
+        }
+        let mut all = [[V::zero(); N]; M];
+        for start in (0..lines.len()).step_by(V::LINES) {
+            let sums = add_lines::<V, M, N>(&weights, codes, stride, start..lines.len().min(start + V::LINES));
+            for m in 0..M {
+                for n in 0..N {
+                    all[m][n] = V::add(all[m][n], sums[m][n]);
                 }
             }
         }
-        for n in 0..N {
-            // SAFETY: the sums were stored above.
-            unsafe { add_scaled::<V, M>(matrix, activations, row, token + n, group, &sums[n], &mut totals[n]) };
-        }
-    }
-    for n in 0..N {
-        // SAFETY: passed on from the caller.
-        unsafe { write::<V, M>(matrix, activations, row, token + n, &totals[n], output) };
+        all
     }
 }
 
@@ -223,8 +232,8 @@ unsafe fn tile_few<V: Vector, const M: usize, const N: usize, const DEEP: usize>
     output: Output,
 ) {
     let stride = activations.stride();
-    let mut totals = [[[0.0f32; ROWS]; M]; N];
-    let mut sums = [[[MaybeUninit::<i32>::uninit(); ROWS]; M]; N];
+    // SAFETY: as in `tile`.
+    let mut totals = [[unsafe { V::zero_floats() }; N]; M];
     for group in 0..matrix.groups() {
         let lines = matrix.lines_of(group);
         // SAFETY: as in `tile`.
@@ -254,21 +263,11 @@ unsafe fn tile_few<V: Vector, const M: usize, const N: usize, const DEEP: usize>
                     }
                 }
             }
-            for m in 0..M {
-                for n in 0..N {
-                    all[m][n].store(sums[n][m].as_mut_ptr().cast());
-                }
-            }
-        }
-        for n in 0..N {
-            // SAFETY: the sums were stored above.
-            unsafe { add_scaled::<V, M>(matrix, activations, row, token + n, group, &sums[n], &mut totals[n]) };
+            add_scaled(matrix, activations, (row, token), group, &all, &mut totals);
         }
     }
-    for n in 0..N {
-        // SAFETY: passed on from the caller.
-        unsafe { write::<V, M>(matrix, activations, row, token + n, &totals[n], output) };
-    }
+    // SAFETY: passed on from the caller.
+    unsafe { write::<V, M, N>(matrix, activations, (row, token), &totals, output) };
 }
 
 /// Where the lanes of `M` row vectors are in their blocks' lines, from one line on.
@@ -312,50 +311,68 @@ impl<const M: usize> Streams<M> {
     }
 }
 
-/// totals += sum as f32 * scale for one token and one group. The kernel summed (w + 1) x, so the sum of x is taken off.
-///
-/// # Safety
-/// `V::ROWS` sums of each row vector are there.
+/// totals += sum as f32 * scale for one group. The kernel summed (w + 1) x, so the sum of x is taken off.
 #[inline(always)]
-unsafe fn add_scaled<V: Vector, const M: usize>(
+unsafe fn add_scaled<V: Vector, const M: usize, const N: usize>(
     matrix: &Matrix,
     activations: &Activations,
-    row: usize,
-    token: usize,
+    (row, token): (usize, usize),
     group: usize,
-    sums: &[[MaybeUninit<i32>; ROWS]; M],
-    totals: &mut [[f32; ROWS]; M],
+    sums: &[[V; N]; M],
+    totals: &mut [[V::Floats; N]; M],
 ) {
-    let parts = activations.sums(token);
-    let excess = if matrix.groups() == 1 { parts.iter().sum() } else { parts[group] };
-    for m in 0..M {
-        let row = row + m * V::ROWS;
-        let scales = &matrix.scales()[(row / ROWS * matrix.groups() + group) * ROWS + row % ROWS..][..V::ROWS];
-        for (lane, scale) in scales.iter().enumerate() {
-            // SAFETY: passed on from the caller.
-            let sum = unsafe { sums[m][lane].assume_init() };
-            totals[m][lane] += (sum - excess) as f32 * scale;
+    for n in 0..N {
+        let parts = activations.sums(token + n);
+        let excess: i32 = if matrix.groups() == 1 { parts.iter().sum() } else { parts[group] };
+        for m in 0..M {
+            let row = row + m * V::ROWS;
+            let scales = &matrix.scales()[(row / ROWS * matrix.groups() + group) * ROWS + row % ROWS..][..V::ROWS];
+            // SAFETY: the caller's CPU has `V`'s instruction set, and there are as many scales as lanes.
+            unsafe { totals[m][n] = sums[m][n].add(V::splat(-excess)).add_scaled(totals[m][n], scales.as_ptr()) };
         }
     }
 }
 
-/// Scale one token's totals and write those of rows that exist.
+/// Scale the totals and write those of rows that exist.
 #[inline(always)]
-unsafe fn write<V: Vector, const M: usize>(
+unsafe fn write<V: Vector, const M: usize, const N: usize>(
     matrix: &Matrix,
     activations: &Activations,
-    row: usize,
-    token: usize,
-    totals: &[[f32; ROWS]; M],
+    (row, token): (usize, usize),
+    totals: &[[V::Floats; N]; M],
     output: Output,
 ) {
-    let scale = activations.scales()[token];
-    let count = (M * V::ROWS).min(matrix.rows() - row.min(matrix.rows()));
-    // SAFETY: rows below `matrix.rows()` of an existing token lie in the output, and this thread alone writes them.
-    let out = unsafe { std::slice::from_raw_parts_mut(output.at(token * output.stride + row), count) };
-    for (out, totals) in out.chunks_mut(V::ROWS).zip(totals) {
-        for (out, total) in out.iter_mut().zip(totals) {
-            *out = total * scale;
+    for n in 0..N {
+        // SAFETY: passed on from the caller; the token exists.
+        unsafe { store_rows::<V, M, N>(matrix.rows(), row, activations.scales()[token + n], (totals, n), output, token + n) };
+    }
+}
+
+/// Write the `n`-th of a tile's tokens' totals times its scale, those of rows below `rows`.
+///
+/// # Safety
+/// The CPU has `V`'s instruction set, the output has the token and room for so many rows, and no one else writes these.
+#[inline(always)]
+pub(super) unsafe fn store_rows<V: Vector, const M: usize, const N: usize>(
+    rows: usize,
+    row: usize,
+    scale: f32,
+    (totals, n): (&[[V::Floats; N]; M], usize),
+    output: Output,
+    token: usize,
+) {
+    for m in 0..M {
+        let row = row + m * V::ROWS;
+        let to = output.at(token * output.stride + row);
+        // SAFETY: rows below `rows` of an existing token lie in the output, and this thread alone writes them.
+        unsafe {
+            if row + V::ROWS <= rows {
+                V::store_times(totals[m][n], scale, to);
+            } else if row < rows {
+                let mut all = [0.0; ROWS];
+                V::store_times(totals[m][n], scale, all.as_mut_ptr());
+                to.copy_from_nonoverlapping(all.as_ptr(), rows - row);
+            }
         }
     }
 }

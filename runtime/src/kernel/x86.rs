@@ -15,7 +15,6 @@ pub(super) trait Register: Copy {
     const ROWS: usize;
     unsafe fn zero() -> Self;
     unsafe fn load(from: *const u8) -> Self;
-    unsafe fn store(self, to: *mut i32);
     /// The same four activations in every lane.
     unsafe fn splat(four: i32) -> Self;
     /// Of every byte the bits of the mask.
@@ -41,6 +40,11 @@ pub(super) trait Register: Copy {
     /// Signed bytes, negated where the other's byte is negative; where that is zero, anything.
     unsafe fn with_signs_of(self, other: Self) -> Self;
     unsafe fn times_128(self) -> Self;
+    /// As many lanes of f32.
+    type Floats: Copy;
+    unsafe fn zero_floats() -> Self::Floats;
+    unsafe fn add_scaled(self, total: Self::Floats, scales: *const f32) -> Self::Floats;
+    unsafe fn store_times(total: Self::Floats, factor: f32, to: *mut f32);
 }
 
 /// Four activations of a line's sixteen.
@@ -84,11 +88,6 @@ impl<R: Register> Vector for Vnni<R> {
     #[inline(always)]
     unsafe fn load(from: *const u8) -> Self {
         unsafe { Vnni(R::load(from)) }
-    }
-
-    #[inline(always)]
-    unsafe fn store(self, to: *mut i32) {
-        unsafe { self.0.store(to) }
     }
 
     #[inline(always)]
@@ -193,6 +192,23 @@ impl<R: Register> Vector for Vnni<R> {
     unsafe fn right(self, by: i32) -> Self {
         unsafe { Vnni(self.0.right16(by)) }
     }
+
+    type Floats = R::Floats;
+
+    #[inline(always)]
+    unsafe fn zero_floats() -> R::Floats {
+        unsafe { R::zero_floats() }
+    }
+
+    #[inline(always)]
+    unsafe fn add_scaled(self, total: R::Floats, scales: *const f32) -> R::Floats {
+        unsafe { self.0.add_scaled(total, scales) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_times(total: R::Floats, factor: f32, to: *mut f32) {
+        unsafe { R::store_times(total, factor, to) }
+    }
 }
 
 impl<R: Register> Vector for Maddubs<R> {
@@ -211,11 +227,6 @@ impl<R: Register> Vector for Maddubs<R> {
     #[inline(always)]
     unsafe fn load(from: *const u8) -> Self {
         unsafe { Maddubs(R::load(from)) }
-    }
-
-    #[inline(always)]
-    unsafe fn store(self, to: *mut i32) {
-        unsafe { self.0.store(to) }
     }
 
     #[inline(always)]
@@ -334,12 +345,30 @@ impl<R: Register> Vector for Maddubs<R> {
     unsafe fn right(self, by: i32) -> Self {
         unsafe { Maddubs(self.0.right16(by)) }
     }
+
+    type Floats = R::Floats;
+
+    #[inline(always)]
+    unsafe fn zero_floats() -> R::Floats {
+        unsafe { R::zero_floats() }
+    }
+
+    #[inline(always)]
+    unsafe fn add_scaled(self, total: R::Floats, scales: *const f32) -> R::Floats {
+        unsafe { self.0.add_scaled(total, scales) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_times(total: R::Floats, factor: f32, to: *mut f32) {
+        unsafe { R::store_times(total, factor, to) }
+    }
 }
 
 macro_rules! register {
-    ($register:ty, $rows:literal, $zero:ident, $load:ident, $store:ident, $splat32:ident, $splat8:ident, $splat16:ident, $and:ident,
+    ($register:ty, $rows:literal, $zero:ident, $load:ident, $splat32:ident, $splat8:ident, $splat16:ident, $and:ident,
      $or:ident, $left16:ident, $right16:ident, $shift32:ident, $add:ident, $add16:ident, $pairs:ident, $widen:ident, $dot:ident, $xor:ident, $abs:ident,
-     $signs:ident, $left:ident) => {
+     $signs:ident, $left:ident, $floats:ty, $zero_floats:ident, $to_floats:ident, $load_floats:ident, $store_floats:ident,
+     $splat_float:ident, $multiply:ident, $add_floats:ident) => {
         impl Register for $register {
             const ROWS: usize = $rows;
 
@@ -351,11 +380,6 @@ macro_rules! register {
             #[inline(always)]
             unsafe fn load(from: *const u8) -> Self {
                 unsafe { $load(from.cast()) }
-            }
-
-            #[inline(always)]
-            unsafe fn store(self, to: *mut i32) {
-                unsafe { $store(to.cast(), self) }
             }
 
             #[inline(always)]
@@ -432,6 +456,23 @@ macro_rules! register {
             unsafe fn times_128(self) -> Self {
                 unsafe { $left::<7>(self) }
             }
+
+            type Floats = $floats;
+
+            #[inline(always)]
+            unsafe fn zero_floats() -> $floats {
+                unsafe { $zero_floats() }
+            }
+
+            #[inline(always)]
+            unsafe fn add_scaled(self, total: $floats, scales: *const f32) -> $floats {
+                unsafe { $add_floats(total, $multiply($to_floats(self), $load_floats(scales))) }
+            }
+
+            #[inline(always)]
+            unsafe fn store_times(total: $floats, factor: f32, to: *mut f32) {
+                unsafe { $store_floats(to, $multiply(total, $splat_float(factor))) }
+            }
         }
     };
 }
@@ -441,7 +482,6 @@ register!(
     8,
     _mm256_setzero_si256,
     _mm256_loadu_si256,
-    _mm256_storeu_si256,
     _mm256_set1_epi32,
     _mm256_set1_epi8,
     _mm256_set1_epi16,
@@ -458,14 +498,21 @@ register!(
     _mm256_xor_si256,
     _mm256_abs_epi8,
     _mm256_sign_epi8,
-    _mm256_slli_epi32
+    _mm256_slli_epi32,
+    __m256,
+    _mm256_setzero_ps,
+    _mm256_cvtepi32_ps,
+    _mm256_loadu_ps,
+    _mm256_storeu_ps,
+    _mm256_set1_ps,
+    _mm256_mul_ps,
+    _mm256_add_ps
 );
 register!(
     __m512i,
     16,
     _mm512_setzero_si512,
     _mm512_loadu_si512,
-    _mm512_storeu_si512,
     _mm512_set1_epi32,
     _mm512_set1_epi8,
     _mm512_set1_epi16,
@@ -482,7 +529,15 @@ register!(
     _mm512_xor_si512,
     _mm512_abs_epi8,
     signs_512,
-    _mm512_slli_epi32
+    _mm512_slli_epi32,
+    __m512,
+    _mm512_setzero_ps,
+    _mm512_cvtepi32_ps,
+    _mm512_loadu_ps,
+    _mm512_storeu_ps,
+    _mm512_set1_ps,
+    _mm512_mul_ps,
+    _mm512_add_ps
 );
 
 /// What `_mm256_sign_epi8` does, which 512 bits lack.

@@ -8,9 +8,10 @@ use num_rational::BigRational;
 use num_traits::FromPrimitive;
 
 use super::vocabulary::{
-    DRESS, INEQUALITIES, OPERATORS, RELATIONS, UPRIGHT, calculation, currency, currency_word, has_case, ordinal, percent, scale, tag,
-    unit_letter, variable,
+    DRESS, INEQUALITIES, OPERATORS, RELATIONS, UPRIGHT, calculation, currency, currency_code, currency_word, half_of_day, has_case,
+    ordinal, percent, scale, tag, unit_letter, variable,
 };
+use super::words::signed;
 use super::{Answer, Form, Unverifiable, literal};
 
 /// An angle bracket whose partner is farther away is a comparison.
@@ -56,7 +57,7 @@ pub(super) fn tokens(text: &str, line_start: bool) -> Vec<Token> {
     while lexer.at < text.len() {
         lexer.step();
     }
-    lexer.tokens
+    signed(text, lexer.tokens)
 }
 
 struct Lexer<'a> {
@@ -77,7 +78,9 @@ impl Lexer<'_> {
     fn step(&mut self) {
         let rest = &self.text[self.at..];
         let next = rest.chars().next().expect("the position is before the end and on a character");
-        if literal::begins(rest) {
+        // A point right behind letters ends an abbreviation: `Rs.500`.
+        let ends_word = next == '.' && self.text[..self.at].ends_with(char::is_alphabetic);
+        if literal::begins(rest) && !ends_word {
             return self.number(self.at, false);
         }
         match next {
@@ -127,8 +130,7 @@ impl Lexer<'_> {
             ':' | '\'' | '’' | '′' if self.after_number_glued() && rest[next.len_utf8()..].starts_with(|c: char| c.is_ascii_digit()) => {
                 self.push(Kind::Operator, next.len_utf8())
             }
-            // A currency that touches its number.
-            'R' if rest.starts_with("Rs") && rest[2..].starts_with(|c: char| c.is_ascii_digit()) => self.skip(2),
+            'A'..='Z' if currency_code(rest).is_some() => self.skip(currency_code(rest).unwrap_or(1)),
             // Before letters, because some numerals are both, such as the Roman ones.
             _ if next.is_numeric() => self.push(Kind::Symbol, next.len_utf8()),
             _ if next.is_alphabetic() => self.word(),
@@ -186,6 +188,9 @@ impl Lexer<'_> {
     /// digits grow only on letters that have case.
     fn word(&mut self) {
         let rest = &self.text[self.at..];
+        if let Some(length) = half_of_day(rest) {
+            return self.push(Kind::Word, length);
+        }
         let mut length = 0;
         let mut before = ' ';
         let mut characters = rest.char_indices().peekable();
@@ -193,7 +198,8 @@ impl Lexer<'_> {
             let next_joins = characters.peek().is_some_and(|(_, next)| next.is_alphabetic() || (next.is_ascii_digit() && has_case(before)));
             let joins = match character {
                 '0'..='9' => has_case(before) || before.is_ascii_digit(),
-                '-' | '\'' | '’' | '_' => at > 1 && next_joins,
+                '-' | '_' => at > 1 && next_joins,
+                '\'' | '’' => at > 0 && next_joins,
                 '.' => before.is_ascii_digit() && characters.peek().is_some_and(|(_, next)| next.is_ascii_digit()),
                 _ => character.is_alphabetic() && !character.is_numeric(),
             };
@@ -233,6 +239,7 @@ impl Lexer<'_> {
             }
             Some(_) if self.line_start => self.skip(length), // A list's bullet.
             Some(_) => self.push(Kind::Operator, length),    // `profit - 5`: a dash or a minus.
+            None if rest.starts_with('(') && literal::begins(&rest[1..]) => self.push(Kind::Operator, length),
             None => self.push(Kind::Other, length),
         }
     }

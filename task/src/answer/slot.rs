@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::lexer::{Kind, Token, tokens};
 use super::vocabulary::{CHANGES, EQUALS, MAKES, PAIRED_UNITS, PARTS, REASONS, glued_unit, unit_letter, variable};
+use super::words::spelt;
 use super::{Answer, Unverifiable};
 
 /// How the place where an answer stands was written.
@@ -28,6 +29,13 @@ pub(crate) fn slot_in(text: &str, strictness: Strictness) -> Found {
     let mut tokens = tokens.as_slice();
     if strictness == Strictness::Prose {
         tokens = first_sentence(text, tokens);
+    }
+    let in_words;
+    if numbers(tokens).next().is_none() {
+        in_words = spelt(text, tokens);
+        tokens = &in_words;
+    }
+    if strictness == Strictness::Prose {
         if let Some(first) = first_with_reasons(text, tokens) {
             return take(tokens, first);
         }
@@ -72,7 +80,10 @@ pub(crate) fn whole(text: &str) -> Option<Found> {
     if text.len() > MAX_WHOLE_BYTES {
         return None;
     }
-    let tokens = tokens(text, false);
+    let mut tokens = tokens(text, false);
+    if numbers(&tokens).next().is_none() {
+        tokens = spelt(text, &tokens);
+    }
     let words = tokens.iter().filter(|token| is_prose(text, token)).count();
     let amount = matches!(tokens.first()?.kind, Kind::Number(_))
         && words <= MAX_AMOUNT_WORDS
@@ -136,9 +147,11 @@ fn first_with_reasons(text: &str, tokens: &[Token]) -> Option<usize> {
     let (first, second) = (numbers.next()?, numbers.next()?);
     stands_alone(text, tokens, first).ok()?;
     let gap = &tokens[first + 1..second];
-    let reasons = gap.iter().any(|token| match token.kind {
-        Kind::Word => REASONS.contains(&text[token.span.clone()].to_ascii_lowercase().as_str()),
-        Kind::Open => token.spaced,
+    // `18 (or 20)` gives no reason but another answer.
+    let alternative = |after: usize| gap.get(after).is_some_and(|token| is_word_of(text, token, &["or"]));
+    let reasons = gap.iter().enumerate().any(|(at, token)| match token.kind {
+        Kind::Word => is_word_of(text, token, &REASONS),
+        Kind::Open => token.spaced && !alternative(at + 1),
         _ => false,
     });
     reasons.then_some(first)
@@ -179,7 +192,7 @@ fn stands_alone(text: &str, tokens: &[Token], index: usize) -> Result<(), Unveri
             Kind::Close if !number.spaced => return Err(Unverifiable::Expression),
             Kind::Open if !before.spaced && index >= 2 => {
                 let function = &tokens[index - 2];
-                if matches!(function.kind, Kind::Symbol | Kind::Number(_)) || is_variable(text, function) {
+                if matches!(function.kind, Kind::Symbol | Kind::Number(_) | Kind::Operator) || is_variable(text, function) {
                     return Err(Unverifiable::Expression);
                 }
             }
@@ -213,10 +226,13 @@ fn is_changed(text: &str, before: &[Token]) -> bool {
     words.find(|word| word != "of").is_some_and(|word| CHANGES.contains(&word.as_str()))
 }
 
-/// `5 and a half`, `2 thirds`.
+/// `5 and a half`, `2 thirds`, `2 to the third`.
 fn adds_a_part(text: &str, after: &[Token]) -> bool {
     let word = |index: usize| after.get(index).filter(|token| token.kind == Kind::Word).map_or("", |token| &text[token.span.clone()]);
-    PARTS.contains(&word(0)) || (word(0) == "and" && matches!(word(2), "half" | "third" | "quarter" | "fourth" | "quarters" | "thirds"))
+    let power = word(2).ends_with("th") || matches!(word(2), "second" | "third" | "power");
+    PARTS.contains(&word(0))
+        || (word(0) == "to" && word(1) == "the" && power)
+        || (word(0) == "and" && matches!(word(2), "half" | "third" | "quarter" | "fourth" | "quarters" | "thirds"))
 }
 
 /// Whether the number is the last of several that only count together: `5 or 6`, `2 hours and 30 minutes`, `x = 3 and y = 4`.

@@ -66,7 +66,8 @@ pub(super) const EQUALS: [&str; 4] = ["is", "are", "equals", "equal"];
 pub(super) const MAKES: [&str; 14] =
     ["is", "are", "equals", "equal", "makes", "make", "gives", "give", "leaves", "leave", "totals", "total", "costs", "cost"];
 /// Words that make another number of the one before them, as in `2 thirds`, `5 squared` or `3 bn`.
-pub(super) const PARTS: [&str; 18] = [
+pub(super) const PARTS: [&str; 19] = [
+    "point",
     "halves",
     "thirds",
     "fourths",
@@ -87,7 +88,8 @@ pub(super) const PARTS: [&str; 18] = [
     "mil",
 ];
 /// Words that change the number behind them, with or without `of` between.
-pub(super) const CHANGES: [&str; 14] = [
+pub(super) const CHANGES: [&str; 15] = [
+    "than",
     "minus",
     "negative",
     "plus",
@@ -148,6 +150,19 @@ pub(super) fn currency_word(text: &str) -> Option<usize> {
     Some(found.end() - usize::from(found.as_str().ends_with('$')))
 }
 
+/// The length of a currency in letters that touches its number: `Rs500`, `USD500`.
+pub(super) fn currency_code(text: &str) -> Option<usize> {
+    const CODES: [&str; 12] = ["Rs", "USD", "EUR", "GBP", "INR", "JPY", "CNY", "CAD", "AUD", "CHF", "NGN", "PHP"];
+    let code = CODES.iter().find(|code| text.starts_with(**code))?;
+    text[code.len()..].starts_with(|c: char| c.is_ascii_digit()).then_some(code.len())
+}
+
+/// The length of `a.m.` or `p.m.`, in which no letter is a variable.
+pub(super) fn half_of_day(text: &str) -> Option<usize> {
+    let half = text.get(..4).filter(|half| ["a.m.", "p.m."].iter().any(|known| known.eq_ignore_ascii_case(half)))?;
+    Some(half.len() - 1) // The last point may end the sentence as well.
+}
+
 /// The length of a calculator's note, as GSM8K writes them before its result: `<<9*2=18>>` of `<<9*2=18>>18`.
 pub(super) fn calculation(text: &str) -> Option<usize> {
     static NOTE: LazyLock<Regex> =
@@ -191,7 +206,7 @@ pub(super) fn glued_unit(word: &str) -> bool {
     (spelt && letters.chars().count() > 2 && !variable(letters)) || !word.starts_with(has_case) || SHORT.contains(&letters)
 }
 
-/// A number in words, which is not read but is an answer all the same. `one` is left out, being a pronoun more often.
+/// A word that counts, wherever it stands: an answer all the same where it is not read. `one` is left out, being a pronoun more often.
 pub(crate) fn number_in_words(text: &str) -> Option<Range<usize>> {
     static WORDS: LazyLock<Regex> = LazyLock::new(|| {
         let ones =

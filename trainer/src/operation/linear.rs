@@ -4,6 +4,7 @@
 //! y = residual + concat_k(Q(norm(x)) Qw(W_k)^T); BitNet b1.58, arXiv:2402.17764.
 
 mod fused;
+mod quantised;
 mod tiled;
 mod weights;
 
@@ -28,6 +29,10 @@ use fused::FusedLinear;
 pub(crate) struct Precision {
     pub(crate) quant: Quant,
     pub(crate) scale: Scale,
+    /// The largest code of an input, where it is quantised.
+    pub(crate) largest_input: Option<i8>,
+    /// How much of the quantisation there is, from 0 to 1: what is multiplied is (1 - share) x + share Q(x).
+    pub(crate) share: f32,
     pub(crate) norm_epsilon: f32,
 }
 
@@ -60,14 +65,16 @@ fn composed(group: Group, precision: Precision) -> Tensor<2> {
         Some(gain_i) => norm::rms_norm(x_ni, gain_i, precision.norm_epsilon),
         None => x_ni,
     };
-    let x_ni = match precision.quant {
-        Quant::None => x_ni,
-        Quant::Ternary => quantize::int8_activations(x_ni),
+    let x_ni = match precision.largest_input {
+        None => x_ni,
+        Some(largest) => quantize::in_part(precision.share, x_ni, |x_ni| quantize::activations(x_ni, largest)),
     };
-    let multiply = |weights_oi| match precision.quant {
-        Quant::None => x_ni.clone().matmul(Tensor::transpose(weights_oi)),
-        Quant::Ternary => x_ni.clone().matmul(quantize::ternary_weights(weights_oi, precision.scale).transpose()),
+    let quantised = |weights_oi| match (precision.quant, precision.quant.grid()) {
+        (Quant::Ternary, _) => quantize::ternary_weights(weights_oi, precision.scale),
+        (_, Some(grid)) => quantize::integer_weights(weights_oi, grid),
+        (_, None) => weights_oi,
     };
+    let multiply = |weights_oi| x_ni.clone().matmul(quantize::in_part(precision.share, weights_oi, quantised).transpose());
     let y_no = Tensor::cat(weights_oi.into_iter().map(multiply).collect(), 1);
     match residual_no {
         Some(residual_no) => residual_no + y_no,
@@ -104,7 +111,7 @@ pub(crate) fn prepare(prepared: &OnceLock<Arc<Weights>>, weights_oi: &[Tensor<2>
 
 #[cfg(test)]
 mod tests {
-    use model::ternary;
+    use model::{integer, ternary};
 
     use super::*;
     use crate::{
@@ -114,7 +121,7 @@ mod tests {
 
     #[test]
     fn both_forms_are_the_same_in_full_precision() {
-        let precision = Precision { quant: Quant::None, scale: Scale::Row, norm_epsilon: 1e-5 };
+        let precision = Precision { quant: Quant::None, scale: Scale::Row, largest_input: None, share: 1.0, norm_epsilon: 1e-5 };
         for (n, i, outputs) in [(1, 1, vec![1]), (5, 7, vec![3, 2, 4]), (150, 34, vec![20, 17])] {
             for (normed, residual) in [(true, true), (true, false), (false, true), (false, false)] {
                 let mut inputs = vec![(sample(n * i, 1), n)];
@@ -141,18 +148,29 @@ mod tests {
         };
         let x = sample(n * i, 1);
         let weights = outputs.map(|o| sample(o * i, o as u64));
-        for scale in [Scale::Tensor, Scale::Row, Scale::Group] {
+        let kinds = [
+            (Quant::Ternary, Scale::Tensor, 127),
+            (Quant::Ternary, Scale::Row, 127),
+            (Quant::Ternary, Scale::Group, 7),
+            (Quant::Int8, Scale::Row, 127),
+            (Quant::Int4, Scale::Row, 127),
+            (Quant::Int4, Scale::Row, 7),
+        ];
+        for (quant, scale, largest) in kinds {
             let prepared = OnceLock::new();
             let weights_oi = weights.iter().zip(outputs).map(|(values, o)| tensor(values, o)).collect();
             let group = Group { x_ni: tensor(&x, n), gain_i: None, weights_oi, residual_no: None, prepared: &prepared };
-            let precision = Precision { quant: Quant::Ternary, scale, norm_epsilon: 1e-5 };
+            let precision = Precision { quant, scale, largest_input: Some(largest), share: 1.0, norm_epsilon: 1e-5 };
             let found: Vec<f32> = linear(Path::Fused, group, precision).try_into_vec_as().unwrap();
-            let matrices: Vec<_> = weights.iter().zip(outputs).map(|(values, o)| ternary::quantize(values, o, i, scale)).collect();
+            let product = |(values, o): (&Vec<f32>, usize), codes: &[i8], activation_scale| match quant.grid() {
+                None => ternary::multiply(&ternary::quantize(values, o, i, scale), codes, activation_scale),
+                Some(grid) => integer::multiply(&integer::quantize(values, o, i, grid), codes, activation_scale),
+            };
             for (x, found) in x.chunks(i).zip(found.chunks(outputs.iter().sum())) {
                 let mut codes = vec![0; i];
-                let activation_scale = ternary::quantize_activations(x, &mut codes);
-                let expected: Vec<f32> = matrices.iter().flat_map(|matrix| ternary::multiply(matrix, &codes, activation_scale)).collect();
-                assert_eq!(found, expected, "{scale:?}");
+                let activation_scale = ternary::quantize_activations_to(largest, x, &mut codes);
+                let expected: Vec<f32> = weights.iter().zip(outputs).flat_map(|layer| product(layer, &codes, activation_scale)).collect();
+                assert_eq!(found, expected, "{quant:?} {scale:?} {largest}");
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::update::{add, in_place};
+use super::update::{add, in_place, sum_of_squares};
 use crate::{device::Path, operation::fused::Values, student::Student};
 
 /// The gradient of the summed loss of some batches, for each tensor of a student.
@@ -54,6 +54,11 @@ impl Gradients {
     /// Supervised targets so far.
     pub fn tokens(&self) -> usize {
         self.tokens
+    }
+
+    /// The sum of squares of each tensor's gradient, 0 where no batch touched it.
+    pub(crate) fn squares(&self, path: Path) -> Vec<f64> {
+        self.sums.iter().map(|sum| sum.as_ref().map_or(0.0, |sum| sum_of_squares(path, sum))).collect()
     }
 
     pub(crate) fn into_tensors(self) -> Vec<Option<Tensor<1>>> {

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::loss::{cross_entropy::Targets, teacher::Likely};
+use crate::loss::{
+    divergence::{Lesson, Said, Teaching},
+    head::Targets,
+    likely::Likely,
+};
 
 /// Packed rows of equal length; b = rows, t = positions. All lists are row-major, [b, t].
 #[derive(Clone, Debug, PartialEq)]
@@ -23,8 +27,8 @@ pub struct Batch {
     pub positions: Vec<u32>,
     /// What a teacher held likely to be predicted at each position: tokens and their probabilities. Empty where it said nothing.
     pub likely: Vec<Vec<(u32, f32)>>,
-    /// Share of the divergence from the teacher in the loss of a target where it said something; the rest is cross-entropy.
-    pub teacher_share: f32,
+    /// What is learned of that.
+    pub lesson: Lesson,
 }
 
 /// Where the tokens of a batch stand.
@@ -53,7 +57,7 @@ impl Batch {
             documents: vec![0; length],
             positions: (0..length as u32).collect(),
             likely: vec![Vec::new(); length],
-            teacher_share: 0.0,
+            lesson: Lesson::NONE,
         }
     }
 
@@ -102,7 +106,7 @@ impl Batch {
             documents: needed.iter().map(|at| document(*at)).collect(),
             positions: pick(&self.positions, &needed),
             likely: pick(&self.likely, &needed),
-            teacher_share: self.teacher_share,
+            lesson: self.lesson,
         }
     }
 
@@ -114,7 +118,8 @@ impl Batch {
         let places: Arc<[u32]> = (0..self.keep.len() as u32).filter(|at| self.keep[*at as usize]).collect();
         let tokens = places.iter().map(|at| self.targets[*at as usize]).collect();
         let likely = places.iter().map(|at| self.likely[*at as usize].as_slice());
-        Targets { tokens, likely: Likely::new(self.teacher_share, likely), places: places.clone() }
+        let said = Likely::new(likely).filter(|_| self.lesson.share > 0.0).map(Said::Likely);
+        Targets { tokens, teaching: said.map(|said| Teaching { lesson: self.lesson, said }), places: places.clone(), terms: Arc::default() }
     }
 }
 
@@ -133,12 +138,12 @@ mod tests {
             documents: vec![0, 0, 1, 1, 1, 0, 0, 0],
             positions: vec![0, 1, 0, 1, 0, 0, 1, 2],
             likely: vec![Vec::new(); 8],
-            teacher_share: 0.0,
+            lesson: Lesson::NONE,
         };
         assert_eq!(batch.layout().starts, [0, 0, 2, 2, 0, 1, 1, 1]);
         let targets = batch.supervised();
         assert_eq!((&targets.places[..], &targets.tokens[..]), (&[1, 3, 7][..], &[1, 3, 7][..]));
-        assert!(targets.likely.is_none());
+        assert!(targets.teaching.is_none());
     }
 
     #[test]
@@ -152,7 +157,7 @@ mod tests {
             documents: vec![0, 0, 1, 1, 1, 0, 0, 0],
             positions: vec![0, 1, 0, 1, 0, 0, 1, 2],
             likely: (0..8).map(|at| vec![(at, 0.5)]).collect(),
-            teacher_share: 0.3,
+            lesson: Lesson::NONE,
         };
         let needed = Batch {
             rows: 1,
@@ -163,7 +168,7 @@ mod tests {
             documents: vec![0, 2, 2, 5, 5],
             positions: vec![0, 0, 1, 0, 1],
             likely: [0, 2, 3, 5, 6].map(|at| vec![(at, 0.5)]).to_vec(),
-            teacher_share: 0.3,
+            lesson: Lesson::NONE,
         };
         assert_eq!(batch.needed(), needed);
         assert_eq!(Batch { keep: vec![false; 8], ..batch }.needed().length, 0);

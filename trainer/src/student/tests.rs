@@ -1,8 +1,8 @@
 use burn::tensor::TensorData;
-use model::{Activation, Architecture, ModelTable, Quant, Scale};
+use model::{Activation, Architecture, InputQuant, ModelTable, Quant, Scale};
 
 use super::*;
-use crate::device;
+use crate::{device, loss::divergence::Lesson};
 
 /// A student of one or two blocks whose weights are large enough to matter; `change` edits the table.
 pub(crate) fn tiny(change: impl FnOnce(&mut ModelTable)) -> Student {
@@ -19,6 +19,7 @@ pub(crate) fn tiny(change: impl FnOnce(&mut ModelTable)) -> Student {
         norm_epsilon: 1e-5,
         quant: Quant::Ternary,
         scale: Scale::Row,
+        activations: InputQuant::Int8,
     };
     change(&mut table);
     Student::new(&table.resolve(67).unwrap(), 11, &device::cpu())
@@ -38,7 +39,7 @@ pub(crate) fn packed(vocab: u32) -> Batch {
         tokens: (0..26).map(|i| (i * 29 + 5) % vocab).collect(),
         targets: (0..26).map(|i| (i * 17 + 3) % vocab).collect(),
         likely: vec![Vec::new(); 26],
-        teacher_share: 0.0,
+        lesson: Lesson::NONE,
         keep: (0..26).map(|i| i % 3 != 1).collect(),
         documents,
         positions,
@@ -63,7 +64,7 @@ fn norm(x: &[f32]) -> f64 {
 
 #[test]
 fn both_paths_give_the_same_loss_and_gradients() {
-    let tables: [fn(&mut ModelTable); 9] = [
+    let tables: [fn(&mut ModelTable); 14] = [
         |_| {},
         |t| t.scale = Scale::Tensor,
         |t| (t.scale, t.feed_forward) = (Scale::Group, 512),
@@ -73,9 +74,19 @@ fn both_paths_give_the_same_loss_and_gradients() {
         |t| t.architecture = Architecture::Llama,
         |t| (t.architecture, t.kv_heads) = (Architecture::Qwen2, None),
         |t| t.architecture = Architecture::Qwen3,
+        |t| t.quant = Quant::Int8,
+        |t| (t.quant, t.width, t.feed_forward) = (Quant::Int4, 96, 160),
+        |t| (t.quant, t.activations) = (Quant::Int4, InputQuant::None),
+        |t| (t.scale, t.activations) = (Scale::Tensor, InputQuant::None),
+        |t| t.activations = InputQuant::Int4,
     ];
-    for (case, table) in tables.into_iter().enumerate() {
-        let student = tiny(table);
+    // Every kind of weights as it is, some in part.
+    let shares = |case: usize| if [0, 9, 11, 13].contains(&case) { vec![1.0, 0.0, 0.4] } else { vec![1.0] };
+    for (case, share, table) in
+        tables.into_iter().enumerate().flat_map(|(case, table)| shares(case).into_iter().map(move |s| (case, s, table)))
+    {
+        let mut student = tiny(table);
+        student.quantise_in_part(share);
         let batch = packed(67);
         let (composed_loss, composed) = differentiate(&student.clone().with_path(Path::Composed), &batch);
         let (fused_loss, fused) = differentiate(&student.with_path(Path::Fused), &batch);
@@ -85,6 +96,22 @@ fn both_paths_give_the_same_loss_and_gradients() {
             // An activation on the edge between two codes may fall to either side, which moves a gradient a little.
             assert!(norm(&apart) <= 2e-2 * norm(composed) + 1e-6, "case {case} {name}: {} of {}", norm(&apart), norm(composed));
         }
+    }
+}
+
+#[test]
+fn no_quantisation_at_all_is_full_precision_and_all_of_it_is_the_student() {
+    for path in [Path::Composed, Path::Fused] {
+        let mut student = tiny(|t| t.activations = InputQuant::Int4).with_path(path);
+        let full = tiny(|t| t.quant = Quant::None).with_path(path);
+        let all = student.logits(&[5, 6, 7, 8]);
+        student.quantise_in_part(0.0);
+        let (none, expected) = (student.logits(&[5, 6, 7, 8]), full.logits(&[5, 6, 7, 8]));
+        let apart: Vec<f32> = none.iter().zip(&expected).map(|(a, b)| a - b).collect();
+        assert!(norm(&apart) <= 1e-6 * norm(&expected), "{path:?}");
+        assert_ne!(none, all);
+        student.quantise_in_part(1.0);
+        assert_eq!(student.logits(&[5, 6, 7, 8]), all);
     }
 }
 

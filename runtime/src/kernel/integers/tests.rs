@@ -1,10 +1,14 @@
 //! Every instruction set against plain loops over what `model::block` decodes.
 
 use half::f16;
-use model::block::{Format, decode_row};
+use model::{
+    block::decode_row,
+    integer::{self, BLOCK},
+    ternary,
+};
 
 use super::*;
-use crate::kernel::{FineActivations, Isa, fine::LARGEST, multiply_integers};
+use crate::kernel::{Activations, FineActivations, Isa, fine::LARGEST, multiply_integers};
 
 /// The bytes of a matrix: `code(row, input)` as stored, and scales that differ from block to block.
 fn pack(bits: Bits, rows: usize, columns: usize, code: &dyn Fn(usize, usize) -> u8) -> Vec<u8> {
@@ -94,6 +98,37 @@ fn every_isa_equals_plain_loops_at_every_tail_and_extreme() {
                         let found: Vec<u32> = out.iter().map(|x| x.to_bits()).collect();
                         assert!(found == expected, "{isa}, {bits:?}, {rows} x {columns}, {tokens} tokens, {threads} threads");
                     }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_linear_layer_equals_the_reference_on_every_isa() {
+    for (rows, blocks, tokens) in [(1, 1, 1), (40, 3, 5), (63, 8, 9), (17, 2, 4)] {
+        let columns = blocks * BLOCK;
+        let number = |at: usize| ((at * 7919 % 2003) as f32 / 1000.0 - 1.0) * (1 + at / 40 % 5) as f32;
+        let weights: Vec<f32> = (0..rows * columns).map(|at| 0.03 * number(at)).collect();
+        let inputs: Vec<f32> = (0..tokens * columns).map(|at| number(3 * at)).collect();
+        for grid in [Grid::Eight, Grid::Four] {
+            let reference = integer::quantize(&weights, rows, columns, grid);
+            let matrix = IntegerMatrix::from_codes(&Pool::new(1), &reference);
+            for largest in [127, 7] {
+                let of_token = |x: &[f32]| {
+                    let mut codes = vec![0; columns];
+                    let scale = ternary::quantize_activations_to(largest, x, &mut codes);
+                    integer::multiply(&reference, &codes, scale)
+                };
+                let expected: Vec<u32> = inputs.chunks(columns).flat_map(of_token).map(f32::to_bits).collect();
+                for isa in Isa::supported() {
+                    let (mut activations, mut fine) = (Activations::new(), FineActivations::default());
+                    activations.quantize_to(isa, largest, &inputs, columns);
+                    fine.widen(isa, &activations);
+                    let mut out = vec![f32::NAN; tokens * rows];
+                    multiply_integers(isa, &Pool::new(2), &matrix, &fine, &mut out);
+                    let found: Vec<u32> = out.iter().map(|x| x.to_bits()).collect();
+                    assert!(found == expected, "{isa}, {grid:?}, {largest}, {rows} x {columns}, {tokens} tokens");
                 }
             }
         }

@@ -6,9 +6,10 @@
 use std::sync::{Arc, LazyLock};
 
 use rayon::prelude::*;
-use runtime::kernel::{Activations, Isa, Pool, multiply};
+use runtime::kernel::{Activations, FineActivations, Isa, Pool, multiply, multiply_integers};
 
 use super::{
+    quantised,
     tiled::weight_gradients,
     weights::{Backward, Form, Weights, dequantise},
 };
@@ -120,11 +121,22 @@ impl FusedLinear {
         match &self.weights.form {
             Form::Ternary { matrix, .. } => {
                 let isa = Isa::fastest();
-                saved.activations.quantize(isa, x, i);
+                saved.activations.quantize_to(isa, self.largest_input(), x, i);
                 multiply(isa, &CALLER, matrix, &saved.activations, y);
             }
+            Form::Integer { matrix, .. } => {
+                let (isa, mut fine) = (Isa::fastest(), FineActivations::default());
+                saved.activations.quantize_to(isa, self.largest_input(), x, i);
+                fine.widen(isa, &saved.activations);
+                multiply_integers(isa, &CALLER, matrix, &fine, y);
+            }
             Form::Full(layers) => {
-                let mut start = 0;
+                let mixed = self.in_part().map(|(largest, share)| {
+                    let mut mixed = x.to_vec();
+                    quantised::mix_inputs(&mut mixed, i, largest, share);
+                    mixed
+                });
+                let (x, mut start) = (mixed.as_deref().unwrap_or(x), 0);
                 for (weights, outputs) in layers.iter().zip(&self.weights.outputs) {
                     let y = ViewMut::strided(&mut y[start..], rows, *outputs, o);
                     let weights = View::new(weights, *outputs, i).transposed();
@@ -137,6 +149,15 @@ impl FusedLinear {
         saved
     }
 
+    /// The largest code of inputs that are quantised in part, and how much.
+    fn in_part(&self) -> Option<(i8, f32)> {
+        self.weights.largest_input.map(|largest| (largest, self.weights.share)).filter(|(_, share)| *share != 1.0)
+    }
+
+    fn largest_input(&self) -> i8 {
+        self.weights.largest_input.expect("codes are multiplied with codes")
+    }
+
     /// The gradient of what was multiplied, dY Wq.
     fn input_gradient(&self, dy_no: &[f32], dx_ni: &mut [f32]) {
         let (i, o) = (self.weights.inputs, self.weights.width());
@@ -146,7 +167,7 @@ impl FusedLinear {
                 let rows = dx_ni.par_chunks_mut(ROWS * i).zip(dy_no.par_chunks(ROWS * o));
                 rows.for_each(|(dx, dy)| weights.input_gradient(dy, dx));
             }
-            Form::Ternary { backward: Backward::Dequantised(weights_oi), .. } => {
+            Form::Ternary { backward: Backward::Dequantised(weights_oi), .. } | Form::Integer { weights_oi, .. } => {
                 let (dy, weights) = (View::new(dy_no, n, o), View::new(weights_oi, o, i));
                 matmul::multiply(ViewMut::new(dx_ni, n, i), dy, weights, 1.0, Write::Replace, Workers::Pool);
             }
@@ -171,17 +192,24 @@ impl FusedLinear {
         }
         let mut multiplied_ni = buffer::take(n * i);
         let rows = multiplied_ni.par_chunks_mut(ROWS * i).zip(saved.x_ni.par_chunks(ROWS * i)).zip(&saved.chunks);
-        rows.for_each(|((multiplied, x), chunk)| match (&self.weights.form, &saved.gain_i) {
-            (Form::Ternary { .. }, _) => {
-                let tokens = multiplied.chunks_mut(i).zip(chunk.activations.scales());
-                tokens.enumerate().for_each(|(token, (multiplied, scale))| dequantise(chunk.activations.codes(token), *scale, multiplied));
-            }
-            (Form::Full(_), Some(gain)) => {
-                for (x, multiplied) in x.chunks(i).zip(multiplied.chunks_mut(i)) {
-                    norm_row(x, gain, self.norm_epsilon, multiplied);
+        rows.for_each(|((multiplied, x), chunk)| {
+            match (&self.weights.form, &saved.gain_i) {
+                (Form::Ternary { .. } | Form::Integer { .. }, _) => {
+                    let tokens = multiplied.chunks_mut(i).zip(chunk.activations.scales());
+                    tokens
+                        .enumerate()
+                        .for_each(|(token, (multiplied, scale))| dequantise(chunk.activations.codes(token), *scale, multiplied));
                 }
+                (Form::Full(_), Some(gain)) => {
+                    for (x, multiplied) in x.chunks(i).zip(multiplied.chunks_mut(i)) {
+                        norm_row(x, gain, self.norm_epsilon, multiplied);
+                    }
+                }
+                (Form::Full(_), None) => multiplied.copy_from_slice(x),
             }
-            (Form::Full(_), None) => multiplied.copy_from_slice(x),
+            if let Some((largest, share)) = self.in_part() {
+                quantised::mix_inputs(multiplied, i, largest, share);
+            }
         });
         for (start, dw) in layers {
             let outputs = dw.len() / i;
@@ -231,7 +259,7 @@ mod tests {
         let Some(tiles) = Tiles::detect() else { return };
         let (n, i, outputs) = (100, 512, [40, 7]);
         for scale in [Scale::Tensor, Scale::Row, Scale::Group] {
-            let precision = Precision { quant: Quant::Ternary, scale, norm_epsilon: 1e-5 };
+            let precision = Precision { quant: Quant::Ternary, scale, largest_input: Some(127), share: 1.0, norm_epsilon: 1e-5 };
             let gradients = |tiles: Option<Tiles>| {
                 let masters = outputs.iter().map(|o| (Values::new(sample(o * i, *o as u64), [*o, i]), *o)).collect();
                 let weights = Arc::new(Weights::prepare(masters, i, precision, tiles));

@@ -2,9 +2,9 @@
 
 use model::{Quant, Scale, ternary};
 use rayon::prelude::*;
-use runtime::kernel::{Isa, Matrix, quantize_weights};
+use runtime::kernel::{IntegerMatrix, Isa, Matrix, quantize_weights};
 
-use super::{Precision, tiled::TiledWeights};
+use super::{Precision, quantised, tiled::TiledWeights};
 use crate::operation::{buffer, fused::Values, simd::for_each_isa, tiles::Tiles};
 
 /// The layers of a group, one below the other.
@@ -14,19 +14,30 @@ pub(crate) struct Weights {
     pub(super) inputs: usize,
     /// Outputs of each layer, o_1, o_2, ...
     pub(super) outputs: Vec<usize>,
+    /// The largest code of an input, where it is quantised.
+    pub(super) largest_input: Option<i8>,
+    /// How much of the quantisation there is; less than all is multiplied as floats.
+    pub(super) share: f32,
     pub(super) form: Form,
 }
 
 /// What is multiplied with.
 #[derive(Debug)]
 pub(super) enum Form {
-    /// The master weights, layer by layer.
+    /// Floats, layer by layer: the master weights, or what they become where they alone or both sides in part are quantised.
     Full(Vec<Values>),
     /// Ternary weights.
     Ternary {
         /// As the runtime's kernels take them, for the forward pass.
         matrix: Matrix,
         backward: Backward,
+    },
+    /// Integers of several bits.
+    Integer {
+        /// As the runtime's kernels take them, for the forward pass.
+        matrix: IntegerMatrix,
+        /// Codes times scales, [o, i], for the backward pass.
+        weights_oi: Vec<f32>,
     },
 }
 
@@ -46,11 +57,17 @@ impl Weights {
     /// The weights of each layer with its number of outputs.
     pub(super) fn prepare(masters: Vec<(Values, usize)>, inputs: usize, precision: Precision, tiles: Option<Tiles>) -> Weights {
         let outputs = masters.iter().map(|(_, outputs)| *outputs).collect();
-        let form = match precision.quant {
-            Quant::None => Form::Full(masters.into_iter().map(|(values, _)| values).collect()),
-            Quant::Ternary => ternary(&masters, inputs, precision.scale, tiles),
+        let form = match (precision.quant, precision.largest_input.filter(|_| precision.share == 1.0)) {
+            (Quant::None, _) => Form::Full(masters.into_iter().map(|(values, _)| values).collect()),
+            (_, None) => Form::Full(masters.iter().map(|(values, _)| quantised::layer(values, inputs, precision)).collect()),
+            (Quant::Ternary, Some(_)) => ternary(&masters, inputs, precision.scale, tiles),
+            (Quant::Int8 | Quant::Int4, Some(_)) => {
+                let layers: Vec<_> = masters.iter().map(|(values, _)| &values[..]).collect();
+                let (matrix, weights_oi) = quantised::integers(&layers, inputs, precision.quant.grid().expect("of several bits"));
+                Form::Integer { matrix, weights_oi }
+            }
         };
-        Weights { inputs, outputs, form }
+        Weights { inputs, outputs, largest_input: precision.largest_input, share: precision.share, form }
     }
 
     /// o, all layers together.
@@ -61,7 +78,9 @@ impl Weights {
 
 impl Drop for Weights {
     fn drop(&mut self) {
-        if let Form::Ternary { backward: Backward::Dequantised(values_oi), .. } = &mut self.form {
+        if let Form::Ternary { backward: Backward::Dequantised(values_oi), .. } | Form::Integer { weights_oi: values_oi, .. } =
+            &mut self.form
+        {
             buffer::give(std::mem::take(values_oi));
         }
     }

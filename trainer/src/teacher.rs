@@ -1,0 +1,115 @@
+//! A teacher in memory: a student that is not trained, of any architecture, in the precision of its folder.
+
+use std::{path::Path as FilePath, sync::Arc};
+
+use burn::tensor::Device;
+use model::{ModelConfig, Tokenizer};
+
+use crate::{
+    Checkpoint, Error, Student,
+    config::TeacherTable,
+    loss::divergence::{Said, to_log_probabilities},
+    operation::matmul::{View, ViewMut, Workers, Write, multiply},
+    student::{Batch, States},
+};
+
+/// A teacher that answers for the tokens of one student.
+#[derive(Debug)]
+pub struct Teacher {
+    student: Student,
+    /// The rows of the head that the student has too, [v, d].
+    head_vd: Arc<[f32]>,
+    /// The block whose relations are learned.
+    block: Option<usize>,
+}
+
+impl Teacher {
+    /// Open a Hugging Face folder as a teacher of a student of these sizes, whose dataset was written with `tokenizer`.
+    pub fn open(folder: &FilePath, student: &ModelConfig, tokenizer: &Tokenizer, device: &Device) -> Result<Teacher, Error> {
+        let checkpoint = Checkpoint::open(folder)?;
+        let config = checkpoint.config.clone();
+        let refuse = |found: String| Err(Error::Checkpoint { path: folder.to_owned(), found });
+        if checkpoint.tokenizer.fingerprint() != tokenizer.fingerprint() {
+            return refuse(format!(
+                "its tokenizer of {} tokens is not that of the dataset, which has {}, and probabilities of one vocabulary say nothing of \
+                 another; give the teacher's tokenizer.json as data.tokenizer, or learn from its texts alone",
+                checkpoint.tokenizer.vocab(),
+                tokenizer.vocab()
+            ));
+        }
+        if config.vocab < student.vocab {
+            return refuse(format!("its head has {} rows, at least the student's {} are needed", config.vocab, student.vocab));
+        }
+        if config.context < student.context {
+            return refuse(format!("its context is {} tokens, at least the student's {} are needed", config.context, student.context));
+        }
+        let teacher = Student::from_tensors(&config, |spec| checkpoint.finite_weights(spec, config.quant, config.scale), device)?.frozen();
+        teacher.prepare();
+        let mut head_vd = teacher.head_values();
+        head_vd.truncate(student.vocab * config.width);
+        Ok(Teacher { student: teacher, head_vd: head_vd.into(), block: None })
+    }
+
+    /// The same teacher, whose states are learned as the table says; or why this student cannot learn them.
+    pub(crate) fn with_states(self, table: &TeacherTable, student: &ModelConfig) -> Result<Teacher, Error> {
+        let teacher = self.student.config();
+        let refuse = |key: &'static str, found: usize, needed: String| Err(Error::Config { key, found: found.to_string(), needed });
+        if table.hidden.is_some() && student.width != teacher.width {
+            let needed = format!("but the student's width is {} and states are compared number by number; learn relations", student.width);
+            return refuse("teacher.hidden", teacher.width, needed);
+        }
+        if let Some(relation) = &table.relation {
+            let blocks =
+                [("teacher.relation.block", relation.block, student), ("teacher.relation.teacher_block", relation.teacher_block, teacher)];
+            for (key, block, config) in blocks {
+                if block >= config.layers {
+                    return refuse(key, block, format!("which is not below the {} blocks there are", config.layers));
+                }
+            }
+            let widths = [student.query_width(), student.kv_width(), teacher.query_width(), teacher.kv_width()];
+            if relation.heads == 0 || widths.iter().any(|width| !width.is_multiple_of(relation.heads)) {
+                let needed = format!("which does not divide all of {widths:?}, the widths of the queries and keys of both");
+                return refuse("teacher.relation.heads", relation.heads, needed);
+            }
+        }
+        Ok(Teacher { block: table.relation.as_ref().map(|table| table.teacher_block), ..self })
+    }
+
+    /// Its states at some places of a batch.
+    pub(crate) fn states(&self, batch: &Batch, places: &[u32]) -> States {
+        self.student.states(batch, places, self.block)
+    }
+
+    /// What it says there: logits, made when they are asked for.
+    pub(crate) fn speak(&self, states: &States) -> Said {
+        let d = self.student.config().width;
+        let (normed_kd, head_vd) = (self.student.normed(states.hidden_kd.clone()), self.head_vd.clone());
+        Said::Logits(Arc::new(move |places| {
+            let (k, v) = (places.len(), head_vd.len() / d);
+            let mut logits_kv = vec![0.0; k * v];
+            let normed = View::new(&normed_kd[places.start * d..places.end * d], k, d);
+            let head = View::new(&head_vd, v, d).transposed();
+            multiply(ViewMut::new(&mut logits_kv, k, v), normed, head, 1.0, Write::Replace, Workers::Pool);
+            logits_kv
+        }))
+    }
+
+    /// Its `top_k` likeliest tokens at some places of a batch with the logarithms of their probabilities at a temperature, the
+    /// likeliest first.
+    pub(crate) fn likeliest(&self, batch: &Batch, places: &[u32], top_k: usize, temperature: f32) -> Vec<Vec<(u32, f32)>> {
+        let Said::Logits(logits) = self.speak(&self.states(batch, places)) else { unreachable!("a teacher gives logits") };
+        let one = |place: usize| {
+            let mut log_p: Vec<f32> = logits(place..place + 1).iter().map(|logit| logit / temperature).collect();
+            to_log_probabilities(&mut log_p);
+            let mut tokens: Vec<(u32, f32)> = log_p.into_iter().enumerate().map(|(token, log_p)| (token as u32, log_p)).collect();
+            let order = |one: &(u32, f32), other: &(u32, f32)| other.1.total_cmp(&one.1).then(one.0.cmp(&other.0));
+            if top_k < tokens.len() {
+                tokens.select_nth_unstable_by(top_k, order);
+                tokens.truncate(top_k);
+            }
+            tokens.sort_unstable_by(order);
+            tokens
+        };
+        (0..places.len()).map(one).collect()
+    }
+}
