@@ -35,10 +35,10 @@ pub(crate) fn slot_in(text: &str, strictness: Strictness) -> Found {
         in_words = spelt(text, tokens);
         tokens = &in_words;
     }
-    if strictness == Strictness::Prose {
-        if let Some(first) = first_with_reasons(text, tokens) {
-            return take(tokens, first);
-        }
+    if strictness == Strictness::Prose
+        && let Some(first) = first_with_reasons(text, tokens)
+    {
+        return take(tokens, first);
     }
     if let Some(last) = numbers(tokens).last()
         && ends_a_list(text, tokens, last)
