@@ -76,6 +76,9 @@ pub struct Report {
     /// The same of a student of this one's sizes in full precision.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub full_precision_speed: Option<Speed>,
+    /// And of one with linear layers of 8 bits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eight_bit_speed: Option<Speed>,
     /// Tokens per second while scoring, many sequences side by side.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_tokens_per_s: Option<f64>,
@@ -165,6 +168,7 @@ impl Default for Report {
             decode_tokens_per_s: None,
             prefill_tokens_per_s: None,
             full_precision_speed: None,
+            eight_bit_speed: None,
             eval_tokens_per_s: None,
             train_tokens_per_s: None,
             wall_s: 0.0,

@@ -513,7 +513,7 @@ fn there_may_be_no_answer() {
     }
 }
 
-/// Answers in the forms that models write, decided by the definition before the grader was asked: what was said, and the number in lowest
+/// Answers in the forms that models write, decided by the definition: what was said, and the number in lowest
 /// terms, or that it is no exact number, or that there is none.
 #[test]
 fn answers_are_read_as_the_definition_says() {

@@ -54,10 +54,10 @@ pub fn bench(arguments: &BenchArguments) -> Result<()> {
     Ok(())
 }
 
-/// The speed of random weights in full precision, of a student's sizes; none where they would take much memory.
-pub fn measure_twin(student: &Student, threads: usize) -> Result<Option<Speed>> {
+/// The speed of random weights of another kind and a student's sizes; none where they would take much memory.
+pub fn measure_twin(student: &Student, quant: Quant, threads: usize) -> Result<Option<Speed>> {
     let mut config = student.config().clone();
-    config.quant = Quant::None;
+    config.quant = quant;
     if config.parameters() * size_of::<f32>() > MOST_TWIN_BYTES {
         return Ok(None);
     }

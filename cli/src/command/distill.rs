@@ -84,12 +84,12 @@ fn score(run: &Run, facts: &mut Report) -> Result<()> {
     let speed = bench::measure(exam.engine.student(), exam.engine.threads())?;
     facts.prefill_tokens_per_s = Some(speed.prefill_tokens_per_s);
     facts.decode_tokens_per_s = Some(speed.decode_tokens_per_s);
-    let twin = bench::measure_twin(exam.engine.student(), exam.engine.threads())?;
-    let rates = |speed: runtime::bench::Speed| Speed {
-        decode_tokens_per_s: speed.decode_tokens_per_s,
-        prefill_tokens_per_s: speed.prefill_tokens_per_s,
+    let twin = |quant| -> Result<Option<Speed>> {
+        let measured = bench::measure_twin(exam.engine.student(), quant, exam.engine.threads())?;
+        Ok(measured.map(|speed| Speed { decode_tokens_per_s: speed.decode_tokens_per_s, prefill_tokens_per_s: speed.prefill_tokens_per_s }))
     };
-    facts.full_precision_speed = twin.map(rates);
+    facts.full_precision_speed = twin(model::Quant::None)?;
+    facts.eight_bit_speed = twin(model::Quant::Int8)?;
     facts.machine = exam.machine();
     Ok(())
 }

@@ -5,7 +5,7 @@ use minijinja::{AutoEscape, Environment, Value, context};
 use super::metrics::Measured;
 use super::numbers::add_filters;
 use super::plot::{self, Smoothing};
-use super::{Metrics, Report};
+use super::{Metrics, Report, Speed};
 
 /// The curves that every run has, in the order in which one looks at them: column, title, what it is.
 const CURVES: [(&str, &str, &str); 5] = [
@@ -63,11 +63,10 @@ fn sizes(report: &Report) -> Vec<Value> {
         let [decode, prefill] = speed;
         (bytes > 0.0).then(|| context! { name, bytes, share, decode, prefill })
     };
-    let full =
-        report.full_precision_speed.map_or([None, None], |speed| [Some(speed.decode_tokens_per_s), Some(speed.prefill_tokens_per_s)]);
+    let rates = |speed: Option<Speed>| [speed.map(|speed| speed.decode_tokens_per_s), speed.map(|speed| speed.prefill_tokens_per_s)];
     let packed = kind("this student, packed", report.packed_bytes as f64, [report.decode_tokens_per_s, report.prefill_tokens_per_s]);
-    let q8 = kind("Q8_0", report.parameters as f64 * Q8_0_BYTES, [None, None]);
-    [packed, q8, kind("f16", f16, full)].into_iter().flatten().collect()
+    let q8 = kind("Q8_0", report.parameters as f64 * Q8_0_BYTES, rates(report.eight_bit_speed));
+    [packed, q8, kind("f16", f16, rates(report.full_precision_speed))].into_iter().flatten().collect()
 }
 
 /// How many kept traces have at most so many tokens, and more than the one before, by length.
@@ -135,7 +134,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::journal::tests::{problems, said, settings};
-    use crate::report::{Machine, Packing, Speed, Stage, pick_samples};
+    use crate::report::{Machine, Packing, Stage, pick_samples};
     use crate::{ChoiceScore, Share, System, compare, score};
 
     /// A run that has everything.
@@ -181,6 +180,7 @@ pub(super) mod tests {
             }], "lengths": { "64": 900, "128": 40 } }),
             packing: Some(Packing { traces: 940, rows: 120, context: 512, tokens: 60_000, supervised_tokens: 40_000 }),
             full_precision_speed: Some(Speed { decode_tokens_per_s: 321.0, prefill_tokens_per_s: 654.0 }),
+            eight_bit_speed: Some(Speed { decode_tokens_per_s: 432.0, prefill_tokens_per_s: 765.0 }),
             samples: BTreeMap::from([("held_out".into(), pick_samples(&problems, &completions, 2))]),
             ..Report::default()
         }
