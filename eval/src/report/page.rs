@@ -7,20 +7,27 @@ use super::numbers::add_filters;
 use super::plot::{self, Smoothing};
 use super::{Metrics, Report, Speed};
 
-/// The curves that every run has, in the order in which one looks at them: column, title, what it is.
-const CURVES: [(&str, &str, &str); 5] = [
+/// The curves that runs have, in the order in which one looks at them: column, title, what it is.
+const CURVES: [(&str, &str, &str); 11] = [
     ("loss", "Loss", "nats per supervised token"),
+    ("loss.cross_entropy", "Cross-entropy", "nats per supervised token"),
+    ("loss.divergence", "Divergence from the teacher", "nats per token that it spoke of"),
+    ("loss.states", "Inner states", "distance from the teacher's, as weighed"),
+    ("teacher.share", "The teacher's share", "of the loss of a token"),
+    ("teacher.ratio", "The teacher's pull", "its gradient at the logits as a multiple of the cross-entropy's, as weighed"),
+    ("held_out_loss", "Held-out loss", "nats per supervised token of rows that are not trained on"),
     ("rate", "Learning rate", ""),
     ("gradient_norm", "Gradient norm", "before clipping"),
     ("tokens_per_s", "Speed", "tokens per second"),
     ("zeros", "Zeros", "share of the ternary codes"),
 ];
 /// What is measured per layer, in the order in which one looks at it: name, title, what it is.
-const LAYERS: [(&str, &str, &str); 4] = [
+const LAYERS: [(&str, &str, &str); 5] = [
     ("layers.zeros", "Zeros", "share of the codes"),
     ("layers.flips", "Flips", "share of the codes that a step changes"),
     (SCALE, "Scale drift", "mean scale, times the first one"),
     ("layers.edges", "Near an edge", "share of the weights close to a threshold"),
+    ("layers.gradient", "Gradient norm", "before clipping"),
 ];
 /// The scales themselves say little; how far they moved does.
 const SCALE: &str = "layers.scale";
