@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::card::{FILE as CARD_FILE, TEXT_FILE as CARD_TEXT_FILE, TeacherFacts, markdown};
 use crate::dataset::{CHAT_FILE, DROPPED_FILE, Dataset, PackedRow, TOKENIZER_FILE, TeacherRow};
 use crate::folder::Building;
+use crate::ingest::SHOWN_TRACES;
 use crate::manifest::{self, sha256, write_json};
 use crate::pack::Shards;
 use crate::shard::packed_target_bytes;
@@ -27,8 +28,6 @@ pub struct Annotation<'a> {
 
 /// Rows that are asked about together.
 const ROWS: usize = 4;
-/// Traces that the card shows.
-const SHOWN_TRACES: usize = 3;
 
 impl Dataset {
     /// Write the dataset with a teacher's probabilities, unless it is there already. `ask` gives those of some rows, one for each;
@@ -54,7 +53,7 @@ impl Dataset {
         let building = Building::start(to)?;
         let at = |name: &str| building.path().join(name);
         let mut shards = Shards::new(building.path(), true);
-        let (mut facts, mut done) = (TeacherFacts { top_k, ..TeacherFacts::default() }, 0);
+        let (mut facts, mut done) = (TeacherFacts::default(), 0);
         for block in self.blocks() {
             for rows in block.read(0)?.chunks(ROWS) {
                 for (row, teacher) in rows.iter().zip(ask(rows)?) {
@@ -69,9 +68,7 @@ impl Dataset {
         let shards = shards.finish()?;
         let packed = shards.iter().map(|shard| packed_target_bytes(&at(&shard.file))).sum::<Result<u64, _>>()?;
         facts.masked = of_rows.supervised_tokens - facts.targets;
-        facts.mean_tail /= facts.targets.max(1) as f64;
-        facts.bytes_per_target = 8 * top_k as u64 + 8;
-        facts.packed_bytes_per_target = packed as f64 / facts.targets.max(1) as f64;
+        facts.finish(top_k, packed);
 
         for file in [TOKENIZER_FILE, CHAT_FILE, DROPPED_FILE] {
             std::fs::copy(self.folder().join(file), at(file)).map_err(Error::file("write", &at(file)))?;

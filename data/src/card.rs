@@ -99,6 +99,17 @@ pub struct TeacherFacts {
     pub packed_bytes_per_target: f64,
 }
 
+impl TeacherFacts {
+    /// From sums to means, once the targets are packed in so many bytes.
+    pub(crate) fn finish(&mut self, top_k: usize, packed_bytes: u64) {
+        let targets = self.targets.max(1) as f64;
+        self.top_k = top_k;
+        self.mean_tail /= targets;
+        self.bytes_per_target = 8 * top_k as u64 + 8;
+        self.packed_bytes_per_target = packed_bytes as f64 / targets;
+    }
+}
+
 impl Flow {
     pub(crate) fn drop(&mut self, rule: Rule) {
         *self.dropped.entry(rule.name().to_owned()).or_default() += 1;

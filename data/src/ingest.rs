@@ -139,10 +139,7 @@ pub fn ingest(job: &Job, progress: &mut dyn FnMut(Progress)) -> Result<Ingested,
     std::fs::remove_file(at(STAGE_FILE)).map_err(Error::file("remove", &at(STAGE_FILE)))?;
     if let Some(teacher) = &mut card.teacher {
         let packed = shards.iter().map(|shard| packed_target_bytes(&at(&shard.file))).sum::<Result<u64, _>>()?;
-        teacher.top_k = top_k;
-        teacher.mean_tail /= teacher.targets.max(1) as f64;
-        teacher.bytes_per_target = 8 * top_k as u64 + 8;
-        teacher.packed_bytes_per_target = packed as f64 / teacher.targets.max(1) as f64;
+        teacher.finish(top_k, packed);
     }
     let manifest = Manifest {
         version: manifest::VERSION,

@@ -234,9 +234,9 @@ impl Report {
         self.eval.keys().chain(self.choices.keys()).map(|set| (set.as_str(), sentence(set))).collect()
     }
 
-    /// Whether the student's weights are ternary, rather than those of a twin in full precision.
+    /// Whether the student's weights are ternary. What the student is says so; its config may leave that to a folder.
     pub fn is_ternary(&self) -> bool {
-        self.config.pointer("/model/quant").and_then(Value::as_str) != Some("none")
+        self.student.contains("ternary")
     }
 
     /// How many times smaller the packed file is than the same weights at 16 bits.

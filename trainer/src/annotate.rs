@@ -5,7 +5,7 @@ use std::path::Path;
 use data::{Annotation, Dataset, PackedRow, TeacherRow};
 use model::ModelConfig;
 
-use crate::{Error, Lesson, Teacher, TrainTable, device, student::Batch};
+use crate::{Error, Lesson, TrainTable, device, student::Batch, teacher::Teacher};
 
 /// Ask the teacher of `train.teacher` about every supervised token of a dataset and write its answers into the folder `to`, unless
 /// they are there already: false then. `report` is told how many rows are done, and of how many.

@@ -70,7 +70,7 @@ pub fn find_rate(job: &Job, test: &RateTest, should_stop: &AtomicBool, report: &
         let step_rows = rows.by_ref().take(config.rows).collect::<Result<Vec<_>, _>>()?;
         let batch = |rows| Batch::from_rows(rows, job.model, config.teacher.lesson());
         let batches = step_rows.chunks(config.microbatch_rows()).map(batch).collect::<Result<Vec<_>, _>>()?;
-        let Sum { terms, gradients } = workers.run(&student, teacher.as_ref().map(|teacher| (teacher, &config.teacher)), &batches);
+        let Sum { terms, gradients } = workers.run(&student, teacher.as_ref(), &batches);
         if gradients.tokens() == 0 {
             continue;
         }

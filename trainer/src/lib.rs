@@ -48,6 +48,5 @@ pub use optimizer::{AdamW, Gradients};
 pub use run_folder::{checkpoints, latest};
 pub use state::Totals;
 pub use student::{Batch, Student};
-pub use teacher::Teacher;
 pub use telemetry::Layers;
 pub use train::{Evaluate, Evaluation, Hooks, Job, Progress, Trained, train};

@@ -7,25 +7,29 @@ use model::{ModelConfig, Tokenizer};
 
 use crate::{
     Checkpoint, Error, Student,
-    config::TeacherTable,
-    loss::divergence::{Said, to_log_probabilities},
+    config::{HiddenTable, RelationTable, TeacherTable},
+    loss::{
+        divergence::{Said, to_log_probabilities},
+        states::Exemplar,
+    },
     operation::matmul::{View, ViewMut, Workers, Write, multiply},
     student::{Batch, States},
 };
 
 /// A teacher that answers for the tokens of one student.
 #[derive(Debug)]
-pub struct Teacher {
+pub(crate) struct Teacher {
     student: Student,
     /// The rows of the head that the student has too, [v, d].
     head_vd: Arc<[f32]>,
-    /// The block whose relations are learned.
-    block: Option<usize>,
+    /// What of its states is learned.
+    hidden: Option<HiddenTable>,
+    relation: Option<RelationTable>,
 }
 
 impl Teacher {
     /// Open a Hugging Face folder as a teacher of a student of these sizes, whose dataset was written with `tokenizer`.
-    pub fn open(folder: &FilePath, student: &ModelConfig, tokenizer: &Tokenizer, device: &Device) -> Result<Teacher, Error> {
+    pub(crate) fn open(folder: &FilePath, student: &ModelConfig, tokenizer: &Tokenizer, device: &Device) -> Result<Teacher, Error> {
         let checkpoint = Checkpoint::open(folder)?;
         let config = checkpoint.config.clone();
         let refuse = |found: String| Err(Error::Checkpoint { path: folder.to_owned(), found });
@@ -47,7 +51,7 @@ impl Teacher {
         teacher.prepare();
         let mut head_vd = teacher.head_values();
         head_vd.truncate(student.vocab * config.width);
-        Ok(Teacher { student: teacher, head_vd: head_vd.into(), block: None })
+        Ok(Teacher { student: teacher, head_vd: head_vd.into(), hidden: None, relation: None })
     }
 
     /// The same teacher, whose states are learned as the table says; or why this student cannot learn them.
@@ -72,12 +76,18 @@ impl Teacher {
                 return refuse("teacher.relation.heads", relation.heads, needed);
             }
         }
-        Ok(Teacher { block: table.relation.as_ref().map(|table| table.teacher_block), ..self })
+        Ok(Teacher { hidden: table.hidden.clone(), relation: table.relation.clone(), ..self })
     }
 
     /// Its states at some places of a batch.
     pub(crate) fn states(&self, batch: &Batch, places: &[u32]) -> States {
-        self.student.states(batch, places, self.block)
+        self.student.states(batch, places, self.relation.as_ref().map(|table| table.teacher_block))
+    }
+
+    /// What a student is to come near to, where states are learned.
+    pub(crate) fn exemplar(&self, states: States) -> Option<Exemplar<'_>> {
+        let (hidden, relation) = (self.hidden.as_ref(), self.relation.as_ref());
+        (hidden.is_some() || relation.is_some()).then_some(Exemplar { hidden, relation, teacher: states })
     }
 
     /// What it says there: logits, made when they are asked for.

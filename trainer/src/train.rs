@@ -164,8 +164,7 @@ pub fn train(job: &Job, hooks: &mut Hooks) -> Result<Trained, Error> {
         let microbatches = step_rows.chunks(config.microbatch_rows());
         let batches: Vec<_> = microbatches.map(|rows| Batch::from_rows(rows, job.model, lesson)).collect::<Result<_, _>>()?;
         run.student.quantise_in_part(config.quantised_share_at(run.step));
-        let Sum { terms, gradients } =
-            run.workers.run(&run.student, run.teacher.as_ref().map(|teacher| (teacher, &config.teacher)), &batches);
+        let Sum { terms, gradients } = run.workers.run(&run.student, run.teacher.as_ref(), &batches);
 
         let supervised = gradients.tokens();
         if supervised == 0 {

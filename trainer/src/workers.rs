@@ -14,8 +14,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::{
     Error,
-    config::TeacherTable,
-    loss::{divergence::Teaching, head::Terms, states::Exemplar},
+    loss::{divergence::Teaching, head::Terms},
     optimizer::Gradients,
     student::{Batch, Student},
     teacher::Teacher,
@@ -61,7 +60,7 @@ impl Workers {
     }
 
     /// The loss of all microbatches and its gradient. A teacher teaches every supervised target.
-    pub(crate) fn run(&self, student: &Student, teacher: Option<(&Teacher, &TeacherTable)>, batches: &[Batch]) -> Sum {
+    pub(crate) fn run(&self, student: &Student, teacher: Option<&Teacher>, batches: &[Batch]) -> Sum {
         student.prepare();
         let (next, partial) = (AtomicUsize::new(0), Mutex::new(Partial::default()));
         let work = || {
@@ -71,10 +70,10 @@ impl Workers {
                 let batch = &*student.needed(batch);
                 let mut targets = batch.supervised();
                 let supervised = targets.places.len();
-                let exemplar = teacher.map(|(teacher, table)| {
+                let exemplar = teacher.and_then(|teacher| {
                     let states = teacher.states(batch, &targets.places);
                     targets.teaching = Some(Teaching { lesson: batch.lesson, said: teacher.speak(&states) });
-                    Exemplar { hidden: table.hidden.as_ref(), relation: table.relation.as_ref(), teacher: states }
+                    teacher.exemplar(states)
                 });
                 let (loss, terms) = student.loss_of(batch, targets, exemplar.as_ref());
                 let gradients = Gradients::of(&student, &loss, supervised);

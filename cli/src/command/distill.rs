@@ -10,13 +10,22 @@ use trainer::{Exported, Trained};
 
 use crate::{
     arguments::ConfigArguments,
-    command::{annotate::annotate, bench, eval::Exam, export::export, ingest::ingest, report, synth::synth, train::train},
+    command::{
+        annotate::annotate,
+        bench,
+        eval::{Exam, describe},
+        export::export,
+        ingest::ingest,
+        report,
+        synth::synth,
+        train::train,
+    },
     progress::{print, say},
     run::Run,
 };
 
 /// The stages in their order.
-const STAGES: [&str; 5] = ["synth", "ingest", "train", "export", "eval"];
+const STAGES: [&str; 6] = ["synth", "ingest", "annotate", "train", "export", "eval"];
 
 pub fn distill(arguments: &ConfigArguments) -> Result<()> {
     let run = Run::open(arguments)?;
@@ -51,7 +60,7 @@ fn facts(run: &Run, arguments: &ConfigArguments, dataset: &Dataset, trained: &Tr
     Ok(Report {
         run: run.name.clone(),
         program: env!("CARGO_PKG_VERSION").to_owned(),
-        student: format!("{} blocks of width {}, {}", model.layers, model.width, model.precision()),
+        student: describe(&model),
         parameters: model.parameters() as u64,
         packed_bytes: exported.packed_bytes,
         f16_bytes: exported.f16_bytes,

@@ -161,6 +161,7 @@ fn facts(student: &Path, folder: &Path, exam: &Exam) -> Result<Report> {
     Ok(facts)
 }
 
-fn describe(config: &ModelConfig) -> String {
+/// A student in a few words.
+pub fn describe(config: &ModelConfig) -> String {
     format!("{} blocks of width {}, {}", config.layers, config.width, config.precision())
 }

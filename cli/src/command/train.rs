@@ -20,9 +20,9 @@ const GLANCE: usize = 200;
 
 pub fn command(arguments: &ConfigArguments) -> Result<()> {
     let run = Run::open(arguments)?;
-    let dataset = annotate(&run, dataset(&run, arguments)?)?;
+    let dataset = dataset(&run, arguments)?;
     run.start()?;
-    train(&run, &dataset).map(|_| ())
+    train(&run, &annotate(&run, dataset)?).map(|_| ())
 }
 
 /// The run's dataset, which must be there.

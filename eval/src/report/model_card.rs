@@ -34,7 +34,7 @@ mod tests {
             "{card}"
         );
         assert!(card.contains("A student with ternary weights") && card.contains("- ternary"));
-        let twin = Report { config: serde_json::json!({ "model": { "quant": "none" } }), ..whole() };
+        let twin = Report { student: "4 blocks of width 256, full precision".into(), ..whole() };
         assert!(!model_card(&twin, "student.gguf").to_lowercase().contains("ternary,") && !model_card(&twin, "x").contains("- ternary"));
         assert!(!model_card(&Report::default(), "student.gguf").is_empty());
     }

@@ -10,6 +10,7 @@ use std::{fmt, ops::Range, sync::Arc};
 use burn::tensor::{Tensor, TensorData, activation::log_softmax};
 
 use super::{confidence, forward_kl, jensen_shannon, likely::Likely, reverse_kl};
+use crate::operation::embed::indices;
 
 /// Which divergence; each has a file of its own beside this one.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -132,7 +133,7 @@ impl Teaching {
             Said::Logits(make) => {
                 let teacher = Tensor::<2>::from_data(TensorData::new(make(0..k), [k, v]), &device);
                 let log_p_kv = log_softmax(teacher.div_scalar(tau), 1);
-                let targets = crate::operation::embed::indices(targets, &device).reshape([k, 1]);
+                let targets = indices(targets, &device).reshape([k, 1]);
                 let confidence = log_p_kv.clone().gather(1, targets).exp().flatten(0, 1);
                 (log_p_kv, log_q_kv, confidence)
             }

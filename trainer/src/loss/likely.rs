@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Bool, Int, Tensor, TensorData};
 
 /// What a teacher held likely at some targets.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub(crate) struct Likely {
 
 /// The smallest tail of a teacher's distribution: what is stored is rounded, so that less than this is not known.
 const SMALLEST_TAIL: f32 = 1e-6;
+/// The logarithm of nothing, near enough and finite.
+const NOTHING: f32 = -1e4;
 
 impl Likely {
     /// From a list for each target; nothing where all are empty.
@@ -60,7 +62,7 @@ impl Likely {
             log_p[row + most] = if is_filler[row + most] { NOTHING } else { buckets[buckets.len() - 1] };
         }
         let whole = TensorData::new(tokens, [k, columns]);
-        let mask = |flags: Vec<bool>| Tensor::<2, burn::tensor::Bool>::from_data(TensorData::new(flags, [k, columns]), &device);
+        let mask = |flags: Vec<bool>| Tensor::<2, Bool>::from_data(TensorData::new(flags, [k, columns]), &device);
         let (is_filler, is_tail) = (mask(is_filler), mask(is_tail));
         let log_named = log_q_kv.gather(1, Tensor::<2, Int>::from_data(whole, &device));
         let of_named = log_named.clone().exp().mask_fill(is_filler.clone().bool_or(is_tail.clone()), 0.0);
@@ -69,6 +71,3 @@ impl Likely {
         (Tensor::from_data(TensorData::new(log_p, [k, columns]), &device), log_q)
     }
 }
-
-/// The logarithm of nothing, near enough and finite.
-const NOTHING: f32 = -1e4;
