@@ -4,9 +4,10 @@
     python3 benches/study_recipe.py [--program target/release/tristill] [--runs checkpoints/study] [--seeds 3] [--only NAME ...]
 
 A teacher in full precision is trained on the task of `configs/study.toml`. Then students of the config's size are trained on the same
-rows for the same steps, each variant with as many seeds, seed by seed, and all answer the same held-out questions. Printed is, for
-each variant, the share of right answers for each seed, and the mean difference to the variant it is held against: for each question
-the mean over seeds of right minus wrong, and over the questions its 95 % interval (normal). What was finished is not run again.
+traces for the same steps, each variant with as many seeds, seed by seed, and all answer the same held-out questions. Printed are, for
+each variant, the share of right answers for each seed, and by how many points it differs from the variant that it is held against:
+for each seed by `tristill compare`, and the mean with a 95 % interval that takes the questions of different seeds as independent.
+What was finished is not run again, so that a study that was stopped goes on.
 """
 
 import argparse
@@ -15,25 +16,29 @@ import math
 import os
 import pathlib
 import shutil
+import statistics
 import subprocess
 
 CONFIG = "configs/study.toml"
-TEACHER = ["model.width=512", "model.layers=5", "model.heads=8", "model.kv_heads=4", "model.feed_forward=1024", "model.quant=none",
-           "train.steps=3000", "train.rows=4", "train.microbatch_rows=2", "train.rate=7e-4", "train.warm_up_steps=150"]
-SHARED = ["traces", "dataset", "annotated"]
+TEACHER = [
+    *("model.width=512", "model.layers=5", "model.heads=8", "model.kv_heads=4", "model.feed_forward=1024", "model.quant=none"),
+    *("train.steps=3000", "train.rate=7e-4", "train.warm_up_steps=150"),
+]
 
-RELATION = "train.teacher.relation={relation='dot_product',heads=8,block=3,teacher_block=4,weight=1.0}"
+BESIDE = ["train.teacher.from={teacher}"]
+STORED = [*BESIDE, "train.teacher.top_k=32"]
+RELATION = "train.teacher.relation={{relation='scaled',heads=8,block=3,teacher_block=4,weight=1.0}}"
 # Each variant's settings, and the variant that it is held against.
 VARIANTS = {
-    "text only": ([], None),
-    "text only, no sub-norms": (["model.architecture=llama"], "text only"),
-    "teacher beside": (["TEACHER"], "text only"),
-    "teacher stored": (["TEACHER", "STORED"], "teacher beside"),
-    "teacher beside, relation": (["TEACHER", RELATION], "teacher beside"),
-    "teacher stored, scale tensor": (["TEACHER", "STORED", "model.scale=tensor"], "teacher stored"),
-    "teacher stored, scale group": (["TEACHER", "STORED", "model.scale=group"], "teacher stored"),
-    "full precision, text only": (["model.quant=none"], "text only"),
-    "full precision, teacher stored": (["TEACHER", "STORED", "model.quant=none"], "teacher stored"),
+    "text": ([], None),
+    "text, no sub-norms": (["model.architecture=llama"], "text"),
+    "text, full precision": (["model.quant=none"], "text"),
+    "stored": (STORED, "text"),
+    "stored, full precision": ([*STORED, "model.quant=none"], "stored"),
+    "beside": (BESIDE, "stored"),
+    "beside, relation": ([*BESIDE, RELATION], "beside"),
+    "stored, scale tensor": ([*STORED, "model.scale=tensor"], "stored"),
+    "stored, scale group": ([*STORED, "model.scale=group"], "stored"),
 }
 
 
@@ -45,56 +50,73 @@ def main():
     parser.add_argument("--only", nargs="*", default=list(VARIANTS))
     arguments = parser.parse_args()
 
-    teacher = arguments.runs / "teacher"
-    distill(arguments.program, teacher, TEACHER)
-    checkpoint = max(teacher.glob("step-*"))
+    runs, program = arguments.runs, arguments.program
+    runs.mkdir(parents=True, exist_ok=True)
+    distill(program, runs / "teacher", TEACHER)
+    teacher = max((runs / "teacher").glob("step-*"))
+    # The teacher's tokenizer is that of its traces, and with it all datasets are the same.
+    data = [f"data.tokenizer={teacher}/tokenizer.json"]
     for seed in range(1, arguments.seeds + 1):
         for name in arguments.only:
-            settings = [setting for word in VARIANTS[name][0] for setting in spelled(word, checkpoint)]
-            run = folder(arguments.runs, name, seed)
-            share(arguments.runs, run, "STORED" in VARIANTS[name][0])
-            distill(arguments.program, run, [*settings, f"train.seed={seed}"])
-            keep(arguments.runs, run)
-        table(arguments.runs, arguments.only, seed)
-
-
-def spelled(word, checkpoint):
-    """A word of a variant as settings."""
-    return {"TEACHER": [f"train.teacher.from='{checkpoint}'"], "STORED": ["train.teacher.top_k=32"]}.get(word, [word])
+            settings = [setting.format(teacher=teacher) for setting in VARIANTS[name][0]]
+            run = folder(runs, name, seed)
+            take(runs / "shared", run, "dataset-annotated" if "stored" in name else None)
+            distill(program, run, [*data, *settings, f"train.seed={seed}"])
+            keep(run, runs / "shared")
+        print(table(program, runs, arguments.only, seed), flush=True)
 
 
 def folder(runs, name, seed):
-    return runs / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
+    return runs / f"{name.replace(',', '').replace(' ', '-')}-{seed}"
 
 
 def distill(program, run, settings):
     """A whole run, unless it was finished."""
-    if (run / "report.json").exists():
-        return
-    print(f"== {run.name}", flush=True)
-    subprocess.run([program, "distill", CONFIG, "--run", run, *(word for setting in settings for word in ("--set", setting))], check=True)
+    if not (run / "report.json").exists():
+        print(f"== {run.name}", flush=True)
+        overrides = [word for setting in settings for word in ("--set", setting)]
+        subprocess.run([program, "distill", CONFIG, "--run", run, *overrides], check=True)
 
 
-def share(runs, run, stored):
-    """Give a run the traces and the dataset that the runs before it made, as links."""
-    for part in SHARED:
-        there, here = runs / "shared" / part, run / part
-        if there.exists() and not here.exists() and (stored or part != "annotated"):
-            shutil.copytree(there, here, copy_function=os.link)
+def take(shared, run, annotated):
+    """Give a run the traces and datasets that runs before it made, as links."""
+    for part in ("traces", "dataset", annotated):
+        if part and (shared / part).exists() and not (run / part).exists():
+            shutil.copytree(shared / part, run / part, copy_function=os.link)
 
 
-def keep(runs, run):
-    """Keep what a run made that later ones can take."""
-    for part in SHARED:
-        there, here = runs / "shared" / part, run / part
-        if here.exists() and not there.exists():
-            shutil.copytree(here, there, copy_function=os.link)
+def keep(run, shared):
+    """Keep what a run made and later ones can take."""
+    for part in ("traces", "dataset", "dataset-annotated"):
+        if (run / part).exists() and not (shared / part).exists():
+            shutil.copytree(run / part, shared / part, copy_function=os.link)
 
 
-def marks(run):
-    """For each held-out question whether the answer is right."""
-    with open(run / "eval/held_out/completions.jsonl", encoding="utf-8") as lines:
-        return {record["id"]: record for record in map(json.loads, lines)}
+def table(program, runs, names, seeds):
+    """A line for each variant."""
+    lines = [f"{'':24} {'right, %':>{7 * seeds}}  held against             points by seed, mean (95 %)"]
+    for name in names:
+        right = [100 * score(folder(runs, name, seed)) for seed in range(1, seeds + 1)]
+        line = f"{name:24} " + "".join(f"{share:7.1f}" for share in right)
+        if against := VARIANTS[name][1]:
+            found = [compared(program, folder(runs, against, seed), folder(runs, name, seed)) for seed in range(1, seeds + 1)]
+            mean = statistics.mean(difference for difference, _ in found)
+            half = math.sqrt(sum(half**2 for _, half in found)) / seeds
+            each = ", ".join(f"{difference:+.1f}" for difference, _ in found)
+            line += f"  {against:24} {each}, {mean:+.1f} ({mean - half:+.1f} to {mean + half:+.1f})"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def score(run):
+    return json.loads((run / "report.json").read_text())["eval"]["held_out"]["accuracy"]
+
+
+def compared(program, against, run):
+    """By how many points the second run is better on the held-out questions, and half of the 95 % interval."""
+    done = subprocess.run([program, "compare", "--json", against, run], check=True, capture_output=True, text=True)
+    held_out = next(found for found in json.loads(done.stdout) if found["set"] == "held_out")
+    return 100 * held_out["difference"], 50 * (held_out["high"] - held_out["low"])
 
 
 if __name__ == "__main__":
