@@ -22,7 +22,7 @@ import subprocess
 CONFIG = "configs/study.toml"
 TEACHER = [
     *("model.width=512", "model.layers=5", "model.heads=8", "model.kv_heads=4", "model.feed_forward=1024", "model.quant=none"),
-    *("train.steps=3000", "train.rate=7e-4", "train.warm_up_steps=150"),
+    *("train.steps=2500", "train.rate=7e-4", "train.warm_up_steps=150"),
 ]
 
 BESIDE = ["train.teacher.from={teacher}"]
@@ -54,15 +54,15 @@ def main():
     runs.mkdir(parents=True, exist_ok=True)
     distill(program, runs / "teacher", TEACHER)
     teacher = max((runs / "teacher").glob("step-*"))
-    # The teacher's tokenizer is that of its traces, and with it all datasets are the same.
-    data = [f"data.tokenizer={teacher}/tokenizer.json"]
     for seed in range(1, arguments.seeds + 1):
         for name in arguments.only:
             settings = [setting.format(teacher=teacher) for setting in VARIANTS[name][0]]
             run = folder(runs, name, seed)
-            take(runs / "shared", run, "dataset-annotated" if "stored" in name else None)
-            distill(program, run, [*data, *settings, f"train.seed={seed}"])
-            keep(run, runs / "shared")
+            # Those that have the same data make it once.
+            shared = runs / "shared" / name.split(",")[0]
+            copy(shared, run)
+            distill(program, run, [*settings, f"train.seed={seed}"])
+            copy(run, shared)
         print(table(program, runs, arguments.only, seed), flush=True)
 
 
@@ -78,18 +78,11 @@ def distill(program, run, settings):
         subprocess.run([program, "distill", CONFIG, "--run", run, *overrides], check=True)
 
 
-def take(shared, run, annotated):
-    """Give a run the traces and datasets that runs before it made, as links."""
-    for part in ("traces", "dataset", annotated):
-        if part and (shared / part).exists() and not (run / part).exists():
-            shutil.copytree(shared / part, run / part, copy_function=os.link)
-
-
-def keep(run, shared):
-    """Keep what a run made and later ones can take."""
+def copy(there, here):
+    """Give a folder the traces and datasets of another, as links."""
     for part in ("traces", "dataset", "dataset-annotated"):
-        if (run / part).exists() and not (shared / part).exists():
-            shutil.copytree(run / part, shared / part, copy_function=os.link)
+        if (there / part).exists() and not (here / part).exists():
+            shutil.copytree(there / part, here / part, copy_function=os.link)
 
 
 def table(program, runs, names, seeds):
