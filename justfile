@@ -37,6 +37,12 @@ test-light:
 test-arm:
     runtime/tests/arm.sh
 
+# The same training on wgpu as on the CPU, on the adapter that is there; a software Vulkan will do (Debian's mesa-vulkan-drivers).
+# A target folder of its own, because burn is compiled anew, without optimisation: about half an hour on two cores.
+test-wgpu target="target/wgpu":
+    TRISTILL_TEST_DEVICE=wgpu CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0 CARGO_TARGET_DIR={{target}} \
+        cargo test -p tristill-trainer --features wgpu,ndarray --test devices -- --nocapture
+
 # Stock llama.cpp on a packed student; needs Python with PyPI's llama-cpp-python, gguf and numpy
 check-llama-cpp student="checkpoints/proof/student.gguf":
     python3 benches/llama_cpp_agreement.py {{student}}

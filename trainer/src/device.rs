@@ -1,5 +1,7 @@
 //! Devices, and the one place that chooses between the fused and the composed form of every operation.
 
+#[cfg(feature = "wgpu")]
+use burn::tensor::DeviceKind;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 use burn::tensor::DeviceType;
 use burn::{backend::DispatchDevice, tensor::Device};
@@ -23,7 +25,8 @@ pub fn open(name: DeviceName) -> Result<Device, Error> {
         #[allow(deprecated)] // selectable for as long as burn has it
         DeviceName::Ndarray => Ok(Device::ndarray().autodiff()),
         #[cfg(feature = "wgpu")]
-        DeviceName::Wgpu => first(DeviceType::Wgpu, "wgpu found no graphics card"),
+        // Of several adapters, a processor that plays a card among them, wgpu takes the one that it thinks the fastest.
+        DeviceName::Wgpu => first(DeviceType::Wgpu, "wgpu found no adapter").map(|_| Device::wgpu(DeviceKind::DefaultDevice).autodiff()),
         #[cfg(feature = "cuda")]
         DeviceName::Cuda => first(DeviceType::Cuda, "CUDA found no card"),
         #[allow(unreachable_patterns)] // with every feature on
@@ -40,7 +43,8 @@ pub fn open(name: DeviceName) -> Result<Device, Error> {
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 fn first(kind: DeviceType, none: &str) -> Result<Device, Error> {
     let found = Device::enumerate(kind).into_iter().next();
-    found.map(Device::autodiff).ok_or_else(|| Error::Device(format!("{none}; take train.device = \"cpu\"")))
+    let others = if cfg!(feature = "ndarray") { "cpu and ndarray" } else { "cpu" };
+    found.map(Device::autodiff).ok_or_else(|| Error::Device(format!("{none}; found here: {others}; take train.device = \"cpu\"")))
 }
 
 /// The CPU, with burn-flex below and derivatives on.

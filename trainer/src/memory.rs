@@ -3,25 +3,29 @@
 //! An estimate from the sizes alone, so that the same config gives the same microbatches, and with them the same bits, on every
 //! machine of as many threads. What is kept of a token for the backward pass is counted from the fused operations.
 
-use model::ModelConfig;
+use model::{ModelConfig, Quant};
 
-use crate::{Error, TrainTable};
+use crate::{Checkpoint, Error, TrainTable};
 
 /// The program, its buffers and the rows that are read ahead.
 const BASE_BYTES: f64 = 160e6;
 /// Memory that is given back and taken again is never all in use.
 const SLACK: f64 = 1.2;
+/// How much of a pass's gradients waits for those of a pass before it that is slower.
+const WAITING: f64 = 0.5;
 
 /// The table with the microbatch that fits its budget, where it has one; otherwise the same.
 pub(crate) fn resolve(table: &TrainTable, model: &ModelConfig, threads: usize) -> Result<TrainTable, Error> {
     let Some(budget) = table.memory_gib else { return Ok(table.clone()) };
-    let bytes = |rows: usize| estimate(table, model, rows, threads);
+    let teacher = table.teacher.beside().map(|folder| Checkpoint::open(folder)).transpose()?.map(|checkpoint| checkpoint.config);
+    let bytes = |rows: usize| estimate(table, model, teacher.as_ref(), rows, threads);
     let fits = (1..=table.microbatch_rows()).rev().find(|rows| bytes(*rows) <= budget * GIB);
     let Some(rows) = fits else {
         let least = (1..=table.microbatch_rows()).map(bytes).fold(f64::INFINITY, f64::min) / GIB;
         let needed = format!(
-            "but {} weights and rows of {} tokens need about {least:.2}; raise it, or lower model.context or the student's sizes",
+            "but {} weights{} and rows of {} tokens need about {least:.2}; raise it, or lower model.context or the student's sizes",
             model.parameters(),
+            teacher.map_or(String::new(), |teacher| format!(", a teacher of {}", teacher.parameters())),
             model.context
         );
         return Err(Error::Config { key: "memory_gib", found: budget.to_string(), needed });
@@ -31,28 +35,38 @@ pub(crate) fn resolve(table: &TrainTable, model: &ModelConfig, threads: usize) -
 
 const GIB: f64 = (1u64 << 30) as f64;
 
-/// About how many bytes a run takes that gives the student `rows` rows at once.
-fn estimate(table: &TrainTable, model: &ModelConfig, rows: usize, threads: usize) -> f64 {
+/// About how many bytes a run takes that gives the student, and a teacher beside it, `rows` rows at once.
+fn estimate(table: &TrainTable, model: &ModelConfig, teacher: Option<&ModelConfig>, rows: usize, threads: usize) -> f64 {
     let side_by_side = table.rows.div_ceil(rows).min(threads) as f64;
-    let weights = model.parameters() as f64;
-    // Weights and two moments; the weights as the passes take them; the sum of the gradients, and those of each pass and of one that
-    // waits to be added.
-    let mut copies = 4.0 * (1.0 + 2.0 + 1.25 + 1.0 + side_by_side + 1.0);
+    // Two moments, and the sum of the gradients with what of a pass waits to be added.
+    let mut copies = 4.0 * (2.0 + 1.0 + WAITING * (side_by_side - 1.0));
     if table.ema.is_some() {
         copies += 4.0 * 2.0;
     }
     let tokens = side_by_side * (rows * model.context) as f64;
-    BASE_BYTES + SLACK * (weights * copies + tokens * bytes_per_token(model))
+    let student = weights(model) + model.parameters() as f64 * copies + tokens * (kept_of_token(model) + moment_of_token(model));
+    let teacher = teacher.map_or(0.0, |teacher| weights(teacher) + tokens * moment_of_token(teacher));
+    BASE_BYTES + SLACK * (student + teacher)
 }
 
-/// Bytes of a token that a pass keeps until its backward pass is through, and the largest that are there for a moment.
-fn bytes_per_token(model: &ModelConfig) -> f64 {
+/// Bytes of the weights, as they are and as the passes take them.
+fn weights(model: &ModelConfig) -> f64 {
+    let prepared = if model.quant == Quant::None { 0.0 } else { 5.0 };
+    model.parameters() as f64 * (4.0 + prepared)
+}
+
+/// Bytes of a token that a pass keeps until its backward pass is through.
+fn kept_of_token(model: &ModelConfig) -> f64 {
     let (d, q, f) = (model.width as f64, model.query_width() as f64, model.feed_forward as f64);
     let qkv = q + 2.0 * model.kv_width() as f64;
     // The inputs of the four groups, the two that attention and gate take in, and the codes of the four.
     let block = 4.0 * (2.0 * d + q + f + qkv + 2.0 * f) + (2.0 * d + q + f);
-    let moment = 4.0 * (2.0 * d + 4.0 * f);
-    model.layers as f64 * block + moment + 4.0 * 2.0 * d
+    model.layers as f64 * block + 4.0 * 2.0 * d
+}
+
+/// The most bytes of a token that are there for a moment.
+fn moment_of_token(model: &ModelConfig) -> f64 {
+    4.0 * (2 * model.width + 4 * model.feed_forward) as f64
 }
 
 #[cfg(test)]
@@ -74,9 +88,22 @@ mod tests {
         assert_eq!(rows(64.0).unwrap(), (16, None), "more than the default is never taken");
         let (small, smaller) = (rows(0.4).unwrap().0, rows(0.32).unwrap().0);
         assert!((1..16).contains(&smaller) && smaller < small && small < 16, "{small} {smaller}");
-        assert!(estimate(&table(0.4), &model(), small, 2) <= 0.4 * GIB && estimate(&table(0.4), &model(), small + 1, 2) > 0.4 * GIB);
+        let bytes = |rows: usize| estimate(&table(0.4), &model(), None, rows, 2);
+        assert!(bytes(small) <= 0.4 * GIB && bytes(small + 1) > 0.4 * GIB);
         let message = rows(0.1).unwrap_err().to_string();
         assert!(message.starts_with("train.memory_gib is 0.1, but ") && message.contains("rows of 256 tokens need about 0."), "{message}");
+    }
+
+    #[test]
+    fn a_teacher_beside_the_student_is_counted() {
+        let mut teacher = model();
+        teacher.quant = Quant::None;
+        let more = estimate(&table(4.0), &model(), Some(&teacher), 4, 2) - estimate(&table(4.0), &model(), None, 4, 2);
+        assert!(more >= 4.0 * teacher.parameters() as f64, "{more}");
+        let folder = tempfile::tempdir().unwrap();
+        let mut with_teacher = table(4.0);
+        with_teacher.teacher.from = Some(folder.path().to_owned());
+        assert!(resolve(&with_teacher, &model(), 2).is_err(), "a folder without a teacher");
     }
 
     #[test]

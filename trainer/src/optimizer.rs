@@ -4,9 +4,11 @@
 //! have none.
 
 mod gradients;
+mod ordered_sum;
 mod update;
 
 pub use gradients::Gradients;
+pub(crate) use ordered_sum::OrderedSum;
 
 use burn::tensor::Tensor;
 use model::{Kind, TensorSpec};

@@ -86,11 +86,12 @@ impl Snapshot {
         if config.quant == Quant::None {
             return Snapshot(Vec::new());
         }
-        let matrices: Vec<_> =
-            student.tensors().into_iter().filter(|(spec, _)| spec.kind() == Kind::Linear && spec.layer.is_some()).collect();
-        let quantised: Vec<_> = matrices.par_iter().filter_map(|(spec, weights)| Block::of(config, spec, weights)).collect();
+        let specs = student.specs().iter().enumerate();
+        let matrices: Vec<_> = specs.filter(|(_, spec)| spec.kind() == Kind::Linear && spec.layer.is_some()).collect();
+        // Each thread copies the floats of one matrix at a time.
+        let quantised: Vec<_> = matrices.par_iter().filter_map(|(place, spec)| Block::of(config, spec, &student.values(*place))).collect();
         let mut blocks = vec![Block::default(); config.layers];
-        for ((spec, _), matrix) in matrices.iter().zip(quantised) {
+        for ((_, spec), matrix) in matrices.iter().zip(quantised) {
             let block = &mut blocks[spec.layer.expect("filtered above")];
             block.codes.extend(matrix.codes);
             block.scales.extend(matrix.scales);

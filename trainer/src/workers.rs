@@ -2,9 +2,8 @@
 //! the bits depend on how a step is cut into microbatches and not on the number of threads.
 
 use std::{
-    collections::BTreeMap,
     sync::{
-        Mutex, MutexGuard,
+        Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -15,7 +14,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use crate::{
     Error,
     loss::{divergence::Teaching, head::Terms},
-    optimizer::Gradients,
+    optimizer::{Gradients, OrderedSum},
     student::{Batch, Student},
     teacher::Teacher,
 };
@@ -35,16 +34,6 @@ pub(crate) struct Sum {
     pub(crate) gradients: Gradients,
 }
 
-/// A sum in the making.
-#[derive(Default)]
-struct Partial {
-    sum: Sum,
-    /// Microbatches in the sum.
-    added: usize,
-    /// Finished before one that comes before them.
-    early: BTreeMap<usize, (Terms, Gradients)>,
-}
-
 impl Workers {
     /// One for each microbatch of a step, as far as there are threads; the threads are shared out evenly.
     pub(crate) fn new(microbatches: usize) -> Result<Workers, Error> {
@@ -62,7 +51,7 @@ impl Workers {
     /// The loss of all microbatches and its gradient. A teacher teaches every supervised target.
     pub(crate) fn run(&self, student: &Student, teacher: Option<&Teacher>, batches: &[Batch]) -> Sum {
         student.prepare();
-        let (next, partial) = (AtomicUsize::new(0), Mutex::new(Partial::default()));
+        let (next, sum, told) = (AtomicUsize::new(0), OrderedSum::of(student), Mutex::new(vec![Terms::default(); batches.len()]));
         let work = || {
             while let Some((place, batch)) = take(&next, batches) {
                 // A graph of its own: burn runs graphs that share a node one after the other.
@@ -76,12 +65,14 @@ impl Workers {
                     teacher.exemplar(states)
                 });
                 let (loss, terms) = student.loss_of(batch, targets, exemplar.as_ref());
-                let gradients = Gradients::of(&student, &loss, supervised);
-                lock(&partial).add(place, terms, gradients);
+                told.lock().expect("no worker panics while it tells")[place] = terms;
+                sum.add(place, &student, &loss, supervised);
             }
         };
         thread::scope(|scope| self.pools.iter().for_each(|pool| drop(scope.spawn(|| pool.install(work)))));
-        partial.into_inner().expect("no worker panicked").sum
+        let mut terms = Terms::default();
+        told.into_inner().expect("no worker panicked").into_iter().for_each(|of_batch| terms += of_batch);
+        Sum { terms, gradients: sum.finish() }
     }
 }
 
@@ -89,21 +80,6 @@ impl Workers {
 fn take<'a>(next: &AtomicUsize, batches: &'a [Batch]) -> Option<(usize, &'a Batch)> {
     let place = next.fetch_add(1, Ordering::Relaxed);
     batches.get(place).map(|batch| (place, batch))
-}
-
-fn lock(partial: &Mutex<Partial>) -> MutexGuard<'_, Partial> {
-    partial.lock().expect("no worker panics while it adds")
-}
-
-impl Partial {
-    fn add(&mut self, place: usize, terms: Terms, gradients: Gradients) {
-        self.early.insert(place, (terms, gradients));
-        while let Some((terms, gradients)) = self.early.remove(&self.added) {
-            self.sum.terms += terms;
-            self.sum.gradients.add(gradients);
-            self.added += 1;
-        }
-    }
 }
 
 #[cfg(test)]
@@ -115,16 +91,26 @@ mod tests {
     fn the_number_of_threads_changes_no_bit() {
         let student = tiny(|_| {});
         let batches = [batch(), Batch::document(&[1, 2]), batch(), batch(), batch()];
-        let sum = |threads| {
-            let Sum { terms, gradients } = Workers::with_threads(threads, batches.len()).unwrap().run(&student, None, &batches);
+        let bits = |gradients: Gradients| {
             let tokens = gradients.tokens();
             let tensors = gradients.into_tensors().into_iter().map(|tensor| tensor.unwrap().try_into_vec_as::<f32>().unwrap());
-            (terms.loss.to_bits(), tokens, tensors.collect::<Vec<_>>())
+            (tokens, tensors.collect::<Vec<_>>())
+        };
+        let sum = |threads| {
+            let Sum { terms, gradients } = Workers::with_threads(threads, batches.len()).unwrap().run(&student, None, &batches);
+            (terms.loss.to_bits(), bits(gradients))
         };
         let alone = sum(1);
         let (loss, supervised) = student.loss(&batch());
         let apart = f64::from_bits(alone.0) - 4.0 * f64::from(loss.into_scalar::<f32>());
-        assert!(apart.abs() < 1e-3 && alone.1 == 4 * supervised, "{apart}");
+        assert!(apart.abs() < 1e-3 && alone.1.0 == 4 * supervised, "{apart}");
+        // Whole gradients, one after the other.
+        let mut plain = Gradients::new();
+        for batch in &batches {
+            let (loss, supervised) = student.loss(batch);
+            plain.add(Gradients::of(&student, &loss, supervised));
+        }
+        assert!(bits(plain) == alone.1);
         for threads in [2, 3, 5, 12] {
             assert!(sum(threads) == alone, "{threads} threads");
         }

@@ -1,17 +1,18 @@
 //! How an operation written by hand takes its place in burn's graph: it sees slices, and knows nothing of nodes.
 
-use std::{fmt::Debug, ops::Deref};
+use std::{cell::RefCell, collections::HashMap, fmt::Debug, ops::Deref};
 
 use burn::{
     backend::{
         Autodiff, BackendTypes, Flex, TensorMetadata,
         autodiff::{
+            NodeId,
             checkpoint::{base::Checkpointer, strategy::NoCheckpointing},
-            grads::Gradients,
+            grads::Gradients as OfNodes,
             ops::{Backward, Ops, OpsKind},
         },
     },
-    tensor::{Tensor, TensorData},
+    tensor::{Gradients, Tensor, TensorData},
 };
 
 use super::buffer;
@@ -54,6 +55,11 @@ impl Values {
         Values(Some(primitive))
     }
 
+    /// The matrix that it was made as.
+    pub(crate) fn into_matrix(self) -> Tensor<2> {
+        Tensor::from_primitive::<Flex>(self.into_primitive())
+    }
+
     fn into_primitive(mut self) -> Primitive {
         self.0.take().expect("taken only here and when dropped")
     }
@@ -78,6 +84,48 @@ impl Drop for Values {
             buffer::give(values);
         }
     }
+}
+
+/// Leaves of the graph whose gradients are taken as soon as they are there, each with its place, and who takes them.
+struct Taken {
+    places: HashMap<NodeId, usize>,
+    take: Box<dyn Fn(usize, Values)>,
+}
+
+thread_local! {
+    /// Those of the backward pass that this thread runs.
+    static TAKEN: RefCell<Option<Taken>> = const { RefCell::new(None) };
+}
+
+/// A leaf's name in the graph.
+pub(crate) fn leaf<const D: usize>(tensor: &Tensor<D>) -> NodeId {
+    let tracked = tensor.clone().autodiff().try_into_primitive::<Autodiff<Flex>>();
+    tracked.expect("the fused path runs on burn-flex without gradient checkpointing").id()
+}
+
+/// Run a backward pass in which the gradients of some leaves go to `take` right from the operation that makes them; each of these
+/// leaves is an input of one operation only. Returns the gradients of the others, and the places of leaves that had none to take.
+pub(crate) fn backward(
+    loss: &Tensor<1>,
+    places: HashMap<NodeId, usize>,
+    take: impl Fn(usize, Values) + 'static,
+) -> (Gradients, impl Iterator<Item = usize>) {
+    TAKEN.set(Some(Taken { places, take: Box::new(take) }));
+    let gradients = loss.backward(); // on this thread
+    let left = TAKEN.take().expect("set above").places;
+    (gradients, left.into_values())
+}
+
+/// The gradient of a node, unless it is a leaf whose gradient was taken.
+fn hand_over(node: NodeId, gradient: Values) -> Option<Values> {
+    TAKEN.with_borrow_mut(|taken| {
+        let Some(Taken { places, take }) = taken else { return Some(gradient) };
+        match places.remove(&node) {
+            Some(place) => take(place, gradient),
+            None => return Some(gradient),
+        }
+        None
+    })
 }
 
 /// The inputs of an operation, of any rank.
@@ -123,11 +171,13 @@ struct Recorded<O>(O);
 impl<O: Fused, const N: usize> Backward<Flex, N> for Recorded<O> {
     type State = O::Saved;
 
-    fn backward(self, ops: Ops<O::Saved, N>, gradients: &mut Gradients, _: &mut Checkpointer) {
+    fn backward(self, ops: Ops<O::Saved, N>, gradients: &mut OfNodes, _: &mut Checkpointer) {
         let gradient = Values::from_primitive(gradients.consume::<Flex>(&ops.node));
         let of_inputs = self.0.backward(ops.state, gradient);
         for (parent, gradient) in ops.parents.into_iter().zip(of_inputs) {
-            if let Some(parent) = parent {
+            if let Some(parent) = parent
+                && let Some(gradient) = hand_over(parent.id, gradient)
+            {
                 gradients.register::<Flex>(parent.id, gradient.into_primitive());
             }
         }

@@ -9,11 +9,11 @@ use crate::{device::Path, operation::fused::Values, student::Student};
 #[derive(Debug, Default)]
 pub struct Gradients {
     /// Flat, in the order of the inventory; empty before the first batch. `None` where no batch touched a tensor.
-    sums: Vec<Option<Tensor<1>>>,
+    pub(super) sums: Vec<Option<Tensor<1>>>,
     /// Supervised targets in the loss.
-    tokens: usize,
+    pub(super) tokens: usize,
     /// Of the student.
-    path: Option<Path>,
+    pub(super) path: Option<Path>,
 }
 
 impl Gradients {
@@ -39,15 +39,9 @@ impl Gradients {
             (self.sums, self.path) = (more.sums, more.path);
             return;
         }
-        let plus = |sum, more| match self.path {
-            Some(Path::Fused) => in_place(sum, |sum| add(sum, &Values::of(more))),
-            Some(Path::Composed) | None => sum + more,
-        };
+        let path = self.path.expect("gradients have a path");
         for (sum, more) in self.sums.iter_mut().zip(more.sums) {
-            *sum = match (sum.take(), more) {
-                (Some(sum), Some(more)) => Some(plus(sum, more)),
-                (sum, more) => sum.or(more),
-            };
+            *sum = plus(path, sum.take(), more);
         }
     }
 
@@ -63,5 +57,16 @@ impl Gradients {
 
     pub(crate) fn into_tensors(self) -> Vec<Option<Tensor<1>>> {
         self.sums
+    }
+}
+
+/// One tensor's gradients added up.
+pub(super) fn plus(path: Path, sum: Option<Tensor<1>>, more: Option<Tensor<1>>) -> Option<Tensor<1>> {
+    match (sum, more) {
+        (Some(sum), Some(more)) => Some(match path {
+            Path::Fused => in_place(sum, |sum| add(sum, &Values::of(more))),
+            Path::Composed => sum + more,
+        }),
+        (sum, more) => sum.or(more),
     }
 }
