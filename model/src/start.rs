@@ -69,7 +69,14 @@ impl StudentTable {
             }
         };
         let from = from.to_owned();
-        Ok(FromTable { from, context: Some(context), quant: Some(quant), scale: Some(scale), activations: Some(activations), sub_norms: false })
+        Ok(FromTable {
+            from,
+            context: Some(context),
+            quant: Some(quant),
+            scale: Some(scale),
+            activations: Some(activations),
+            sub_norms: false,
+        })
     }
 
     /// The folder that the weights come from.
