@@ -1,12 +1,14 @@
 //! A run's config: one TOML file with a table for each crate, joined here and checked before anything starts.
 //!
 //! Every key must be known. `${NAME}` in a text stands for an environment variable, so that a config can name a download
-//! without knowing where it lies. `--set` overrides one key.
+//! without knowing where it lies. `--set` overrides one key; `stage.NAME.train.steps` is one of a stage.
 
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::stages::StageTable;
 
 /// A whole run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +26,9 @@ pub struct RunConfig {
     /// What it is asked in the end.
     #[serde(default)]
     pub eval: eval::EvalConfig,
+    /// Parts of the training, one after the other. None is the same as one of which nothing is said.
+    #[serde(default, rename = "stage", skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<StageTable>,
 }
 
 /// Read a config, whole or a part of it, and apply the overrides. The tables are not yet [checked](check).
@@ -37,7 +42,7 @@ pub fn load<C: DeserializeOwned>(path: &Path, overrides: &[String]) -> Result<C>
 
 fn parse<C: DeserializeOwned>(text: &str, path: &Path) -> Result<C> {
     toml::from_str(text).map_err(|error| {
-        let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
+        let line = error.span().map(|span| line_of(text, span.start));
         let place = line.map_or_else(|| path.display().to_string(), |line| format!("{} line {line}", path.display()));
         anyhow!("{place}: {}", with_nearest(error.message()))
     })
@@ -70,10 +75,30 @@ fn set(table: &mut toml::Table, setting: &str) -> Result<()> {
             at.insert(part.to_owned(), value);
             return Ok(());
         }
-        let next = at.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        let mut next = at.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        if let toml::Value::Array(tables) = next {
+            let name = parts.next().expect("it was looked at");
+            let has_name = |table: &&mut toml::Value| table.get("name").and_then(toml::Value::as_str) == Some(name);
+            next = tables.iter_mut().find(has_name).ok_or_else(|| anyhow!("there is no {part} of the name {name}"))?;
+        }
         at = next.as_table_mut().ok_or_else(|| anyhow!("{part} is no table"))?;
     }
-    bail!("the key is empty")
+    bail!("the key ends before a setting")
+}
+
+/// The file and the line where a stage begins, as far as that can be told.
+pub fn place_of_stage(path: &Path, number: usize) -> String {
+    #[derive(Deserialize)]
+    struct Lines {
+        stage: Vec<toml::Spanned<toml::Table>>,
+    }
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let start = toml::from_str(&text).ok().and_then(|lines: Lines| Some(lines.stage.get(number)?.span().start));
+    start.map_or_else(|| path.display().to_string(), |start| format!("{} line {}", path.display(), line_of(&text, start)))
+}
+
+fn line_of(text: &str, place: usize) -> usize {
+    text[..place].matches('\n').count() + 1
 }
 
 /// Put environment variables in the place of their names.
@@ -106,7 +131,7 @@ pub fn check(config: &RunConfig) -> Result<()> {
 }
 
 /// A message about an unknown key or word, with the nearest of those that it lists.
-fn with_nearest(message: &str) -> String {
+pub fn with_nearest(message: &str) -> String {
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     let Some((found, known)) = quoted.split_first() else { return message.to_owned() };
     let nearest = known.iter().max_by(|a, b| strsim::jaro_winkler(found, a).total_cmp(&strsim::jaro_winkler(found, b)));
@@ -129,11 +154,16 @@ mod tests {
 
     #[test]
     fn a_setting_overrides_one_key() {
-        let mut table: toml::Table = "[train]\nsteps = 5\nrate = 0.1".parse().unwrap();
-        for setting in ["train.steps=7", "train.schedule=cosine", "model.scale=\"row\"", "data.sources=[{path='x'}]"] {
+        let mut table: toml::Table = "[train]\nsteps = 5\nrate = 0.1\n[[stage]]\nname = 'a'\n[[stage]]\nname = 'b'".parse().unwrap();
+        for setting in
+            ["stage.b.train.steps=3", "train.steps=7", "train.schedule=cosine", "model.scale=\"row\"", "data.sources=[{path='x'}]"]
+        {
             set(&mut table, setting).unwrap();
         }
         assert_eq!(table["train"]["steps"].as_integer(), Some(7));
+        assert_eq!((table["stage"][1]["train"]["steps"].as_integer(), table["stage"][0].get("train")), (Some(3), None));
+        assert!(set(&mut table, "stage.c.train.steps=3").unwrap_err().to_string().contains("no stage of the name c"));
+        assert!(set(&mut table, "stage.b=3").is_err());
         assert_eq!(table["train"]["rate"].as_float(), Some(0.1));
         assert_eq!(table["train"]["schedule"].as_str(), Some("cosine"));
         assert_eq!(table["model"]["scale"].as_str(), Some("row"));

@@ -6,6 +6,7 @@ mod config;
 mod interrupt;
 mod progress;
 mod run;
+mod stages;
 mod system;
 
 use std::process::ExitCode;

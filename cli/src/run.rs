@@ -14,7 +14,12 @@ use model::{ChatTemplate, Tokenizer, hugging_face};
 use serde::Serialize;
 use task::Problem;
 
-use crate::{arguments::ConfigArguments, config, config::RunConfig, progress::say};
+use crate::{
+    arguments::ConfigArguments,
+    config::{self, RunConfig},
+    progress::say,
+    stages,
+};
 
 /// The names under which the programmatic teacher's held-out problems are scored.
 const HELD_OUT: &str = "held_out";
@@ -22,14 +27,19 @@ const UNSEEN: &str = "unseen";
 /// The name of a file of likelihoods.
 pub const LIKELIHOODS: &str = "likelihoods.jsonl";
 
-/// A run whose config has been read and checked.
+/// A run whose config has been read and checked, or one of its stages.
+#[derive(Clone)]
 pub struct Run {
-    /// The config's name.
+    /// The config's name, or the stage's.
     pub name: String,
     /// Where everything of the run lies.
     pub folder: PathBuf,
     /// With the programmatic teacher's files among the sources and the sets.
     pub config: RunConfig,
+    /// The folder whose tokenizer and chat template are the run's.
+    brings: Option<PathBuf>,
+    dataset: PathBuf,
+    stages: Vec<Run>,
 }
 
 impl Run {
@@ -51,6 +61,12 @@ impl Run {
                 }
             }
         }
+        for (key, from) in [("model.from", config.model.from()), ("train.teacher.from", config.train.teacher.from.as_deref())] {
+            if let Some(stage) = stages::reference(from) {
+                bail!("{}: {key} is stage:{stage}, but only a later [[stage]] can name one", path.display());
+            }
+        }
+        let brings = brings_tokenizer(&config).map(|(_, from)| from.to_owned());
         if let Some((key, from)) = brings_tokenizer(&config) {
             let tokenizer = from.join("tokenizer.json");
             if config.data.vocab.is_some() || config.data.tokenizer.as_ref().is_some_and(|given| *given != tokenizer) {
@@ -59,7 +75,24 @@ impl Run {
             config.data.tokenizer = Some(tokenizer);
         }
         config::check(&config).with_context(|| path.display().to_string())?;
-        Ok(Run { name, folder, config })
+        let mut run = Run { name, dataset: folder.join("dataset"), folder, config, brings, stages: Vec::new() };
+        run.stages = stages::stages(&run, path)?;
+        Ok(run)
+    }
+
+    /// A stage of this run.
+    pub fn stage(&self, name: &str, folder: PathBuf, dataset: PathBuf, config: RunConfig) -> Run {
+        Run { name: name.to_owned(), folder, config, brings: self.brings.clone(), dataset, stages: Vec::new() }
+    }
+
+    /// Whether it has stages.
+    pub fn has_stages(&self) -> bool {
+        !self.stages.is_empty()
+    }
+
+    /// What is trained one after the other: the stages, or the run itself where it has none.
+    pub fn parts(&self) -> &[Run] {
+        if self.stages.is_empty() { std::slice::from_ref(self) } else { &self.stages }
     }
 
     /// Write the resolved config into the run's folder, before anything can fail.
@@ -75,13 +108,13 @@ impl Run {
 
     /// The chat template that traces are written with: that of the folder that brings the tokenizer, or ChatML.
     pub fn chat(&self) -> Result<ChatTemplate> {
-        let Some((_, from)) = brings_tokenizer(&self.config) else { return Ok(ChatTemplate::chatml()) };
+        let Some(from) = &self.brings else { return Ok(ChatTemplate::chatml()) };
         Ok(hugging_face::chat_template(from, &Tokenizer::open(&from.join("tokenizer.json"))?)?)
     }
 
     /// The token rows.
     pub fn dataset(&self) -> PathBuf {
-        self.folder.join("dataset")
+        self.dataset.clone()
     }
 
     /// The token rows with a teacher's probabilities.

@@ -6,25 +6,10 @@ mod program;
 
 use std::{
     fs,
-    path::Path,
     process::{Child, Stdio},
-    time::{Duration, Instant},
 };
 
-use program::{Place, TINY, last_checkpoint, sentence};
-
-/// Wait until the run has at least so many lines of metrics.
-fn wait_for_steps(run: &Path, steps: usize, child: &mut Child) {
-    let patience = Instant::now() + Duration::from_secs(120);
-    loop {
-        let lines = fs::read_to_string(run.join("metrics.jsonl")).map_or(0, |text| text.lines().count());
-        if lines >= steps || child.try_wait().unwrap().is_some() {
-            return;
-        }
-        assert!(Instant::now() < patience, "only {lines} steps after two minutes");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
+use program::{Place, TINY, last_checkpoint, sentence, wait_for_steps};
 
 fn signal(child: &Child, name: &str) {
     let status = std::process::Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();

@@ -70,8 +70,11 @@ pub(crate) fn choose(
     card.pass_rates = rates.tenths;
     let mut kept = staging.documents().iter().filter(|staged| staged.copies > 0).peekable();
     pool.each(Column::Facts, |trace, bits| {
-        if let Some(&Staged { len, prompt_len, copies, .. }) = kept.next_if(|staged| staged.trace == trace) {
-            card.sources[source_of[pool.scan_of(trace)]].keep(Facts::from_bits(bits), copies);
+        // A long plain text is several documents.
+        if let Some(first) = kept.peek().filter(|staged| staged.trace == trace) {
+            card.sources[source_of[pool.scan_of(trace)]].keep(Facts::from_bits(bits), first.copies);
+        }
+        while let Some(&Staged { len, prompt_len, .. }) = kept.next_if(|staged| staged.trace == trace) {
             card::count_length(&mut card.lengths, len);
             card::count_length(&mut card.learned_lengths, len - prompt_len);
         }

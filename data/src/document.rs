@@ -1,5 +1,6 @@
 //! One trace as tokens. Prompt and completion are tokenised apart, so that the border between them is the same in training and
-//! when a student is asked; the student learns the completion and the token that ends its turn, and nothing else.
+//! when a student is asked; the student learns the completion and the token that ends its turn, and nothing else. Plain text has
+//! no prompt, and is learned from its second token on: nothing is before the first.
 
 use model::{ChatTemplate, Message};
 use task::Trace;
@@ -45,6 +46,11 @@ impl Writer<'_> {
     }
 
     pub fn document(&self, trace: &Trace, encoder: &Encoder, teacher: Option<(Teacher, &[Step])>) -> Result<Document, Error> {
+        if trace.question.is_empty() {
+            let mut tokens = encoder.encode(&trace.completion())?;
+            tokens.push(encoder.tokenizer().end_of_turn());
+            return Ok(Document { tokens, prompt_len: 1, targets: Targets::default() });
+        }
         let mut tokens = encoder.encode(&self.prompt(trace)?)?;
         let prompt_len = tokens.len();
         let completion = trace.completion();
@@ -59,11 +65,20 @@ impl Writer<'_> {
 
     /// What a tokenizer is trained on for this trace: prompt and completion, cut at the marks that are tokens of their own.
     pub fn training_texts(&self, trace: &Trace) -> Result<Vec<String>, Error> {
-        let mut texts = vec![self.prompt(trace)?, trace.completion()];
+        let prompt = if trace.question.is_empty() { String::new() } else { self.prompt(trace)? };
+        let mut texts = vec![prompt, trace.completion()];
         for mark in crate::rules::marks::MARKS {
             texts = texts.iter().flat_map(|text| text.split(mark)).filter(|text| !text.is_empty()).map(str::to_owned).collect();
         }
         Ok(texts)
+    }
+}
+
+impl Document {
+    /// A plain text in parts of at most `longest` tokens. The first token of each is given.
+    pub fn cut(self, longest: usize) -> Vec<Document> {
+        let part = |tokens: &[u32]| Document { tokens: tokens.to_vec(), prompt_len: 1, targets: Targets::default() };
+        self.tokens.chunks(longest).map(part).collect()
     }
 }
 

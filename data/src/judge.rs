@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use task::Trace;
+
 use crate::config::{Rules, Source};
 use crate::layout::requests::Requests;
 use crate::layout::{Candidate, Reading};
@@ -47,11 +49,14 @@ impl Judge<'_> {
     fn trace(&self, row: &Row, is_first: bool, found: Result<Candidate, Drop>, keep_teacher: bool) -> Judged {
         let line = row.line;
         let lost = |drop: Drop| Record::Lost(Lost { line, is_first, rule: drop.rule, detail: drop.detail, excerpt: row.excerpt() });
+        let touch = match &found {
+            Ok(candidate) => self.contamination.look(&Words::of(subject(&candidate.trace))),
+            Err(drop) => drop.question.as_deref().and_then(|question| self.contamination.look(&Words::of(question))),
+        };
         let question = match &found {
             Ok(candidate) => Some(Words::of(&candidate.trace.question)),
             Err(drop) => drop.question.as_deref().map(Words::of),
         };
-        let touch = question.as_ref().and_then(|words| self.contamination.look(words));
         let mut judged = Judged {
             record: Record::Lost(Lost::default()),
             key: None,
@@ -92,7 +97,7 @@ impl Judge<'_> {
             is_mended: candidate.is_mended,
             is_kept: true,
         };
-        let mut key = Key { facts, question: duplicates::question(&candidate.trace.question), ..Key::default() };
+        let mut key = Key { facts, question: duplicates::question(subject(&candidate.trace)), ..Key::default() };
         if let Err(drop) = answer::check(&candidate.trace, verdict, self.rules.verify) {
             judged.key = drop.rule.is_attempt().then_some(Key { facts: Facts { is_kept: false, ..facts }, ..key });
             judged.record = lost(drop);
@@ -119,6 +124,11 @@ impl Judge<'_> {
         repetition::check(words, self.rules.repetition)?;
         script::check(&candidate.trace, &self.rules.scripts)
     }
+}
+
+/// What a trace is about: its question, and of plain text, which asks nothing, all of it.
+fn subject(trace: &Trace) -> &str {
+    if trace.question.is_empty() { &trace.answer } else { &trace.question }
 }
 
 /// Counts of named things.

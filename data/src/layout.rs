@@ -7,6 +7,7 @@ mod json_text;
 mod messages;
 mod offline;
 mod open_r1;
+mod plain_text;
 mod prompt;
 mod question_answer;
 mod reasoning;
@@ -60,6 +61,8 @@ pub enum Layout {
     Written,
     /// `question` and `answer`, in the manner of GSM8K: steps, then `#### 24`.
     QuestionAnswer,
+    /// `text`: plain text without a question, all of which is learned.
+    PlainText,
 }
 
 /// A trace as its source has it, with what the source says about it.
@@ -139,7 +142,7 @@ struct Known {
 }
 
 /// The layouts that can be recognised, the more particular ones first.
-const KNOWN: [Known; 11] = [
+const KNOWN: [Known; 12] = [
     Known { layout: Layout::Batch, needs: "custom_id and response", fits: chat_completion::fits_batch, read: chat_completion::read_batch },
     Known { layout: Layout::ChatCompletion, needs: "choices with a message", fits: chat_completion::fits, read: chat_completion::read },
     Known { layout: Layout::Vllm, needs: "prompt, and outputs with a text", fits: offline::fits_vllm, read: offline::read_vllm },
@@ -161,6 +164,7 @@ const KNOWN: [Known; 11] = [
     Known { layout: Layout::JsonText, needs: "question and output, with JSON inside", fits: json_text::fits, read: json_text::read },
     Known { layout: Layout::Written, needs: "question, solution and answer, or as ReFT", fits: written::fits, read: written::read },
     Known { layout: Layout::QuestionAnswer, needs: "question and answer", fits: question_answer::fits, read: question_answer::read },
+    Known { layout: Layout::PlainText, needs: "text", fits: plain_text::fits, read: plain_text::read },
 ];
 
 impl Layout {
@@ -179,6 +183,7 @@ impl Layout {
             Layout::JsonText => "json_text",
             Layout::Written => "written",
             Layout::QuestionAnswer => "question_answer",
+            Layout::PlainText => "plain_text",
         }
     }
 

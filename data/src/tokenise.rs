@@ -150,8 +150,14 @@ pub(crate) fn tokenise(
             Record::Kept(kept) => {
                 let teacher = teacher.zip(kept.teacher.as_deref());
                 let document = writer.document(&kept.trace, &encoder, teacher)?;
-                Ok(match in_window(document.tokens.len(), window) {
-                    Ok(()) => Made::Document { bytes: bytes_of(&document), document, has_teacher: teacher.is_some() },
+                let is_plain = kept.trace.question.is_empty();
+                let len = if is_plain { document.tokens.len().min(longest) } else { document.tokens.len() };
+                Ok(match in_window(len, window) {
+                    Ok(()) => {
+                        let documents = if is_plain { document.cut(longest) } else { vec![document] };
+                        let documents = documents.into_iter().map(|document| (bytes_of(&document), document)).collect();
+                        Made::Documents { documents, has_teacher: teacher.is_some() }
+                    }
                     Err(drop) => Made::OutOfWindow { line: kept.line, drop, excerpt: excerpt(&kept.trace.question) },
                 })
             }
@@ -162,12 +168,14 @@ pub(crate) fn tokenise(
         for (made, number) in made.into_iter().zip(numbers) {
             looked_at += 1;
             let (line, drop, excerpt) = match made? {
-                Made::Document { document, bytes, has_teacher } => {
-                    staging.push(number, &document, &bytes)?;
-                    kept += 1;
-                    if has_teacher {
-                        count_targets(card.teacher.get_or_insert_default(), &document);
+                Made::Documents { documents, has_teacher } => {
+                    for (bytes, document) in documents {
+                        staging.push(number, &document, &bytes)?;
+                        if has_teacher {
+                            count_targets(card.teacher.get_or_insert_default(), &document);
+                        }
                     }
+                    kept += 1;
                     continue;
                 }
                 Made::Dropped { line, drop, excerpt } => (line, drop, excerpt),
@@ -199,8 +207,8 @@ pub(crate) fn tokenise(
 
 /// What becomes of a record.
 enum Made {
-    /// It goes in.
-    Document { document: Document, bytes: Vec<u8>, has_teacher: bool },
+    /// It goes in: as one document, or a long plain text as several.
+    Documents { documents: Vec<(Vec<u8>, Document)>, has_teacher: bool },
     /// It was dropped when it was looked at alone.
     Dropped { line: u64, drop: Drop, excerpt: String },
     /// It is too long or too short.

@@ -46,6 +46,39 @@ fn every_row_is_in_the_dataset_or_in_the_sidecar() {
 }
 
 #[test]
+fn plain_text_is_learned_whole_and_cut_where_a_row_ends() {
+    let place = Place::new();
+    let line = |text: &str| serde_json::json!({ "text": text }).to_string();
+    let long: String = (100..300).map(|number| format!("{number} boats. ")).collect();
+    let mut lines: Vec<String> = (0..40).map(|number| line(&format!("Line {number} tells of the sea and its {number} ships."))).collect();
+    lines.extend([line(&long), line("They ask: how many apples does Tom have if he buys 3 and eats 2? Nobody knows."), line(&long)]);
+    let question = "How many apples does Tom have if he buys 3 and eats 2?".into();
+    let problems = [Problem { id: "p".into(), question, answer: "1".into(), steps: None }];
+    let sets = [EvalSet { name: "held_out", problems: &problems }];
+    let mut config = config(vec![place.file("a.jsonl", &lines)]);
+    config.rules.per_question = Some(1);
+    let found = try_ingest(&config, &sets, &place.path("dataset")).unwrap();
+    let flow = &found.card.sources[0];
+    let dropped = [("contaminated", 1), ("duplicate", 1)].map(|(rule, count)| (rule.to_owned(), count));
+    assert_eq!((flow.rows, flow.kept, &flow.dropped), (43, 41, &BTreeMap::from(dropped)));
+    let (dataset, tokenizer) = (&found.dataset, found.dataset.tokenizer().unwrap());
+    let mut texts = Vec::new();
+    for row in rows_of(dataset, 1) {
+        let mut at = 0;
+        for &len in &row.documents {
+            let span = at..at + len as usize;
+            assert!(!row.supervised[span.start] && row.supervised[span.start + 1..span.end].iter().all(|learned| *learned));
+            texts.push(tokenizer.decode(&row.tokens[span.clone()]));
+            at = span.end;
+        }
+    }
+    assert!(texts.iter().any(|text| text.starts_with("Line 7 tells") && text.ends_with("ships.<|im_end|>")), "{texts:?}");
+    // The long one is there in several parts, none of which is longer than a row.
+    let boats = texts.iter().map(|text| text.matches("boats").count()).sum::<usize>();
+    assert!(texts.len() > 43 && boats >= 190, "{} texts with {boats} boats", texts.len());
+}
+
+#[test]
 fn a_document_is_the_prompt_then_what_is_learned() {
     let place = Place::new();
     let lines: Vec<String> = (0..40).map(|number| steps(number, number + 3)).collect();

@@ -113,6 +113,9 @@ pub struct Stage {
     pub name: String,
     /// Seconds, over all the times that it was begun.
     pub wall_s: f64,
+    /// The last loss, of a training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
 }
 
 /// How fast a student is on the runtime, one sequence.

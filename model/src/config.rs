@@ -181,6 +181,10 @@ pub struct ModelConfig {
     /// What goes into them where they are quantised.
     #[serde(skip_serializing_if = "InputQuant::is_usual")]
     pub activations: InputQuant,
+    /// Whether norms before the output and down projections were added to an architecture that has none. BitNet always has them, and
+    /// says false.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub sub_norms: bool,
 }
 
 /// No size may be larger; with it every product of sizes below fits in 64 bits.
@@ -209,6 +213,7 @@ impl ModelTable {
             quant: self.quant,
             scale: self.scale,
             activations: self.activations,
+            sub_norms: false,
         }
         .validated()
         .and_then(|config| config.require_whole_heads().map(|()| config))
@@ -261,6 +266,7 @@ impl ModelConfig {
         require(!is_alone, "activations", "int4", "but model.quant is none; only what goes into quantised layers is quantised".into())?;
         if self.architecture == Architecture::Bitnet {
             require(self.tied_head, "architecture", "bitnet", "which has a tied head; this student has a head of its own".into())?;
+            require(!self.sub_norms, "sub_norms", "added", "but model.architecture is bitnet, which has them".into())?;
         }
         Ok(self)
     }
@@ -282,7 +288,19 @@ impl ModelConfig {
 
     /// Whether there is a norm before the output and down projections.
     pub fn has_sub_norms(&self) -> bool {
-        self.architecture == Architecture::Bitnet
+        self.architecture == Architecture::Bitnet || self.sub_norms
+    }
+
+    /// The same student with a norm (SubLN) before the output and down projections. A `llama` with a tied head becomes a `bitnet`, which
+    /// is just that; all others keep their architecture, because `bitnet` has neither biases nor norms of heads nor a head of its own.
+    pub fn with_sub_norms(self) -> ModelConfig {
+        match self.architecture {
+            Architecture::Bitnet => self,
+            Architecture::Llama if self.tied_head && self.width == self.query_width() => {
+                ModelConfig { architecture: Architecture::Bitnet, ..self }
+            }
+            Architecture::Llama | Architecture::Qwen2 | Architecture::Qwen3 => ModelConfig { sub_norms: true, ..self },
+        }
     }
 
     /// Whether query, key and value have biases.

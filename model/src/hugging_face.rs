@@ -58,7 +58,7 @@ pub enum Float {
 /// # Panics
 /// If the rotary frequencies have divisors of their own, which only a packed file can hold.
 pub fn config_json(config: &ModelConfig, tokenizer: &Tokenizer, form: Form) -> String {
-    let (class, model_type) = names(config.architecture);
+    let (class, model_type) = names(config.architecture, config.sub_norms);
     let activation = match config.activation {
         Activation::Silu => "silu",
         Activation::Relu2 => "relu2",
@@ -140,13 +140,28 @@ pub fn generation_config_json(tokenizer: &Tokenizer) -> String {
     pretty(&json!({ "do_sample": false, "eos_token_id": tokenizer.end_ids() }))
 }
 
-/// The class and the `model_type` under which transformers knows an architecture.
-fn names(architecture: Architecture) -> (&'static str, &'static str) {
-    match architecture {
-        Architecture::Bitnet => ("BitNetForCausalLM", "bitnet"),
-        Architecture::Llama => ("LlamaForCausalLM", "llama"),
-        Architecture::Qwen2 => ("Qwen2ForCausalLM", "qwen2"),
-        Architecture::Qwen3 => ("Qwen3ForCausalLM", "qwen3"),
+/// Every architecture, and whether sub-norms were added to it.
+const ALL: [(Architecture, bool); 7] = [
+    (Architecture::Bitnet, false),
+    (Architecture::Llama, false),
+    (Architecture::Qwen2, false),
+    (Architecture::Qwen3, false),
+    (Architecture::Llama, true),
+    (Architecture::Qwen2, true),
+    (Architecture::Qwen3, true),
+];
+
+/// The class and the `model_type` under which transformers knows an architecture. Where sub-norms were added it knows none: under the
+/// plain name it would leave them out with no more than a warning, so that these have names of their own, which it refuses.
+fn names(architecture: Architecture, sub_norms: bool) -> (&'static str, &'static str) {
+    match (architecture, sub_norms) {
+        (Architecture::Bitnet, _) => ("BitNetForCausalLM", "bitnet"),
+        (Architecture::Llama, false) => ("LlamaForCausalLM", "llama"),
+        (Architecture::Qwen2, false) => ("Qwen2ForCausalLM", "qwen2"),
+        (Architecture::Qwen3, false) => ("Qwen3ForCausalLM", "qwen3"),
+        (Architecture::Llama, true) => ("LlamaSubNormsForCausalLM", "llama_sub_norms"),
+        (Architecture::Qwen2, true) => ("Qwen2SubNormsForCausalLM", "qwen2_sub_norms"),
+        (Architecture::Qwen3, true) => ("Qwen3SubNormsForCausalLM", "qwen3_sub_norms"),
     }
 }
 

@@ -78,6 +78,10 @@ pub fn stock_refusal(config: &ModelConfig) -> Option<&'static str> {
     let has_divisors = matches!(config.rope_scaling, Some(RopeScaling::Llama3 { .. } | RopeScaling::Factors { .. }));
     match (config.architecture, config.activation) {
         (_, Activation::Relu2) => Some("its gate is a squared ReLU; stock llama.cpp computes SwiGLU"),
+        (_, Activation::Silu) if config.sub_norms => Some(
+            "it has norms before its output and down projections (SubLN), which stock llama.cpp computes for bitnet alone: a llama with a \
+             tied head, without biases and norms of heads",
+        ),
         (Architecture::Bitnet | Architecture::Qwen2 | Architecture::Qwen3, Activation::Silu) if has_divisors => {
             Some("its rotary frequencies are scaled as Llama 3.1's are; stock llama.cpp does that for llama alone")
         }
@@ -185,6 +189,25 @@ mod tests {
         assert!(stock_refusal(&config).is_some());
         assert_eq!(Gguf::parse(&bytes).unwrap().get("general.architecture").and_then(Value::as_str), Some("bitnet-b1.58"));
         assert_eq!(Packed::parse(&bytes).unwrap().config, config);
+    }
+
+    #[test]
+    fn sub_norms_make_a_bitnet_or_are_kept_from_stock_readers() {
+        for architecture in [Architecture::Bitnet, Architecture::Llama, Architecture::Qwen2, Architecture::Qwen3] {
+            for tied_head in [true, false] {
+                let table = crate::ModelTable { architecture, ..table() };
+                let config = ModelConfig { tied_head, ..table.resolve(tokenizer().vocab()).unwrap() };
+                let Ok(config) = config.validated() else { continue };
+                let (config, bytes) = pack(config.with_sub_norms(), &options(Format::Tq2_0));
+                assert_eq!(inventory(&config).iter().filter(|spec| spec.packed_name.ends_with("sub_norm.weight")).count(), 4);
+                let is_bitnet = config.architecture == Architecture::Bitnet;
+                assert_eq!(is_bitnet, tied_head && matches!(architecture, Architecture::Bitnet | Architecture::Llama));
+                assert_eq!(stock_refusal(&config).is_none(), is_bitnet);
+                let name = Gguf::parse(&bytes).unwrap().get("general.architecture").and_then(Value::as_str).unwrap().to_owned();
+                assert_eq!(name.ends_with("-sub-norms"), !is_bitnet, "{name}");
+                assert_eq!(Packed::parse(&bytes).unwrap().config, config);
+            }
+        }
     }
 
     #[test]

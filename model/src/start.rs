@@ -37,6 +37,9 @@ pub struct FromTable {
     /// Default: what goes into the folder's layers; `int8` where these are not quantised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activations: Option<InputQuant>,
+    /// Put a norm (SubLN) before the output and down projections, where the folder has none. Default: no.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sub_norms: bool,
 }
 
 impl StudentTable {
@@ -54,6 +57,26 @@ impl StudentTable {
             StudentTable::New(table) => Ok(table.context),
             StudentTable::From(table) => table.context.map_or_else(|| Ok(table.read()?.context), Ok),
         }
+    }
+
+    /// What a student that goes on from the weights in `from` is, where nothing else is said: as this table has it.
+    pub fn going_on(&self, from: &Path) -> Result<FromTable, Error> {
+        let (context, quant, scale, activations) = match self {
+            StudentTable::New(table) => (table.context, table.quant, table.scale, table.activations),
+            StudentTable::From(table) => {
+                let found = table.change(table.read()?)?;
+                (found.context, found.quant, found.scale, found.activations)
+            }
+        };
+        let from = from.to_owned();
+        Ok(FromTable {
+            from,
+            context: Some(context),
+            quant: Some(quant),
+            scale: Some(scale),
+            activations: Some(activations),
+            sub_norms: false,
+        })
     }
 
     /// The folder that the weights come from.
@@ -74,18 +97,25 @@ impl FromTable {
 
     fn resolve(&self, tokens: usize) -> Result<ModelConfig, Error> {
         let found = self.read()?;
-        let refuse = |key: &'static str, found: usize, needed: String| Err(Error::Config { key, found: found.to_string(), needed });
         if tokens > found.vocab {
-            return refuse("from", found.vocab, format!("the rows of its embedding, but the tokenizer has {tokens} tokens"));
+            let needed = format!("the rows of its embedding, but the tokenizer has {tokens} tokens");
+            return Err(Error::Config { key: "from", found: found.vocab.to_string(), needed });
         }
+        self.change(found)
+    }
+
+    /// The student that this table makes of one of these sizes.
+    pub fn change(&self, found: ModelConfig) -> Result<ModelConfig, Error> {
         let context = self.context.unwrap_or(found.context);
         if context > found.context {
-            return refuse("context", context, format!("which is more than the {} of {}", found.context, self.from.display()));
+            let needed = format!("which is more than the {} of {}", found.context, self.from.display());
+            return Err(Error::Config { key: "context", found: context.to_string(), needed });
         }
         let (quant, scale) = (self.quant.unwrap_or(found.quant), self.scale.unwrap_or(found.scale));
         let usual = if quant == Quant::None { InputQuant::default() } else { found.activations };
         let activations = self.activations.unwrap_or(usual);
-        ModelConfig { context, quant, scale, activations, ..found }.validated()
+        let found = ModelConfig { context, quant, scale, activations, ..found };
+        if self.sub_norms { found.with_sub_norms() } else { found }.validated()
     }
 }
 
@@ -134,7 +164,11 @@ mod tests {
         };
         assert_eq!(resolve(json!({}), 270).unwrap(), config);
         let changed = resolve(json!({ "context": 64, "quant": "none", "scale": "group" }), 300).unwrap();
-        assert_eq!(changed, ModelConfig { context: 64, quant: Quant::None, scale: Scale::Group, ..config });
+        assert_eq!(changed, ModelConfig { context: 64, quant: Quant::None, scale: Scale::Group, ..config.clone() });
+        assert_eq!(resolve(json!({ "sub_norms": true }), 270).unwrap(), config, "a bitnet has them");
+        let later = StudentTable::New(table()).going_on(folder.path()).unwrap();
+        assert_eq!(later.change(ModelConfig { quant: Quant::None, ..config.clone() }).unwrap(), config);
+        assert_eq!(StudentTable::From(later.clone()).going_on(folder.path()).unwrap(), later);
         for (keys, tokens, expected) in [
             (json!({ "context": 129 }), 270, "model.context is 129, which is more than the 128 of"),
             (json!({}), 301, "model.from is 300, the rows of its embedding, but the tokenizer has 301 tokens"),

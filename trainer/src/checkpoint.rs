@@ -18,7 +18,7 @@ use crate::{
     Error,
     error::file,
     import::Weights,
-    state::TrainingState,
+    state::{STATE, TrainingState},
     student::Student,
     tensor_file::{self, NewTensor, TensorFiles, WEIGHTS, f32_bytes},
 };
@@ -28,7 +28,6 @@ const GENERATION_CONFIG: &str = "generation_config.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
 /// The weights that training goes on with, where those of the folder are their moving average.
 const TRAINED: &str = "trained.safetensors";
-const STATE: &str = "training_state.json";
 
 /// A student on the disk, open and known to be complete.
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 
 mod teacher;
 
+use model::{ModelConfig, Quant};
 use serde::{Deserialize, Serialize};
 
 pub use teacher::{DivergenceName, HiddenTable, RelationTable, TeacherTable};
@@ -193,6 +194,13 @@ impl TrainTable {
         require(self.keep_last >= 1, "keep_last", self.keep_last, "which is not at least 1".into())?;
         require(self.evaluate_every != Some(0), "evaluate_every", 0, "which is not at least 1; leave it out for none".into())?;
         require(self.log_every >= 1, "log_every", self.log_every, "which is not at least 1".into())
+    }
+
+    /// The first setting that no run of such a student can have.
+    pub fn check_for(&self, model: &ModelConfig) -> Result<(), Error> {
+        let steps = self.quant_warm_up_steps.unwrap_or(0);
+        let needed = "but model.quant is none: there is no quantisation to come in; leave it out".into();
+        require(steps == 0 || model.quant != Quant::None, "quant_warm_up_steps", steps, needed)
     }
 
     /// Rows per forward pass.

@@ -102,8 +102,8 @@ impl Metrics {
     }
 }
 
-/// The lines of one kind of a run so far: [`Evaluated`] or [`crate::HeldOutLoss`].
-pub(crate) fn lines<T: DeserializeOwned>(run: &Path) -> Result<Vec<T>, Error> {
+/// The lines of one kind of a run so far: [`Line`], [`Evaluated`] or [`crate::HeldOutLoss`].
+pub fn lines<T: DeserializeOwned>(run: &Path) -> Result<Vec<T>, Error> {
     let path = run.join(FILE);
     let text = fs::read_to_string(&path).map_err(file("read", &path))?;
     Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())

@@ -2,14 +2,17 @@
 //!
 //! No random state is in it: the first weights and the order of the rows are functions of the seed.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use data::{Cursor, Manifest};
 use model::ModelConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{Error, TrainTable, balance::Balance};
+use crate::{Error, TrainTable, balance::Balance, error::file};
+
+/// The name of its file.
+pub(crate) const STATE: &str = "training_state.json";
 
 const VERSION: u32 = 1;
 
@@ -52,13 +55,27 @@ impl Totals {
 }
 
 /// Everything that the weights of a run depend on.
-pub(crate) fn identity(train: &TrainTable, model: &ModelConfig, from: Option<&Path>, manifest: &Manifest) -> Value {
+pub(crate) fn identity(train: &TrainTable, model: &ModelConfig, from: Option<&Path>, manifest: &Manifest) -> Result<Value, Error> {
     let mut identity = json!({ "train": train.same_training(), "model": model, "dataset": manifest.fingerprint });
     if let Some(from) = from {
-        identity["from"] = json!(from);
+        identity["from"] = origin(from)?;
+    }
+    if let Some(teacher) = &train.teacher.from {
+        identity["train"]["teacher"]["from"] = origin(teacher)?;
     }
     // Written and read once, as the one that it is compared with was.
-    serde_json::from_str(&identity.to_string()).expect("what was just written can be read")
+    Ok(serde_json::from_str(&identity.to_string()).expect("what was just written can be read"))
+}
+
+/// How the weights of a folder are known: those of a checkpoint by how it was trained, so that one that was trained anew in the same
+/// place is another and one that was moved is not; all others by their place.
+fn origin(folder: &Path) -> Result<Value, Error> {
+    let path = folder.join(STATE);
+    if !path.exists() {
+        return Ok(json!(folder));
+    }
+    let state = TrainingState::read(&fs::read_to_string(&path).map_err(file("read", &path))?, &path)?;
+    Ok(json!({ "step": state.step, "identity": state.identity }))
 }
 
 impl TrainingState {
@@ -96,7 +113,9 @@ impl TrainingState {
 /// The first key at which two records differ, and what stands there in each.
 fn first_difference(then: &Value, now: &Value, at: &str) -> Option<(String, String, String)> {
     let (Value::Object(old), Value::Object(new)) = (then, now) else {
-        return (then != now).then(|| (at.to_owned(), then.to_string(), now.to_string()));
+        // Whole records, where one is held against something else, would hide what is said.
+        let shown = |value: &Value| Some(value.to_string()).filter(|text| text.len() < 200).unwrap_or_else(|| "another record".to_owned());
+        return (then != now).then(|| (at.to_owned(), shown(then), shown(now)));
     };
     let name = |key: &str| if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };
     let keys = old.keys().chain(new.keys().filter(|key| !old.contains_key(*key)));

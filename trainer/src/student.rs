@@ -5,6 +5,7 @@
 
 mod batch;
 mod start;
+mod sub_norms;
 
 use std::{
     borrow::Cow,
@@ -271,9 +272,21 @@ impl Student {
     /// The residual stream after the last block, [n, d], or only the rows at `places`: beyond its attention the last block is not
     /// computed for tokens that nothing is predicted from. With it the queries, keys and values of a block, if asked for.
     fn hidden(&self, batch: &Batch, places: Option<&[u32]>, block: Option<usize>) -> (Tensor<2>, Option<[Tensor<2>; 3]>) {
+        self.hidden_seen(batch, places, block, &mut |_, _, _| ())
+    }
+
+    /// The same; `see` is shown what goes into each linear group of each block.
+    fn hidden_seen(
+        &self,
+        batch: &Batch,
+        places: Option<&[u32]>,
+        block: Option<usize>,
+        see: &mut dyn FnMut(usize, usize, &Tensor<2>),
+    ) -> (Tensor<2>, Option<[Tensor<2>; 3]>) {
         let Plan { config, heads, device, path, .. } = &self.plan;
         let layout = Arc::new(batch.layout());
-        let group = |layer: usize, group: usize, x_ni, residual_no| {
+        let mut group = |layer: usize, group: usize, x_ni, residual_no| {
+            see(layer, group, &x_ni);
             let gain = match group {
                 QKV => Some(Role::AttentionNorm),
                 OUTPUT => config.has_sub_norms().then_some(Role::AttentionSubNorm),

@@ -11,7 +11,7 @@ use std::{
 
 use burn::tensor::Device;
 use data::{Cursor, Dataset, PackedRow, RowStream};
-use model::{ChatTemplate, ModelConfig, Quant, Tokenizer, block::Format, inventory};
+use model::{ChatTemplate, ModelConfig, Tokenizer, block::Format, inventory};
 use serde_json::Value;
 
 use crate::{
@@ -227,7 +227,7 @@ impl<'a> Run<'a> {
     /// Start a run, or go on from its last checkpoint.
     fn open(job: &'a Job<'a>) -> Result<Run<'a>, Error> {
         let (tokenizer, chat) = (job.dataset.tokenizer()?, job.dataset.chat()?);
-        let identity = state::identity(job.config, job.model, job.from, job.dataset.manifest());
+        let identity = state::identity(job.config, job.model, job.from, job.dataset.manifest())?;
         let device = device::open(job.config.device)?;
         let folder = RunFolder::open(job.run)?;
         let last = run_folder::latest(job.run)?;
@@ -383,7 +383,10 @@ impl<'a> Run<'a> {
 pub(crate) fn first_student(job: &Job, device: &Device) -> Result<Student, Error> {
     match job.from {
         None => Ok(Student::new(job.model, job.config.seed, device)),
-        Some(folder) => Student::from_folder(folder, job.model, &job.dataset.tokenizer()?, device),
+        Some(folder) => Student::from_folder(folder, job.model, &job.dataset.tokenizer()?, device, || {
+            let rows = job.dataset.rows(job.config.seed, Cursor::default()).take(job.config.rows).collect::<Result<Vec<_>, _>>()?;
+            Batch::from_rows(&rows, job.model, Lesson::NONE)
+        }),
     }
 }
 
@@ -402,12 +405,9 @@ pub(crate) fn teacher(job: &Job, tokenizer: &Tokenizer, device: &Device) -> Resu
 /// Whether student and dataset belong together.
 pub(crate) fn check(job: &Job) -> Result<(), Error> {
     job.config.check()?;
+    job.config.check_for(job.model)?;
     let (model, manifest) = (job.model, job.dataset.manifest());
     let refuse = |found: String| Err(Error::Rows(found));
-    if let (Some(steps @ 1..), Quant::None) = (job.config.quant_warm_up_steps, model.quant) {
-        let needed = "but model.quant is none: there is no quantisation to come in; leave it out".into();
-        return Err(Error::Config { key: "quant_warm_up_steps", found: steps.to_string(), needed });
-    }
     if model.vocab < manifest.vocab {
         return refuse(format!("its tokenizer has {} tokens, the student {}", manifest.vocab, model.vocab));
     }

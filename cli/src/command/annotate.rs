@@ -1,6 +1,6 @@
 //! `tristill annotate`: the run's dataset again, with what a teacher held likely at each token that is learned.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use data::Dataset;
 
 use crate::{
@@ -12,6 +12,9 @@ use crate::{
 
 pub fn command(arguments: &ConfigArguments) -> Result<()> {
     let run = Run::open(arguments)?;
+    if run.has_stages() {
+        bail!("the teachers of a run with stages are asked when their students are there; `tristill train` does it");
+    }
     let dataset = dataset(&run, arguments)?;
     run.start()?;
     annotate(&run, dataset).map(|_| ())

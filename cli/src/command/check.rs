@@ -18,6 +18,10 @@ pub fn check(arguments: &ConfigArguments) -> Result<()> {
     let mut run = Run::open(arguments)?;
     let config = toml::to_string_pretty(&run.config).context("cannot write the resolved config as TOML")?;
     print(&format!("# The resolved config; the run's folder is {}.\n\n{config}\n", run.folder.display()));
+    for stage in run.parts().iter().filter(|_| run.has_stages()) {
+        let config = toml::to_string_pretty(&stage.config).context("cannot write a stage's config as TOML")?;
+        print(&format!("# The stage {}; its folder is {}.\n\n{config}\n", stage.name, stage.folder.display()));
+    }
     let look = look(&mut run)?;
     let marks = Marks::of_terminal();
     let whole = if look.is_whole { "as on its card" } else { "made of the beginning of each source" };

@@ -4,45 +4,41 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use data::Dataset;
 use eval::report::{Packing, Report, Speed, Stage};
-use trainer::{Exported, Trained};
+use trainer::{Exported, Totals, metrics::Line};
 
 use crate::{
     arguments::ConfigArguments,
     command::{
-        annotate::annotate,
         bench,
         eval::{Exam, describe},
         export::export,
-        ingest::ingest,
+        ingest::ingest_parts,
         report,
         synth::synth,
-        train::train,
+        train::{Part, train_parts},
     },
     progress::{print, say},
     run::Run,
 };
 
-/// The stages in their order.
-const STAGES: [&str; 6] = ["synth", "ingest", "annotate", "train", "export", "eval"];
+/// What is done before the training and after it, in order.
+const BEFORE: [&str; 3] = ["synth", "ingest", "annotate"];
+const AFTER: [&str; 2] = ["export", "eval"];
 
 pub fn distill(arguments: &ConfigArguments) -> Result<()> {
     let run = Run::open(arguments)?;
     run.start()?;
     say(&format!("       run {} in {}", run.name, run.folder.display()));
     synth(&run)?;
-    let dataset = annotate(&run, ingest(&run)?)?;
-    let trained = train(&run, &dataset)?;
-    let exported = run.timed("export", || export(&trained.checkpoint, &run.student(), &run.name))?;
-    let mut facts = facts(&run, arguments, &dataset, &trained, &exported)?;
+    ingest_parts(&run)?;
+    let parts = train_parts(&run, arguments)?;
+    let checkpoint = &parts.last().expect("a run has a part").trained.checkpoint;
+    let exported = run.timed("export", || export(checkpoint, &run.student(), &run.name))?;
+    let mut facts = facts(&run, arguments, &parts, &exported)?;
     run.timed("eval", || score(&run, &mut facts))?;
-
-    let mut seconds = run.seconds()?;
-    seconds.insert("train".to_owned(), trained.totals.wall_s);
-    facts.wall_s = seconds.values().sum();
-    let stage = |name: &&str| Some(Stage { name: (*name).to_owned(), wall_s: *seconds.get(*name)? });
-    facts.stages = STAGES.iter().filter_map(stage).collect();
+    facts.stages = stages(&run, &parts)?;
+    facts.wall_s = facts.stages.iter().map(|stage| stage.wall_s).sum();
     report::keep_comparisons(&run.folder, &mut facts);
     facts.write(&run.report())?;
     report::write(&run.folder)?;
@@ -50,10 +46,30 @@ pub fn distill(arguments: &ConfigArguments) -> Result<()> {
     Ok(())
 }
 
+/// The seconds of everything that was done, with the last loss of each training.
+fn stages(run: &Run, parts: &[Part]) -> Result<Vec<Stage>> {
+    let mut seconds = run.seconds()?;
+    for part in parts.iter().filter(|_| run.has_stages()) {
+        for (name, wall_s) in part.run.seconds()? {
+            *seconds.entry(name).or_default() += wall_s;
+        }
+    }
+    let timed = |name: &&str| Some(Stage { name: (*name).to_owned(), wall_s: *seconds.get(*name)?, loss: None });
+    let trained = parts.iter().map(|Part { run: part, trained, .. }| {
+        let name = if run.has_stages() { format!("train {}", part.name) } else { "train".to_owned() };
+        let loss = trainer::metrics::lines::<Line>(&part.folder)?.last().map(|line| line.loss);
+        Ok(Stage { name, wall_s: trained.totals.wall_s, loss })
+    });
+    let trained = trained.collect::<Result<Vec<_>>>()?;
+    Ok(BEFORE.iter().filter_map(timed).chain(trained).chain(AFTER.iter().filter_map(timed)).collect())
+}
+
 /// What is known before the student is asked anything.
-fn facts(run: &Run, arguments: &ConfigArguments, dataset: &Dataset, trained: &Trained, exported: &Exported) -> Result<Report> {
+fn facts(run: &Run, arguments: &ConfigArguments, parts: &[Part], exported: &Exported) -> Result<Report> {
+    let Part { run: last, dataset, trained } = parts.last().expect("a run has a part");
     let manifest = dataset.manifest();
-    let model = run.config.model.resolve(manifest.vocab)?;
+    let model = last.config.model.resolve(manifest.vocab)?;
+    let of_all = |of: fn(&Totals) -> f64| parts.iter().map(|part| of(&part.trained.totals)).sum::<f64>();
     let path = |path: std::path::PathBuf| path.display().to_string();
     let settings: String = arguments.overrides.set.iter().map(|setting| format!(" --set {setting}")).collect();
     let folder = arguments.overrides.run.as_ref().map_or(String::new(), |run| format!(" --run {}", run.display()));
@@ -64,11 +80,11 @@ fn facts(run: &Run, arguments: &ConfigArguments, dataset: &Dataset, trained: &Tr
         parameters: model.parameters() as u64,
         packed_bytes: exported.packed_bytes,
         f16_bytes: exported.f16_bytes,
-        train_tokens_per_s: Some(trained.totals.tokens as f64 / trained.totals.wall_s),
+        train_tokens_per_s: Some(of_all(|totals| totals.tokens as f64) / of_all(|totals| totals.wall_s)),
         files: BTreeMap::from([
             ("packed student".to_owned(), path(run.student())),
             ("checkpoint".to_owned(), path(trained.checkpoint.clone())),
-            ("dataset".to_owned(), path(run.dataset())),
+            ("dataset".to_owned(), path(last.dataset())),
             ("report".to_owned(), path(run.report())),
             ("page".to_owned(), path(run.folder.join(report::PAGE))),
         ]),

@@ -9,6 +9,7 @@ use trainer::{Checkpoint, Exported};
 use crate::{
     arguments::ExportArguments,
     progress::{Progress, say},
+    stages,
 };
 
 pub fn command(arguments: &ExportArguments) -> Result<()> {
@@ -19,15 +20,18 @@ pub fn command(arguments: &ExportArguments) -> Result<()> {
     export(&checkpoint, &to, name.as_deref().unwrap_or("student")).map(|_| ())
 }
 
-/// The last checkpoint of a run's folder, or the folder itself if it is one.
+/// The last checkpoint of a run's folder, or of its last stage that has one; or the folder itself if it is one.
 pub fn checkpoint(folder: &Path) -> Result<PathBuf> {
     match trainer::latest(folder)? {
         Some((_, checkpoint)) => Ok(checkpoint),
         None if folder.join("config.json").exists() => Ok(folder.to_owned()),
-        None => bail!(
-            "{} is no checkpoint and holds none: a config.json or a folder step-… was needed; `tristill train` makes one",
-            folder.display()
-        ),
+        None => match stages::last(folder, |stage| trainer::latest(stage).is_ok_and(|last| last.is_some())) {
+            Some(stage) => checkpoint(&stage),
+            None => bail!(
+                "{} is no checkpoint and holds none: a config.json or a folder step-… was needed; `tristill train` makes one",
+                folder.display()
+            ),
+        },
     }
 }
 

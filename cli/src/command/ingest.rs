@@ -24,7 +24,7 @@ pub fn command(arguments: &IngestArguments) -> Result<()> {
         (Some(run), None) => {
             run.start()?;
             synth(&run)?;
-            ingest(&run).map(|_| ())
+            ingest_parts(&run)
         }
         (None, None) => unreachable!("clap wants one of the two"),
     }
@@ -48,6 +48,16 @@ fn show(run: Option<&Run>, file: &Path) -> Result<()> {
     }
     let doubts = if doubts.is_empty() { vec!["nothing".to_owned()] } else { doubts };
     print(&format!("\nUncertain:\n{}", doubts.iter().map(|doubt| format!("  - {doubt}\n")).collect::<String>()));
+    Ok(())
+}
+
+/// Make the datasets of all parts of the run, so that what is wrong with one is known before anything is trained.
+pub fn ingest_parts(run: &Run) -> Result<()> {
+    for (number, part) in run.parts().iter().enumerate() {
+        if !run.parts()[..number].iter().any(|earlier| earlier.dataset() == part.dataset()) {
+            ingest(part)?;
+        }
+    }
     Ok(())
 }
 

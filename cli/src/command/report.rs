@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use eval::report::{Metrics, Report, model_card, page, write_text};
 
-use crate::{arguments::ReportArguments, command::compare::against, interrupt, progress::say, system::System};
+use crate::{arguments::ReportArguments, command::compare::against, interrupt, progress::say, stages, system::System};
 
 /// The page's name in a run's folder.
 pub const PAGE: &str = "report.html";
@@ -26,7 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 pub fn command(arguments: &ReportArguments) -> Result<()> {
     let folder = &arguments.folder;
-    if !folder.join(FACTS).exists() && !folder.join(METRICS).exists() {
+    if !folder.join(FACTS).exists() && !metrics(folder).exists() {
         bail!("{} has neither {FACTS} nor {METRICS}; `tristill distill` and `tristill eval` write them", folder.display());
     }
     if !arguments.against.is_empty() {
@@ -75,8 +75,8 @@ fn compare_with(folder: &Path, others: &[PathBuf]) -> Result<()> {
 fn watch(folder: &Path) -> Result<()> {
     let stop = interrupt::flag();
     let state = || -> Vec<Option<(u64, SystemTime)>> {
-        let of = |name: &str| fs::metadata(folder.join(name)).ok().and_then(|file| Some((file.len(), file.modified().ok()?)));
-        [METRICS, FACTS].map(of).into()
+        let of = |path: PathBuf| fs::metadata(path).ok().and_then(|file| Some((file.len(), file.modified().ok()?)));
+        [metrics(folder), folder.join(FACTS)].map(of).into()
     };
     let mut seen = Vec::new();
     say(&format!("watching {}; open {} in a browser, Ctrl-C ends it", folder.display(), folder.join(PAGE).display()));
@@ -92,9 +92,14 @@ fn watch(folder: &Path) -> Result<()> {
 }
 
 fn write_page(folder: &Path, refresh_s: Option<u32>) -> Result<()> {
-    let path = folder.join(METRICS);
+    let path = metrics(folder);
     let metrics = if path.exists() { Metrics::read(&path)? } else { Metrics::default() };
     Ok(write_text(&folder.join(PAGE), &page(&facts(folder)?, &metrics, refresh_s))?)
+}
+
+/// The metrics of a run, or of its last stage that has any.
+fn metrics(folder: &Path) -> PathBuf {
+    stages::last(folder, |stage| stage.join(METRICS).exists()).unwrap_or_else(|| folder.to_owned()).join(METRICS)
 }
 
 /// The run's facts; of a run that is not over, its name, its config and where its rows went.

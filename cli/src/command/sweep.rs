@@ -46,7 +46,8 @@ pub fn sweep(arguments: &SweepArguments) -> Result<()> {
 fn find_rate(arguments: &ConfigArguments) -> Result<()> {
     let run = Run::open(arguments)?;
     synth(&run)?;
-    let dataset = ingest(&run)?;
+    let run = &run.parts()[0];
+    let dataset = ingest(run)?;
     let model = run.config.model.resolve(dataset.manifest().vocab)?;
     let job = Job { config: &run.config.train, model: &model, from: run.config.model.from(), dataset: &dataset, run: &run.folder };
     let mut bar = Progress::start("rates", RATES.steps, 0);

@@ -1,6 +1,9 @@
-//! `tristill train`: from the run's dataset to a checkpoint.
+//! `tristill train`: from the run's dataset to a checkpoint, stage after stage where the run has any.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail};
 use data::Dataset;
@@ -13,6 +16,7 @@ use crate::{
     interrupt::{self, Interrupted},
     progress::{Progress, say},
     run::Run,
+    stages::placed,
 };
 
 /// Problems of each set that are asked in mid-run.
@@ -20,9 +24,36 @@ const GLANCE: usize = 200;
 
 pub fn command(arguments: &ConfigArguments) -> Result<()> {
     let run = Run::open(arguments)?;
-    let dataset = dataset(&run, arguments)?;
+    for part in run.parts() {
+        dataset(part, arguments)?;
+    }
     run.start()?;
-    train(&run, &annotate(&run, dataset)?).map(|_| ())
+    train_parts(&run, arguments).map(|_| ())
+}
+
+/// A part of a run, trained.
+pub struct Part {
+    pub run: Run,
+    pub dataset: Dataset,
+    pub trained: Trained,
+}
+
+/// Train the run's parts, each from the student of the one before. At least one; the last one's student is the run's.
+pub fn train_parts(run: &Run, arguments: &ConfigArguments) -> Result<Vec<Part>> {
+    let mut students: BTreeMap<String, PathBuf> = BTreeMap::new();
+    let mut parts = Vec::new();
+    for (part, number) in run.parts().iter().zip(1..) {
+        let part = placed(part, &students);
+        if run.has_stages() {
+            say(&format!("     stage {number} of {}: {}", run.parts().len(), part.name));
+            part.start()?;
+        }
+        let dataset = annotate(&part, dataset(&part, arguments)?)?;
+        let trained = train(&part, &dataset)?;
+        students.insert(part.name.clone(), trained.checkpoint.clone());
+        parts.push(Part { run: part, dataset, trained });
+    }
+    Ok(parts)
 }
 
 /// The run's dataset, which must be there.

@@ -4,7 +4,8 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Child, Command, Output},
+    time::{Duration, Instant},
 };
 
 /// A run of seconds: one block, a handful of steps.
@@ -93,6 +94,19 @@ pub fn sentence(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(1), "{errors}");
     assert!(!errors.contains("panicked"), "{errors}");
     errors.lines().find(|line| line.starts_with("error: ")).unwrap_or_else(|| panic!("no error line in:\n{errors}")).to_owned()
+}
+
+/// Wait until the run has at least so many lines of metrics.
+pub fn wait_for_steps(run: &Path, steps: usize, child: &mut Child) {
+    let patience = Instant::now() + Duration::from_secs(120);
+    loop {
+        let lines = fs::read_to_string(run.join("metrics.jsonl")).map_or(0, |text| text.lines().count());
+        if lines >= steps || child.try_wait().unwrap().is_some() {
+            return;
+        }
+        assert!(Instant::now() < patience, "only {lines} steps after two minutes");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// The last checkpoint of a run.

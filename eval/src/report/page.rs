@@ -176,7 +176,10 @@ pub(super) mod tests {
             prefill_tokens_per_s: Some(8_000.0),
             train_tokens_per_s: Some(2_100.0),
             wall_s: 512.0,
-            stages: vec![Stage { name: "ingest".into(), wall_s: 4.2 }, Stage { name: "train".into(), wall_s: 480.0 }],
+            stages: vec![
+                Stage { name: "ingest".into(), wall_s: 4.2, loss: None },
+                Stage { name: "train".into(), wall_s: 480.0, loss: Some(0.25) },
+            ],
             machine: Machine { cpu: "a processor".into(), threads: 2, kernel: "avx512-vnni".into() },
             files: BTreeMap::from([("student".into(), "student.gguf".into())]),
             commands: vec!["tristill distill configs/proof.toml".into()],

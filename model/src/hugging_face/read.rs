@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use super::{Own, VERSION, names};
+use super::{ALL, Own, VERSION, names};
 use crate::{Activation, Architecture, Error, InputQuant, ModelConfig, Quant, RopeScaling, Scale};
 
 /// What a `config.json` says of the folder that it stands in.
@@ -36,7 +36,7 @@ pub fn read_config(text: &str, path: &Path) -> Result<ModelConfig, Error> {
 pub fn read_description(text: &str, path: &Path) -> Result<Description, Error> {
     let parsed = serde_json::from_str(text).map_err(|error| Error::HuggingFace { path: path.to_owned(), found: error.to_string() })?;
     let keys = Keys { keys: parsed, path };
-    let architecture = keys.architecture()?;
+    let (architecture, sub_norms) = keys.architecture()?;
     let quantization = keys.quantization(architecture)?;
     let activations = InputQuant::default();
     let own = match keys.optional::<Own>("tristill")? {
@@ -69,6 +69,7 @@ pub fn read_description(text: &str, path: &Path) -> Result<Description, Error> {
         quant: own.quant,
         scale: own.scale,
         activations: own.activations,
+        sub_norms,
     };
     let config = config.validated().map_err(|error| keys.error(error.to_string()))?;
     Ok(Description { config, codes: quantization.flatten() })
@@ -116,19 +117,20 @@ impl Keys<'_> {
         self.optional(key)?.ok_or_else(|| self.error(format!("the key {key} is missing")))
     }
 
-    fn architecture(&self) -> Result<Architecture, Error> {
-        let all = [Architecture::Bitnet, Architecture::Llama, Architecture::Qwen2, Architecture::Qwen3];
+    /// The architecture, and whether sub-norms were added to it.
+    fn architecture(&self) -> Result<(Architecture, bool), Error> {
         let model_type: String = self.required("model_type")?;
-        let Some(architecture) = all.into_iter().find(|architecture| names(*architecture).1 == model_type) else {
+        let Some((architecture, sub_norms)) = ALL.into_iter().find(|(architecture, added)| names(*architecture, *added).1 == model_type)
+        else {
             return Err(self.error(format!("model_type is {model_type}; bitnet, llama, qwen2 and qwen3 are known")));
         };
         // A class of another name computes something else, whatever its model_type says.
-        let class = names(architecture).0;
+        let class = names(architecture, sub_norms).0;
         match self.optional::<Vec<String>>("architectures")?.unwrap_or_default().first() {
             Some(found) if found != class => {
                 Err(self.error(format!("architectures is {found}, which is not the {class} of model_type {model_type}")))
             }
-            _ => Ok(architecture),
+            _ => Ok((architecture, sub_norms)),
         }
     }
 

@@ -19,15 +19,16 @@ fn written() -> Value {
 #[test]
 fn what_is_written_is_read() {
     let tokenizer = tokenizer();
-    for architecture in [Architecture::Bitnet, Architecture::Llama, Architecture::Qwen2, Architecture::Qwen3] {
+    for (architecture, sub_norms) in ALL {
         for (quant, scale) in
             [(Quant::None, Scale::Row), (Quant::Ternary, Scale::Group), (Quant::Ternary, Scale::Tensor), (Quant::Int4, Scale::Row)]
         {
             let mut table = table();
             (table.architecture, table.quant, table.scale, table.norm_epsilon) = (architecture, quant, scale, 1e-6);
-            let config = table.resolve(tokenizer.vocab()).unwrap();
+            let config = ModelConfig { sub_norms, ..table.resolve(tokenizer.vocab()).unwrap() };
             let text = config_json(&config, &tokenizer, Form::default());
             assert!(text.contains("1e-6"), "{text}");
+            assert_eq!(text.contains("_sub_norms\""), sub_norms, "{text}");
             assert_eq!(read_config(&text, Path::new("config.json")).unwrap(), config);
         }
     }

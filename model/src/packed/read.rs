@@ -43,13 +43,15 @@ fn read_config(gguf: &Gguf, bytes: &[u8], vocab: usize) -> Result<ModelConfig, E
     }
     let text = |key: &str| gguf.get(key).and_then(Value::as_str);
     let name = text("general.architecture").ok_or_else(|| Error::Packed("it has no general.architecture".into()))?;
-    let (architecture, activation) = match name {
+    // What an exporter adds to the name of an architecture that has sub-norms of ours.
+    let (plain, sub_norms) = name.strip_suffix("-sub-norms").filter(|name| *name != "bitnet").map_or((name, false), |plain| (plain, true));
+    let (architecture, activation) = match plain {
         "bitnet" => (Architecture::Bitnet, Activation::Silu),
         "bitnet-b1.58" => (Architecture::Bitnet, Activation::Relu2),
         "llama" => (Architecture::Llama, Activation::Silu),
         "qwen2" => (Architecture::Qwen2, Activation::Silu),
         "qwen3" => (Architecture::Qwen3, Activation::Silu),
-        other => return Err(Error::Packed(format!("its architecture is {other}; bitnet, bitnet-b1.58, llama, qwen2 and qwen3 are known"))),
+        _ => return Err(Error::Packed(format!("its architecture is {name}; bitnet, bitnet-b1.58, llama, qwen2 and qwen3 are known"))),
     };
     let size = |key: &str, default: Option<usize>| {
         let key = format!("{name}.{key}");
@@ -121,6 +123,7 @@ fn read_config(gguf: &Gguf, bytes: &[u8], vocab: usize) -> Result<ModelConfig, E
         },
         scale: named("tristill.scale", text("tristill.scale"), scale)?,
         activations: named("tristill.activations", text("tristill.activations"), InputQuant::default())?,
+        sub_norms,
     }
     .validated()
 }

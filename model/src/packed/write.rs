@@ -88,14 +88,17 @@ fn encode(spec: &TensorSpec, config: &ModelConfig, format: Format, weights: &[f3
 }
 
 /// The name of an architecture in the file. A squared-ReLU BitNet has the name under which forks know it, so that stock
-/// llama.cpp refuses it rather than computing another gate.
+/// llama.cpp refuses it rather than computing another gate; where sub-norms were added, the name says so for the same reason.
 fn file_architecture(config: &ModelConfig) -> &'static str {
-    match (config.architecture, config.activation) {
-        (Architecture::Bitnet, Activation::Silu) => "bitnet",
-        (Architecture::Bitnet, Activation::Relu2) => "bitnet-b1.58",
-        (Architecture::Llama, _) => "llama",
-        (Architecture::Qwen2, _) => "qwen2",
-        (Architecture::Qwen3, _) => "qwen3",
+    match (config.architecture, config.activation, config.sub_norms) {
+        (Architecture::Bitnet, Activation::Silu, _) => "bitnet",
+        (Architecture::Bitnet, Activation::Relu2, _) => "bitnet-b1.58",
+        (Architecture::Llama, _, false) => "llama",
+        (Architecture::Llama, _, true) => "llama-sub-norms",
+        (Architecture::Qwen2, _, false) => "qwen2",
+        (Architecture::Qwen2, _, true) => "qwen2-sub-norms",
+        (Architecture::Qwen3, _, false) => "qwen3",
+        (Architecture::Qwen3, _, true) => "qwen3-sub-norms",
     }
 }
 

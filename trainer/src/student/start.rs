@@ -1,4 +1,4 @@
-//! The values a student starts from: those of a folder; or normal with deviation 0.02, the projections that add to the residual
+//! The values a student starts from: those of a folder, with gains that fit where sub-norms are added (`sub_norms.rs`); or normal with deviation 0.02, the projections that add to the residual
 //! stream divided by sqrt(2 * layers) as in GPT-2, gains 1, biases 0.
 //!
 //! Each drawn tensor has a random stream of its own, so that its values depend on the seed and its place in the inventory alone.
@@ -10,25 +10,43 @@ use model::{ModelConfig, Role, TensorSpec, Tokenizer};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::{Checkpoint, Error, Student};
+use super::sub_norms::Gains;
+use crate::{Batch, Checkpoint, Error, Student};
 
 const DEVIATION: f64 = 0.02;
 
 impl Student {
     /// A student with the weights of a Hugging Face folder, whose sizes and tokenizer must be the student's. Context and kind of its
-    /// linear layers may be others.
-    pub fn from_folder(folder: &Path, config: &ModelConfig, tokenizer: &Tokenizer, device: &Device) -> Result<Student, Error> {
+    /// linear layers may be others, and it may have sub-norms that the folder has not: their gains are fitted to `rows`.
+    pub fn from_folder(
+        folder: &Path,
+        config: &ModelConfig,
+        tokenizer: &Tokenizer,
+        device: &Device,
+        rows: impl FnOnce() -> Result<Batch, Error>,
+    ) -> Result<Student, Error> {
         let checkpoint = Checkpoint::open(folder)?;
         let refuse = |found: &str| Err(Error::Checkpoint { path: folder.to_owned(), found: found.to_owned() });
         let mut found = checkpoint.config.clone();
-        (found.context, found.quant, found.scale) = (config.context, config.quant, config.scale);
+        (found.context, found.quant, found.scale, found.activations) = (config.context, config.quant, config.scale, config.activations);
+        let is_added = config.has_sub_norms() && !found.has_sub_norms();
+        if is_added {
+            found = found.with_sub_norms();
+        }
         if found != *config {
             return refuse("its sizes are not those of the student; start from it with model.from, and say no sizes there");
         }
         if checkpoint.tokenizer.fingerprint() != tokenizer.fingerprint() {
             return refuse("its tokenizer is not the one that the dataset was written with; ingest again with the folder's");
         }
-        Student::from_tensors(config, |spec| checkpoint.finite_weights(spec, config.quant, config.scale), device)
+        // As the folder's own student computes, whatever the kind of its layers is to be.
+        let before = |own: &ModelConfig| Student::from_tensors(own, |spec| checkpoint.finite_weights(spec, own.quant, own.scale), device);
+        let gains = if is_added { Some(Gains::fitted(&before(&checkpoint.config)?, &rows()?)) } else { None };
+        let values = |spec: &_| match gains.as_ref().and_then(|gains| gains.of(spec)) {
+            Some(values) => Ok(values),
+            None => checkpoint.finite_weights(spec, config.quant, config.scale),
+        };
+        Student::from_tensors(config, values, device)
     }
 }
 
