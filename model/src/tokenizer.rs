@@ -199,6 +199,15 @@ impl Tokenizer {
         self.bytes_of.get(token as usize).map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// The bytes that each token stands for in a text, control tokens with their names; a number without a token has none.
+    pub fn spellings(&self) -> Vec<Vec<u8>> {
+        let mut spellings = self.bytes_of.to_vec();
+        for (id, token) in self.inner.get_added_tokens_decoder() {
+            spellings[id as usize] = token.content.into_bytes();
+        }
+        spellings
+    }
+
     /// One token as it should be shown to a person: control tokens by their names.
     pub fn token_text(&self, token: u32) -> String {
         match self.inner.get_added_tokens_decoder().get(&token) {
@@ -239,7 +248,7 @@ impl Tokenizer {
 
     /// The token that the tokenizer's own post-processor puts before every text. It is not put there by [`Tokenizer::encode`]: chat
     /// templates write it themselves.
-    fn first_token(&self) -> Option<u32> {
+    pub fn first_token(&self) -> Option<u32> {
         let steps = &self.json["post_processor"];
         let steps = steps["processors"].as_array().map_or(std::slice::from_ref(steps), Vec::as_slice);
         let template = steps.iter().find(|step| step["type"] == "TemplateProcessing")?;

@@ -16,6 +16,7 @@ pub fn annotate(
     to: &Path,
     report: &mut dyn FnMut(u64, u64),
 ) -> Result<(Dataset, bool), Error> {
+    config.check()?;
     let table = &config.teacher;
     let (Some(folder), Some(top_k)) = (&table.from, table.top_k) else {
         let (key, found) = ("teacher.top_k", "not given".to_owned());
@@ -32,7 +33,7 @@ pub fn annotate(
         // Opened at the first question: there is none where everything is there already.
         let teacher = match &mut teacher {
             Some(teacher) => teacher,
-            none => none.insert(Teacher::open(folder, model, &dataset.tokenizer()?, &device::open(config.device)?)?),
+            none => none.insert(Teacher::open(folder, table.divergence, model, &dataset.tokenizer()?, &device::open(config.device)?)?),
         };
         let batch = Batch::from_rows(rows, model, Lesson::NONE)?;
         let places = batch.supervised().places;

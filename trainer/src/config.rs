@@ -267,7 +267,7 @@ pub(crate) mod tests {
     #[test]
     fn each_limit_names_its_key() {
         type Spoil = fn(&mut TrainTable);
-        let cases: [(&str, Spoil); 18] = [
+        let cases: [(&str, Spoil); 20] = [
             ("train.steps is 0", |t| t.steps = 0),
             ("train.steps is 100000000", |t| t.steps = 100_000_000),
             ("train.rows is 0", |t| t.rows = 0),
@@ -286,6 +286,10 @@ pub(crate) mod tests {
             ("train.keep_last is 0", |t| t.keep_last = 0),
             ("train.teacher.share is 1.5", |t| t.teacher.share = 1.5),
             ("train.teacher.top_k is 8, but there is no teacher", |t| t.teacher.top_k = Some(8)),
+            ("train.teacher.divergence is uld, but that ranks all", |t| t.teacher.divergence = DivergenceName::Uld),
+            ("train.teacher.divergence is uld, but that ranks all", |t| {
+                t.teacher = TeacherTable { from: Some("x".into()), top_k: Some(8), divergence: DivergenceName::Uld, ..t.teacher.clone() };
+            }),
         ];
         for (expected, spoil) in cases {
             let mut table = table(Schedule::TwoStage);

@@ -46,7 +46,7 @@ pub struct LossTerms {
     /// Mean cross-entropy of the supervised targets, in nats.
     #[serde(rename = "loss.cross_entropy", default, skip_serializing_if = "Option::is_none")]
     pub cross_entropy: Option<f64>,
-    /// Mean divergence from the teacher where it said something, in nats.
+    /// Mean divergence from the teacher where it said something, in nats; of `uld` a distance.
     #[serde(rename = "loss.divergence", default, skip_serializing_if = "Option::is_none")]
     pub divergence: Option<f64>,
     /// How far inner states are from the teacher's, as weighed; a mean over the supervised targets.
@@ -55,6 +55,9 @@ pub struct LossTerms {
     /// The share of the divergence in the loss there.
     #[serde(rename = "teacher.share", default, skip_serializing_if = "Option::is_none")]
     pub share: Option<f64>,
+    /// At which part of the supervised targets the teacher said something.
+    #[serde(rename = "teacher.taught", default, skip_serializing_if = "Option::is_none")]
+    pub taught: Option<f64>,
     /// How many times larger than the cross-entropy's the divergence's gradient at the logits was, as weighed; a moving mean.
     #[serde(rename = "teacher.ratio", default, skip_serializing_if = "Option::is_none")]
     pub ratio: Option<f64>,

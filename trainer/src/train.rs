@@ -322,10 +322,12 @@ impl<'a> Run<'a> {
 
     /// What the metrics say of a step's terms.
     fn terms(&self, terms: &Terms, supervised: usize, share: f32) -> LossTerms {
+        let taught = Some(terms.taught / supervised as f64);
         if terms.taught == 0.0 {
-            return LossTerms::default();
+            return LossTerms { taught: taught.filter(|_| self.teacher.is_some()), ..LossTerms::default() };
         }
         LossTerms {
+            taught,
             cross_entropy: Some(terms.cross_entropy / supervised as f64),
             divergence: Some(terms.divergence / terms.taught),
             states: self.job.config.teacher.has_states().then(|| terms.states / supervised as f64),
@@ -398,7 +400,7 @@ fn better(best: Option<(u64, f64)>, step: u64, score: f64) -> Option<(u64, f64)>
 /// The teacher that goes along with a training, where one does.
 pub(crate) fn teacher(job: &Job, tokenizer: &Tokenizer, device: &Device) -> Result<Option<Teacher>, Error> {
     let table = &job.config.teacher;
-    let open = |folder: &PathBuf| Teacher::open(folder, job.model, tokenizer, device)?.with_states(table, job.model);
+    let open = |folder: &PathBuf| Teacher::open(folder, table.divergence, job.model, tokenizer, device)?.with_states(table, job.model);
     table.beside().map(open).transpose()
 }
 

@@ -48,7 +48,7 @@ impl Workers {
         Ok(Workers { pools: pools.map_err(|source| Error::Device(format!("cannot start {threads} threads: {source}")))? })
     }
 
-    /// The loss of all microbatches and its gradient. A teacher teaches every supervised target.
+    /// The loss of all microbatches and its gradient. A teacher teaches every supervised target that it has something to say of.
     pub(crate) fn run(&self, student: &Student, teacher: Option<&Teacher>, batches: &[Batch]) -> Sum {
         student.prepare();
         let (next, sum, told) = (AtomicUsize::new(0), OrderedSum::of(student), Mutex::new(vec![Terms::default(); batches.len()]));
@@ -60,9 +60,9 @@ impl Workers {
                 let mut targets = batch.supervised();
                 let supervised = targets.places.len();
                 let exemplar = teacher.and_then(|teacher| {
-                    let states = teacher.states(batch, &targets.places);
-                    targets.teaching = Some(Teaching { lesson: batch.lesson, said: teacher.speak(&states) });
-                    teacher.exemplar(states)
+                    let (said, exemplar) = teacher.answer(batch, &targets.places);
+                    targets.teaching = said.map(|said| Teaching { lesson: batch.lesson, said });
+                    exemplar
                 });
                 let (loss, terms) = student.loss_of(batch, targets, exemplar.as_ref());
                 told.lock().expect("no worker panics while it tells")[place] = terms;

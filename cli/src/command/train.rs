@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use data::Dataset;
 use eval::Questions;
-use trainer::{Evaluation, Hooks, Job, Trained};
+use trainer::{DivergenceName, Evaluation, Hooks, Job, Trained};
 
 use crate::{
     arguments::ConfigArguments,
@@ -71,6 +71,10 @@ pub fn train(run: &Run, dataset: &Dataset) -> Result<Trained> {
     let model = run.config.model.resolve(dataset.manifest().vocab)?;
     let job = Job { config, model: &model, from: run.config.model.from(), dataset, run: &run.folder };
     say(&format!("   student {} weights, {} steps of {} rows", model.parameters(), config.steps, config.rows));
+
+    if config.teacher.divergence == DivergenceName::Uld {
+        say("   teacher compared by ranks where its tokens end with the student's: train.teacher.divergence = \"uld\" is experimental");
+    }
 
     let (mut bar, mut is_warned): (Option<Progress>, bool) = (None, false);
     let mut report = |at: &trainer::Progress| {

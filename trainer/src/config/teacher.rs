@@ -11,8 +11,8 @@ use crate::{Divergence, Error, Lesson, Likeness, Relation};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TeacherTable {
-    /// The Hugging Face folder of a teacher that has the dataset's tokenizer. Default: none, and only probabilities that came with
-    /// the traces are learned.
+    /// The Hugging Face folder of a teacher that has the dataset's tokenizer, or any for the divergence `uld`. Default: none, and
+    /// only probabilities that came with the traces are learned.
     pub from: Option<PathBuf>,
     /// Ask the teacher once, before the training, and keep so many of its likeliest tokens in the dataset; then it need not be in
     /// memory beside the student. Default: none, the teacher goes along and gives all its logits.
@@ -74,6 +74,9 @@ pub enum DivergenceName {
     JensenShannon,
     /// Reverse where the teacher is sure of the target, forward where it is not.
     Confidence,
+    /// Experimental, for a teacher with another tokenizer: the ranked probabilities of both, where its tokens end at the same byte
+    /// as the student's. Elsewhere there is cross-entropy alone.
+    Uld,
 }
 
 impl Default for TeacherTable {
@@ -103,6 +106,7 @@ impl TeacherTable {
             DivergenceName::ReverseKl => Divergence::Reverse,
             DivergenceName::JensenShannon => Divergence::JensenShannon { beta: self.beta as f32 },
             DivergenceName::Confidence => Divergence::Confidence,
+            DivergenceName::Uld => Divergence::Uld,
         };
         Lesson { share: self.share as f32, divergence, temperature: self.temperature as f32 }
     }
@@ -138,6 +142,12 @@ impl TeacherTable {
                 "but states need a teacher beside the student: train.teacher.from without top_k".into(),
             )?;
         }
+        require(
+            self.divergence != DivergenceName::Uld || self.beside().is_some(),
+            "teacher.divergence",
+            "uld",
+            "but that ranks all of a teacher's probabilities and needs one beside the student: train.teacher.from without top_k".into(),
+        )?;
         if let Some(top_k) = self.top_k {
             require((1..=MOST).contains(&top_k), "teacher.top_k", top_k, format!("which is not between 1 and {MOST}"))?;
             require(self.from.is_some(), "teacher.top_k", top_k, "but there is no teacher to ask; say which in train.teacher.from".into())?;

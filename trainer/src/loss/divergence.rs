@@ -1,5 +1,5 @@
 //! How far the student's distribution over tokens is from a teacher's, at the supervised places: the choice of divergence, the
-//! temperature, and what a teacher may have said (all logits, or its likeliest tokens and a tail).
+//! temperature, and what a teacher may have said (all logits, those of another vocabulary, or its likeliest tokens and a tail).
 //!
 //! At temperature tau both distributions are softmax(logits / tau). The divergence is not multiplied by tau^2, as in eq. 8 of
 //! arXiv:2510.13998 and unlike arXiv:1503.02531: `share` weighs it. A teacher's stored tokens have the temperature that they were
@@ -9,7 +9,7 @@ use std::{fmt, ops::Range, sync::Arc};
 
 use burn::tensor::{Tensor, TensorData, activation::log_softmax};
 
-use super::{confidence, forward_kl, jensen_shannon, likely::Likely, reverse_kl};
+use super::{aligned::Aligned, confidence, forward_kl, jensen_shannon, likely::Likely, reverse_kl, uld};
 use crate::operation::embed::indices;
 
 /// Which divergence; each has a file of its own beside this one.
@@ -26,6 +26,8 @@ pub enum Divergence {
     },
     /// Reverse where the teacher is sure of the target, forward where it is not.
     Confidence,
+    /// Sum of |p - q| over the ranks of both.
+    Uld,
 }
 
 /// What is learned of a teacher besides its text.
@@ -49,6 +51,8 @@ impl Lesson {
 pub(crate) enum Said {
     /// All logits, [k, v], made when they are asked for: those of the places in the range.
     Logits(Arc<LogitsOf>),
+    /// All logits of another vocabulary, where the teacher's tokens end as the student's do. Only by rank can they be compared.
+    Aligned(Aligned),
     /// The likeliest tokens of each place. All others are one, the tail, on both sides.
     Likely(Likely),
 }
@@ -60,6 +64,7 @@ impl fmt::Debug for Said {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Said::Logits(_) => f.write_str("Logits"),
+            Said::Aligned(_) => f.write_str("Aligned"),
             Said::Likely(likely) => likely.fmt(f),
         }
     }
@@ -73,10 +78,19 @@ pub(crate) struct Teaching {
 }
 
 impl Teaching {
+    /// The larger one of the teacher's vocabulary and the student's, v.
+    pub(super) fn widest(&self, v: usize) -> usize {
+        match &self.said {
+            Said::Aligned(aligned) => aligned.vocab().max(v),
+            Said::Logits(_) | Said::Likely(_) => v,
+        }
+    }
+
     /// All logits of some places, where they were given.
     pub(super) fn logits(&self, places: Range<usize>) -> Vec<f32> {
         match &self.said {
             Said::Logits(make) => make(places),
+            Said::Aligned(aligned) => aligned.logits(places),
             Said::Likely(_) => Vec::new(),
         }
     }
@@ -85,6 +99,7 @@ impl Teaching {
     pub(super) fn speaks(&self, place: usize) -> bool {
         match &self.said {
             Said::Logits(_) => true,
+            Said::Aligned(aligned) => aligned.speaks(place),
             Said::Likely(likely) => !likely.of(place).is_empty(),
         }
     }
@@ -96,11 +111,12 @@ impl Teaching {
         logits.iter_mut().for_each(|logit| *logit /= tau);
         to_log_probabilities(logits);
         match &self.said {
-            Said::Logits(_) => {
+            Said::Logits(_) | Said::Aligned(_) => {
                 let mut log_p: Vec<f32> = teacher.iter().map(|logit| logit / tau).collect();
                 to_log_probabilities(&mut log_p);
                 let mut y = vec![0.0; logits.len()];
-                let value = self.value(log_p[target].exp(), &log_p, logits, &mut y);
+                let confidence = if self.asks_confidence() { log_p[target].exp() } else { 0.0 };
+                let value = self.value(confidence, &log_p, logits, &mut y);
                 let total = sum(&y);
                 logits.iter_mut().zip(y).for_each(|(log_q, y)| *log_q = (y - log_q.exp() * total) / tau);
                 value
@@ -127,15 +143,16 @@ impl Teaching {
 
     /// The divergence at each place in burn's operations, [k], 0 where the teacher said nothing; of the student's logits, [k, v].
     pub(super) fn composed(&self, logits_kv: Tensor<2>, targets: &[u32]) -> Tensor<1> {
-        let ([k, v], device, tau) = (logits_kv.dims(), logits_kv.device(), self.lesson.temperature);
+        let ([k, _], device, tau) = (logits_kv.dims(), logits_kv.device(), self.lesson.temperature);
         let log_q_kv = log_softmax(logits_kv.div_scalar(tau), 1);
         let (log_p, log_q, confidence) = match &self.said {
-            Said::Logits(make) => {
-                let teacher = Tensor::<2>::from_data(TensorData::new(make(0..k), [k, v]), &device);
-                let log_p_kv = log_softmax(teacher.div_scalar(tau), 1);
+            Said::Logits(_) | Said::Aligned(_) => {
+                let logits = self.logits(0..k);
+                let shape = [k, logits.len() / k];
+                let log_p_kv = log_softmax(Tensor::<2>::from_data(TensorData::new(logits, shape), &device).div_scalar(tau), 1);
                 let targets = indices(targets, &device).reshape([k, 1]);
-                let confidence = log_p_kv.clone().gather(1, targets).exp().flatten(0, 1);
-                (log_p_kv, log_q_kv, confidence)
+                let of_targets = self.asks_confidence().then(|| log_p_kv.clone().gather(1, targets).exp().flatten(0, 1));
+                (log_p_kv, log_q_kv, of_targets.unwrap_or_else(|| Tensor::zeros([k], &device)))
             }
             Said::Likely(likely) => {
                 let (log_p, log_q) = likely.buckets(log_q_kv);
@@ -149,6 +166,7 @@ impl Teaching {
             Divergence::Reverse => reverse_kl::composed(log_p, log_q),
             Divergence::JensenShannon { beta } => jensen_shannon::composed(beta, log_p, log_q),
             Divergence::Confidence => confidence::composed(confidence, log_p, log_q),
+            Divergence::Uld => uld::composed(log_p, log_q),
         }
     }
 
@@ -158,7 +176,13 @@ impl Teaching {
             Divergence::Reverse => reverse_kl::row(log_p, log_q, gradient),
             Divergence::JensenShannon { beta } => jensen_shannon::row(beta, log_p, log_q, gradient),
             Divergence::Confidence => confidence::row(confidence, log_p, log_q, gradient),
+            Divergence::Uld => uld::row(log_p, log_q, gradient),
         }
+    }
+
+    /// Whether it counts how sure the teacher is of the target, which only a teacher of the same tokens can say.
+    fn asks_confidence(&self) -> bool {
+        self.lesson.divergence == Divergence::Confidence
     }
 }
 

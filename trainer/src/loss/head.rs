@@ -43,7 +43,7 @@ pub(crate) struct Terms {
     pub(crate) loss: f64,
     /// Everywhere, in nats.
     pub(crate) cross_entropy: f64,
-    /// Where a teacher said something, in nats.
+    /// Where a teacher said something, in nats; of `uld` a distance.
     pub(crate) divergence: f64,
     /// At how many places that is.
     pub(crate) taught: f64,
@@ -129,7 +129,8 @@ impl Fused for FusedHead {
     fn forward(&self, inputs: Vec<Values>) -> (Values, Saved) {
         let [hidden_kd, gain_d, head_vd] = inputs.try_into().expect("three inputs");
         let (v, d) = (self.vocab, self.width);
-        let chunk = (LOGITS / v).clamp(16, 1024);
+        let widest = self.targets.teaching.as_ref().map_or(v, |teaching| teaching.widest(v));
+        let chunk = (LOGITS / widest).clamp(16, 1024);
         let mut saved = Saved { dhidden_kd: buffer::take(hidden_kd.len()), dgain_d: vec![0.0; d], dhead_vd: buffer::take(v * d) };
         let mut normed_kd = buffer::take(chunk * d);
         let mut logits_kv = buffer::take(chunk * v);
@@ -144,7 +145,8 @@ impl Fused for FusedHead {
             let normed = View::new(normed_kd, k, d);
             multiply(ViewMut::new(logits_kv, k, v), normed, head.transposed(), 1.0, Write::Replace, Workers::Pool);
             let teacher_kv = self.targets.teaching.as_ref().map_or(Vec::new(), |teaching| teaching.logits(first..first + k));
-            let of_teacher = |at: usize| teacher_kv.get(at * v..(at + 1) * v).unwrap_or_default();
+            let w = teacher_kv.len() / k;
+            let of_teacher = |at: usize| &teacher_kv[at * w..(at + 1) * w];
             let rows = logits_kv.par_chunks_mut(v).enumerate();
             let of_rows: Vec<Terms> = rows.map(|(at, row)| self.targets.row(first + at, of_teacher(at), row)).collect();
             of_rows.into_iter().for_each(|of_row| terms += of_row);

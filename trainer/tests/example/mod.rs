@@ -21,6 +21,11 @@ pub struct Place {
 impl Place {
     /// A dataset of sums from `first` on.
     pub fn new(first: u32) -> Place {
+        Place::with_vocab(first, 300)
+    }
+
+    /// The same with a tokenizer of another size.
+    pub fn with_vocab(first: u32, vocab: usize) -> Place {
         let folder = tempfile::tempdir().unwrap();
         let traces = folder.path().join("traces.jsonl");
         let line = |n: u32| {
@@ -31,7 +36,7 @@ impl Place {
         let config = DataConfig {
             sources: vec![Source::new(traces)],
             tokenizer: None,
-            vocab: Some(300),
+            vocab: Some(vocab),
             system: Default::default(),
             rules: Default::default(),
             keep_scans: false,
