@@ -175,8 +175,9 @@ impl Student {
 
     /// Replace every parameter, in order.
     pub(crate) fn update(&mut self, change: impl FnMut(Parameter) -> Parameter) {
-        self.parameters = std::mem::take(&mut self.parameters).into_iter().map(change).collect();
+        // First let go of what is multiplied with: where that is the parameters themselves, they could not be changed in place.
         self.prepared = prepared(self.plan.config.layers);
+        self.parameters = std::mem::take(&mut self.parameters).into_iter().map(change).collect();
         buffer::end_step();
     }
 

@@ -64,16 +64,17 @@ impl Fused for FusedLinear {
         let residual_no = if self.residual { inputs.next() } else { None };
         let n = x_ni.len() / i;
         let mut y_no = buffer::take(n * o);
-        let rows = y_no.par_chunks_mut(ROWS * o).zip(x_ni.par_chunks(ROWS * i)).enumerate();
-        let chunks = rows
-            .map(|(chunk, (y, x))| {
-                let saved = self.forward_chunk(x, gain_i.as_deref(), y);
-                if let Some(residual_no) = &residual_no {
-                    add(y, &residual_no[chunk * ROWS * o..][..y.len()]);
-                }
-                saved
-            })
-            .collect();
+        let gain = gain_i.as_deref();
+        let chunks = match &self.weights.form {
+            Form::Full(layers) => self.forward_full(layers, &x_ni, gain, &mut y_no),
+            Form::Ternary { .. } | Form::Integer { .. } => {
+                let rows = y_no.par_chunks_mut(ROWS * o).zip(x_ni.par_chunks(ROWS * i));
+                rows.map(|(y, x)| self.forward_chunk(x, gain, y)).collect()
+            }
+        };
+        if let Some(residual_no) = &residual_no {
+            y_no.par_chunks_mut(ROWS * o).zip(residual_no.par_chunks(ROWS * o)).for_each(|(y, residual)| add(y, residual));
+        }
         (Values::new(y_no, [n, o]), Saved { x_ni, gain_i, chunks })
     }
 
@@ -104,49 +105,66 @@ impl Fused for FusedLinear {
 }
 
 impl FusedLinear {
+    /// Multiply some rows with codes.
     fn forward_chunk(&self, x: &[f32], gain: Option<&[f32]>, y: &mut [f32]) -> SavedChunk {
-        let (i, o) = (self.weights.inputs, self.weights.width());
-        let rows = x.len() / i;
+        let (i, isa) = (self.weights.inputs, Isa::fastest());
         let mut saved = SavedChunk::default();
         let mut normed = Vec::new();
         let x = match gain {
             Some(gain) => {
                 normed = buffer::take(x.len());
-                let rows = normed.chunks_mut(i).zip(x.chunks(i));
-                saved.inverses = rows.map(|(normed, x)| norm_row(x, gain, self.norm_epsilon, normed)).collect();
+                saved.inverses = self.norm(x, gain, &mut normed);
                 &normed[..]
             }
             None => x,
         };
+        saved.activations.quantize_to(isa, self.largest_input(), x, i);
         match &self.weights.form {
-            Form::Ternary { matrix, .. } => {
-                let isa = Isa::fastest();
-                saved.activations.quantize_to(isa, self.largest_input(), x, i);
-                multiply(isa, &CALLER, matrix, &saved.activations, y);
-            }
+            Form::Ternary { matrix, .. } => multiply(isa, &CALLER, matrix, &saved.activations, y),
             Form::Integer { matrix, .. } => {
-                let (isa, mut fine) = (Isa::fastest(), FineActivations::default());
-                saved.activations.quantize_to(isa, self.largest_input(), x, i);
+                let mut fine = FineActivations::default();
                 fine.widen(isa, &saved.activations);
                 multiply_integers(isa, &CALLER, matrix, &fine, y);
             }
-            Form::Full(layers) => {
-                let mixed = self.in_part().map(|(largest, share)| {
-                    let mut mixed = x.to_vec();
-                    quantised::mix_inputs(&mut mixed, i, largest, share);
-                    mixed
-                });
-                let (x, mut start) = (mixed.as_deref().unwrap_or(x), 0);
-                for (weights, outputs) in layers.iter().zip(&self.weights.outputs) {
-                    let y = ViewMut::strided(&mut y[start..], rows, *outputs, o);
-                    let weights = View::new(weights, *outputs, i).transposed();
-                    matmul::multiply(y, View::new(x, rows, i), weights, 1.0, Write::Replace, Workers::Caller);
-                    start += outputs;
-                }
-            }
+            Form::Full(_) => unreachable!("floats are multiplied all at once"),
         }
         buffer::give(normed);
         saved
+    }
+
+    /// Multiply all rows with floats at once, so that the weights are brought into the product's order once and not for each chunk.
+    fn forward_full(&self, layers: &[Values], x_ni: &[f32], gain: Option<&[f32]>, y_no: &mut [f32]) -> Vec<SavedChunk> {
+        let (i, o) = (self.weights.inputs, self.weights.width());
+        let n = x_ni.len() / i;
+        let mut multiplied_ni = buffer::take(n * i);
+        let rows = multiplied_ni.par_chunks_mut(ROWS * i).zip(x_ni.par_chunks(ROWS * i));
+        let chunk = |(multiplied, x): (&mut [f32], &[f32])| {
+            let mut saved = SavedChunk::default();
+            match gain {
+                Some(gain) => saved.inverses = self.norm(x, gain, multiplied),
+                None => multiplied.copy_from_slice(x),
+            }
+            if let Some((largest, share)) = self.in_part() {
+                quantised::mix_inputs(multiplied, i, largest, share);
+            }
+            saved
+        };
+        let chunks = rows.map(chunk).collect();
+        let mut start = 0;
+        for (weights, outputs) in layers.iter().zip(&self.weights.outputs) {
+            let y = ViewMut::strided(&mut y_no[start..], n, *outputs, o);
+            let weights = View::new(weights, *outputs, i).transposed();
+            matmul::multiply(y, View::new(&multiplied_ni, n, i), weights, 1.0, Write::Replace, Workers::Pool);
+            start += outputs;
+        }
+        buffer::give(multiplied_ni);
+        chunks
+    }
+
+    /// Norm some rows; returns what each was multiplied with.
+    fn norm(&self, x: &[f32], gain: &[f32], normed: &mut [f32]) -> Vec<f32> {
+        let rows = normed.chunks_mut(gain.len()).zip(x.chunks(gain.len()));
+        rows.map(|(normed, x)| norm_row(x, gain, self.norm_epsilon, normed)).collect()
     }
 
     /// The largest code of inputs that are quantised in part, and how much.

@@ -1,0 +1,116 @@
+"""What does each part of the recipe bring? A teacher, ternary students of a fifth of its size, and paired differences.
+
+    cargo build --release
+    python3 benches/study_recipe.py [--program target/release/tristill] [--runs checkpoints/study] [--seeds 3] [--only NAME ...]
+
+A teacher in full precision is trained on the task of `configs/study.toml`. Then students of the config's size are trained on the same
+traces for the same steps, each variant with as many seeds, seed by seed, and all answer the same held-out questions. Printed are, for
+each variant, the share of right answers for each seed, and by how many points it differs from the variant that it is held against:
+for each seed by `tristill compare`, and the mean with a 95 % interval that takes the questions of different seeds as independent.
+What was finished is not run again, so that a study that was stopped goes on.
+"""
+
+import argparse
+import json
+import math
+import os
+import pathlib
+import shutil
+import statistics
+import subprocess
+
+CONFIG = "configs/study.toml"
+TEACHER = [
+    *("model.width=512", "model.layers=5", "model.heads=8", "model.kv_heads=4", "model.feed_forward=1024", "model.quant=none"),
+    *("train.steps=2500", "train.rate=7e-4", "train.warm_up_steps=150"),
+]
+
+BESIDE = ["train.teacher.from={teacher}"]
+STORED = [*BESIDE, "train.teacher.top_k=32"]
+RELATION = "train.teacher.relation={{relation='scaled',heads=8,block=3,teacher_block=4,weight=1.0}}"
+# Each variant's settings, and the variant that it is held against.
+VARIANTS = {
+    "text": ([], None),
+    "text, no sub-norms": (["model.architecture=llama"], "text"),
+    "text, full precision": (["model.quant=none"], "text"),
+    "stored": (STORED, "text"),
+    "stored, full precision": ([*STORED, "model.quant=none"], "stored"),
+    "beside": (BESIDE, "stored"),
+    "beside, relation": ([*BESIDE, RELATION], "beside"),
+    "stored, scale tensor": ([*STORED, "model.scale=tensor"], "stored"),
+    "stored, scale group": ([*STORED, "model.scale=group"], "stored"),
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--program", default="target/release/tristill")
+    parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("checkpoints/study"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", nargs="*", default=list(VARIANTS))
+    arguments = parser.parse_args()
+
+    runs, program = arguments.runs, arguments.program
+    runs.mkdir(parents=True, exist_ok=True)
+    distill(program, runs / "teacher", TEACHER)
+    teacher = max((runs / "teacher").glob("step-*"))
+    for seed in range(1, arguments.seeds + 1):
+        for name in arguments.only:
+            settings = [setting.format(teacher=teacher) for setting in VARIANTS[name][0]]
+            run = folder(runs, name, seed)
+            # Those that have the same data make it once.
+            shared = runs / "shared" / name.split(",")[0]
+            copy(shared, run)
+            distill(program, run, [*settings, f"train.seed={seed}"])
+            copy(run, shared)
+        print(table(program, runs, arguments.only, seed), flush=True)
+
+
+def folder(runs, name, seed):
+    return runs / f"{name.replace(',', '').replace(' ', '-')}-{seed}"
+
+
+def distill(program, run, settings):
+    """A whole run, unless it was finished."""
+    if not (run / "report.json").exists():
+        print(f"== {run.name}", flush=True)
+        overrides = [word for setting in settings for word in ("--set", setting)]
+        subprocess.run([program, "distill", CONFIG, "--run", run, *overrides], check=True)
+
+
+def copy(there, here):
+    """Give a folder the traces and datasets of another, as links."""
+    for part in ("traces", "dataset", "dataset-annotated"):
+        if (there / part).exists() and not (here / part).exists():
+            shutil.copytree(there / part, here / part, copy_function=os.link)
+
+
+def table(program, runs, names, seeds):
+    """A line for each variant."""
+    lines = [f"{'':24} {'right, %':>{7 * seeds}}  held against             points by seed, mean (95 %)"]
+    for name in names:
+        right = [100 * score(folder(runs, name, seed)) for seed in range(1, seeds + 1)]
+        line = f"{name:24} " + "".join(f"{share:7.1f}" for share in right)
+        if against := VARIANTS[name][1]:
+            found = [compared(program, folder(runs, against, seed), folder(runs, name, seed)) for seed in range(1, seeds + 1)]
+            mean = statistics.mean(difference for difference, _ in found)
+            half = math.sqrt(sum(half**2 for _, half in found)) / seeds
+            each = ", ".join(f"{difference:+.1f}" for difference, _ in found)
+            line += f"  {against:24} {each}, {mean:+.1f} ({mean - half:+.1f} to {mean + half:+.1f})"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def score(run):
+    return json.loads((run / "report.json").read_text())["eval"]["held_out"]["accuracy"]
+
+
+def compared(program, against, run):
+    """By how many points the second run is better on the held-out questions, and half of the 95 % interval."""
+    done = subprocess.run([program, "compare", "--json", against, run], check=True, capture_output=True, text=True)
+    held_out = next(found for found in json.loads(done.stdout) if found["set"] == "held_out")
+    return 100 * held_out["difference"], 50 * (held_out["high"] - held_out["low"])
+
+
+if __name__ == "__main__":
+    main()
