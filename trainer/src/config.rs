@@ -4,11 +4,13 @@
 
 mod teacher;
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 pub use teacher::{DivergenceName, HiddenTable, RelationTable, TeacherTable};
 
-use crate::{EarlyStop, Error};
+use crate::{AdapterTable, EarlyStop, Error};
 
 /// The `[train]` table of a run's config.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,6 +47,9 @@ pub struct TrainTable {
     /// Decoupled weight decay of the matrices. Default 0.1 (BitNet b1.58's training tips); `two_stage` turns it off at half.
     #[serde(default = "weight_decay")]
     pub weight_decay: f64,
+    /// Train a low-rank change of the weights that the student starts from, and nothing else. Default: every weight is trained.
+    #[serde(default)]
+    pub adapter: Option<AdapterTable>,
     /// What is learned of a teacher besides its text.
     #[serde(default)]
     pub teacher: TeacherTable,
@@ -184,6 +189,8 @@ impl TrainTable {
         }
         if let Some(ema) = self.ema {
             require(ema > 0.0 && ema < 1.0, "ema", ema, "which is not between 0 and 1; leave it out for none".into())?;
+            let needed = "but train.adapter is given too, and the average of merged weights is that of no adapter; leave one of them out";
+            require(self.adapter.is_none(), "ema", ema, needed.into())?;
         }
         if let Some((key, value)) = self.early_stop.as_ref().and_then(EarlyStop::fault) {
             require(false, key, value, "which is not at least 1".into())?;
@@ -193,6 +200,11 @@ impl TrainTable {
         require(self.keep_last >= 1, "keep_last", self.keep_last, "which is not at least 1".into())?;
         require(self.evaluate_every != Some(0), "evaluate_every", 0, "which is not at least 1; leave it out for none".into())?;
         require(self.log_every >= 1, "log_every", self.log_every, "which is not at least 1".into())
+    }
+
+    /// What this table needs of the folder that the student starts from.
+    pub fn check_start(&self, from: Option<&Path>) -> Result<(), Error> {
+        self.adapter.as_ref().map_or(Ok(()), |adapter| adapter.check(from, None))
     }
 
     /// Rows per forward pass.

@@ -3,9 +3,9 @@
 //! An estimate from the sizes alone, so that the same config gives the same microbatches, and with them the same bits, on every
 //! machine of as many threads. What is kept of a token for the backward pass is counted from the fused operations.
 
-use model::ModelConfig;
+use model::{Kind, ModelConfig, Quant, inventory};
 
-use crate::{Error, TrainTable};
+use crate::{AdapterTable, Error, TrainTable};
 
 /// The program, its buffers and the rows that are read ahead.
 const BASE_BYTES: f64 = 160e6;
@@ -34,15 +34,35 @@ const GIB: f64 = (1u64 << 30) as f64;
 /// About how many bytes a run takes that gives the student `rows` rows at once.
 fn estimate(table: &TrainTable, model: &ModelConfig, rows: usize, threads: usize) -> f64 {
     let side_by_side = table.rows.div_ceil(rows).min(threads) as f64;
-    let weights = model.parameters() as f64;
-    // Weights and two moments; the weights as the passes take them; the sum of the gradients, and those of each pass and of one that
-    // waits to be added.
-    let mut copies = 4.0 * (1.0 + 2.0 + 1.25 + 1.0 + side_by_side + 1.0);
+    // Weights and two moments; the sum of the gradients, and those of each pass and of one that waits to be added.
+    let mut copies = 4.0 * (1.0 + 2.0 + 1.0 + side_by_side + 1.0);
     if table.ema.is_some() {
         copies += 4.0 * 2.0;
     }
-    let tokens = side_by_side * (rows * model.context) as f64;
-    BASE_BYTES + SLACK * (weights * copies + tokens * bytes_per_token(model))
+    let (weights, tokens) = (model.parameters() as f64, side_by_side * (rows * model.context) as f64);
+    // With it the weights as the passes take them.
+    let of_weights = match &table.adapter {
+        None => weights * (copies + 4.0 * 1.25),
+        Some(adapter) => adapted(adapter, model, copies, side_by_side),
+    };
+    BASE_BYTES + SLACK * (of_weights + tokens * bytes_per_token(model))
+}
+
+/// About how many bytes the weights of a run take that trains an adapter, with so many for each number of it.
+fn adapted(adapter: &AdapterTable, model: &ModelConfig, copies: f64, side_by_side: f64) -> f64 {
+    let sum = |kind: fn(Kind) -> bool, size: &dyn Fn(&[usize]) -> usize| {
+        let specs = inventory(model).into_iter().filter(|spec| kind(spec.kind()));
+        specs.map(|spec| size(&spec.shape)).sum::<usize>() as f64
+    };
+    let is_layer = |kind| kind == Kind::Linear;
+    let layers = sum(is_layer, &|shape| shape.iter().product());
+    let held = sum(|kind| kind != Kind::Linear, &|shape| shape.iter().product());
+    let trained = sum(is_layer, &|shape| adapter.rank * (shape[0] + shape[1]));
+    // The codes as the passes take them and as a line of the metrics compares them, or floats.
+    let passes = if model.quant == Quant::Ternary { 1.25 + 1.0 } else { 4.0 + 1.25 };
+    // Each pass and the next step's sums have a group of layers as floats.
+    let moment = 4.0 * (1.0 + side_by_side) * (2 * model.width * model.feed_forward) as f64;
+    4.0 * held + passes * layers + copies * trained + moment
 }
 
 /// Bytes of a token that a pass keeps until its backward pass is through, and the largest that are there for a moment.

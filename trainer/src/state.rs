@@ -51,11 +51,14 @@ impl Totals {
     }
 }
 
-/// Everything that the weights of a run depend on.
-pub(crate) fn identity(train: &TrainTable, model: &ModelConfig, from: Option<&Path>, manifest: &Manifest) -> Value {
+/// Everything that the weights of a run depend on; `frozen` is the fingerprint of those that it reads again and again.
+pub(crate) fn identity(train: &TrainTable, model: &ModelConfig, from: Option<&Path>, frozen: Option<&str>, manifest: &Manifest) -> Value {
     let mut identity = json!({ "train": train.same_training(), "model": model, "dataset": manifest.fingerprint });
     if let Some(from) = from {
         identity["from"] = json!(from);
+    }
+    if let Some(frozen) = frozen {
+        identity["weights of from"] = json!(frozen);
     }
     // Written and read once, as the one that it is compared with was.
     serde_json::from_str(&identity.to_string()).expect("what was just written can be read")

@@ -24,10 +24,13 @@ pub fn checkpoint(folder: &Path) -> Result<PathBuf> {
     match trainer::latest(folder)? {
         Some((_, checkpoint)) => Ok(checkpoint),
         None if folder.join("config.json").exists() => Ok(folder.to_owned()),
-        None => bail!(
-            "{} is no checkpoint and holds none: a config.json or a folder step-… was needed; `tristill train` makes one",
-            folder.display()
-        ),
+        None => {
+            model::hugging_face::refuse_adapter(folder)?;
+            bail!(
+                "{} is no checkpoint and holds none: a config.json or a folder step-… was needed; `tristill train` makes one",
+                folder.display()
+            )
+        }
     }
 }
 

@@ -18,18 +18,29 @@ impl Student {
     /// A student with the weights of a Hugging Face folder, whose sizes and tokenizer must be the student's. Context and kind of its
     /// linear layers may be others.
     pub fn from_folder(folder: &Path, config: &ModelConfig, tokenizer: &Tokenizer, device: &Device) -> Result<Student, Error> {
-        let checkpoint = Checkpoint::open(folder)?;
-        let refuse = |found: &str| Err(Error::Checkpoint { path: folder.to_owned(), found: found.to_owned() });
-        let mut found = checkpoint.config.clone();
-        (found.context, found.quant, found.scale) = (config.context, config.quant, config.scale);
-        if found != *config {
-            return refuse("its sizes are not those of the student; start from it with model.from, and say no sizes there");
-        }
-        if checkpoint.tokenizer.fingerprint() != tokenizer.fingerprint() {
-            return refuse("its tokenizer is not the one that the dataset was written with; ingest again with the folder's");
-        }
-        Student::from_tensors(config, |spec| checkpoint.finite_weights(spec, config.quant, config.scale), device)
+        let checkpoint = open(folder, config, tokenizer)?;
+        Student::from_tensors(config, |spec| weights(&checkpoint, config, spec), device)
     }
+}
+
+/// A folder that a student of these sizes and this tokenizer can start from.
+pub(crate) fn open(folder: &Path, config: &ModelConfig, tokenizer: &Tokenizer) -> Result<Checkpoint, Error> {
+    let checkpoint = Checkpoint::open(folder)?;
+    let refuse = |found: &str| Err(Error::Checkpoint { path: folder.to_owned(), found: found.to_owned() });
+    let mut found = checkpoint.config.clone();
+    (found.context, found.quant, found.scale) = (config.context, config.quant, config.scale);
+    if found != *config {
+        return refuse("its sizes are not those of the student; start from it with model.from, and say no sizes there");
+    }
+    if checkpoint.tokenizer.fingerprint() != tokenizer.fingerprint() {
+        return refuse("its tokenizer is not the one that the dataset was written with; ingest again with the folder's");
+    }
+    Ok(checkpoint)
+}
+
+/// What a tensor of such a student starts as.
+pub(crate) fn weights(checkpoint: &Checkpoint, config: &ModelConfig, spec: &TensorSpec) -> Result<Vec<f32>, Error> {
+    checkpoint.finite_weights(spec, config.quant, config.scale)
 }
 
 /// First values of the tensor at `place` in the inventory.
@@ -50,8 +61,8 @@ pub(super) fn values(config: &ModelConfig, spec: &TensorSpec, seed: u64, place: 
     }
 }
 
-/// Normal values by the Box-Muller transform.
-fn normal(seed: u64, stream: usize, count: usize, deviation: f64) -> Vec<f32> {
+/// Normal values by the Box-Muller transform, from the seed's random stream of this number.
+pub(crate) fn normal(seed: u64, stream: usize, count: usize, deviation: f64) -> Vec<f32> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     random.set_stream(stream as u64);
     let mut values = Vec::with_capacity(count + 1);
