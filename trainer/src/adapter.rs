@@ -159,7 +159,8 @@ impl Adapted {
     pub(crate) fn merged(&self) -> Vec<f32> {
         let (mut sum_oi, [r, i]) = (self.frozen.weights(&self.spec), self.a_ri.dims());
         let o = sum_oi.len() / i;
-        let [a_ri, b_or] = [&self.a_ri, &self.b_or].map(|factor| Values::of(factor.clone()));
+        // On any device.
+        let [a_ri, b_or] = [&self.a_ri, &self.b_or].map(|factor| factor.clone().try_into_vec_as::<f32>().expect("parameters are f32"));
         let (a, b) = (View::new(&a_ri, r, i), View::new(&b_or, o, r));
         multiply(ViewMut::new(&mut sum_oi, o, i), b, a, self.scale, Write::Add, Workers::Pool);
         sum_oi

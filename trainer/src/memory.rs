@@ -50,19 +50,15 @@ fn estimate(table: &TrainTable, model: &ModelConfig, rows: usize, threads: usize
 
 /// About how many bytes the weights of a run take that trains an adapter, with so many for each number of it.
 fn adapted(adapter: &AdapterTable, model: &ModelConfig, copies: f64, side_by_side: f64) -> f64 {
-    let sum = |kind: fn(Kind) -> bool, size: &dyn Fn(&[usize]) -> usize| {
-        let specs = inventory(model).into_iter().filter(|spec| kind(spec.kind()));
-        specs.map(|spec| size(&spec.shape)).sum::<usize>() as f64
-    };
-    let is_layer = |kind| kind == Kind::Linear;
-    let layers = sum(is_layer, &|shape| shape.iter().product());
-    let held = sum(|kind| kind != Kind::Linear, &|shape| shape.iter().product());
-    let trained = sum(is_layer, &|shape| adapter.rank * (shape[0] + shape[1]));
     // The codes as the passes take them and as a line of the metrics compares them, or floats.
     let passes = if model.quant == Quant::Ternary { 1.25 + 1.0 } else { 4.0 + 1.25 };
-    // Each pass and the next step's sums have a group of layers as floats.
+    let of_tensors = inventory(model).into_iter().map(|spec| match spec.kind() {
+        Kind::Linear => passes * spec.len() as f64 + copies * (adapter.rank * (spec.shape[0] + spec.shape[1])) as f64,
+        Kind::Embedding | Kind::Vector => 4.0 * spec.len() as f64,
+    });
+    // The merged layers of a group before they are quantised, and what each pass dequantises of one.
     let moment = 4.0 * (1.0 + side_by_side) * (2 * model.width * model.feed_forward) as f64;
-    4.0 * held + passes * layers + copies * trained + moment
+    of_tensors.sum::<f64>() + moment
 }
 
 /// Bytes of a token that a pass keeps until its backward pass is through, and the largest that are there for a moment.
@@ -104,5 +100,15 @@ mod tests {
         let found = resolve(&table(0.4), &model(), 2).unwrap();
         let written = TrainTable { microbatch_rows: found.microbatch_rows, memory_gib: None, ..table(0.4) };
         assert_eq!(found.same_training(), written.same_training());
+    }
+
+    #[test]
+    fn an_adapter_fits_where_its_weights_do_not() {
+        let sizes = serde_json::json!({ "width": 2560, "layers": 30, "heads": 20, "kv_heads": 5, "feed_forward": 6912, "context": 256 });
+        let model = serde_json::from_value::<model::ModelTable>(sizes).unwrap().resolve(128_256).unwrap();
+        let whole = TrainTable { rows: 2, ..table(20.0) };
+        let adapter = TrainTable { adapter: Some(serde_json::from_value(serde_json::json!({ "rank": 16 })).unwrap()), ..whole.clone() };
+        assert!(resolve(&adapter, &model, 2).is_ok() && resolve(&whole, &model, 2).is_err());
+        assert!(estimate(&adapter, &model, 1, 2) < estimate(&whole, &model, 1, 2) / 5.0);
     }
 }

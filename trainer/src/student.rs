@@ -250,7 +250,7 @@ impl Student {
     /// The same student as other nodes: a graph over them has none in common with one over these.
     pub(crate) fn fork(&self) -> Student {
         let (frozen, trained) = self.parameters.split_at(self.first_trained());
-        let parameters = frozen.iter().cloned().chain(trained.iter().map(Parameter::fork)).collect();
+        let parameters = frozen.iter().map(Parameter::frozen).chain(trained.iter().map(Parameter::fork)).collect();
         Student { parameters, ..self.clone() }
     }
 
