@@ -126,6 +126,7 @@ pub fn check(config: &RunConfig) -> Result<()> {
     config.data.check()?;
     config.model.resolve(config.data.vocab.unwrap_or(1))?;
     config.train.check()?;
+    config.train.check_start(config.model.from())?;
     config.eval.check()?;
     Ok(())
 }

@@ -7,10 +7,12 @@ mod chat;
 pub mod codes;
 mod read;
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{Activation, Architecture, InputQuant, ModelConfig, Quant, RopeScaling, Scale, Tokenizer};
+use crate::{Activation, Architecture, Error, InputQuant, ModelConfig, Quant, RopeScaling, Scale, Tokenizer};
 
 pub use chat::{CHAT_TEMPLATE, TOKENIZER_CONFIG, chat_template};
 pub use read::{Description, WeightScale, read_config, read_description};
@@ -30,6 +32,22 @@ struct Own {
     scale: Scale,
     #[serde(default, skip_serializing_if = "InputQuant::is_usual")]
     activations: InputQuant,
+}
+
+/// What PEFT writes beside an adapter's weights, and these; a folder of whole weights has one of the others.
+const ADAPTER: &str = "adapter_config.json";
+const WHOLE: [&str; 2] = ["model.safetensors", "model.safetensors.index.json"];
+
+/// Refuse a folder that is a LoRA adapter by others and no model.
+pub fn refuse_adapter(folder: &Path) -> Result<(), Error> {
+    let path = folder.join(ADAPTER);
+    if !path.exists() || WHOLE.iter().any(|name| folder.join(name).exists()) {
+        return Ok(());
+    }
+    let found = "the folder is a LoRA adapter and no whole model, and merged into ternary weights an adapter is lost: what it adds is far \
+                 smaller than the half of a scale at which a code changes; merge it into the full-precision model that it was trained \
+                 with and start from that folder, or train an adapter that merges exactly with train.adapter";
+    Err(Error::HuggingFace { path, found: found.into() })
 }
 
 /// How a folder's weights are written.

@@ -90,6 +90,7 @@ impl StudentTable {
 
 impl FromTable {
     fn read(&self) -> Result<ModelConfig, Error> {
+        hugging_face::refuse_adapter(&self.from)?;
         let path = self.from.join(hugging_face::CONFIG);
         let text = fs::read_to_string(&path).map_err(|source| Error::File { doing: "read", path: path.clone(), source })?;
         hugging_face::read_config(&text, &path)

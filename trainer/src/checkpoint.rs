@@ -26,7 +26,7 @@ use crate::{
 const TOKENIZER: &str = "tokenizer.json";
 const GENERATION_CONFIG: &str = "generation_config.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
-/// The weights that training goes on with, where those of the folder are their moving average.
+/// What training goes on with, where the folder's weights are its moving average or an adapter merged.
 const TRAINED: &str = "trained.safetensors";
 
 /// A student on the disk, open and known to be complete.
@@ -45,6 +45,7 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Open a folder and check that every tensor of the student is there, and no other.
     pub fn open(folder: &Path) -> Result<Checkpoint, Error> {
+        hugging_face::refuse_adapter(folder)?;
         let config_path = folder.join(CONFIG);
         let description = hugging_face::read_description(&read(&config_path)?, &config_path)?;
         let config = &description.config;
@@ -87,9 +88,9 @@ impl Checkpoint {
         }
     }
 
-    /// The weights that training goes on with, in the order of the inventory, where those of the folder are their moving average.
-    pub(crate) fn trained_weights(&self) -> Result<Vec<Vec<f32>>, Error> {
-        let (files, specs) = (TensorFiles::open(&self.folder.join(TRAINED))?, inventory(&self.config));
+    /// What training goes on with, in this order, where it is not the folder's weights.
+    pub(crate) fn trained(&self, specs: &[TensorSpec]) -> Result<Vec<Vec<f32>>, Error> {
+        let files = TensorFiles::open(&self.folder.join(TRAINED))?;
         files.check(specs.iter().map(|spec| (spec.name.clone(), &spec.shape[..])))?;
         Ok(specs.iter().map(|spec| files.values(&spec.name)).collect())
     }
@@ -103,9 +104,8 @@ impl Checkpoint {
     /// The optimizer of the training that wrote it, which had taken `steps` steps of `student`.
     pub(crate) fn optimizer(&self, student: &Student, steps: u64) -> Result<AdamW, Error> {
         let moments = TensorFiles::open(&self.folder.join(OPTIMIZER))?;
-        let specs = inventory(&self.config);
         let named = |spec| [Moment::First, Moment::Second].map(|moment| (moment_name(spec, moment), &spec.shape[..]));
-        moments.check(specs.iter().flat_map(named))?;
+        moments.check(student.specs().iter().flat_map(named))?;
         AdamW::from_state(student, BETAS, steps, |spec, moment| Ok(moments.values(&moment_name(spec, moment))))
     }
 }
@@ -125,15 +125,14 @@ pub(crate) fn write(folder: &Path, student: &Student, optimizer: &AdamW, parts: 
     write_texts(folder, student.config(), tokenizer, chat, Form::default())?;
     write_text(&folder.join(STATE), &state.to_json())?;
     // One tensor after the other, because copies of all of them would be most of what a run holds.
-    let specs = student.specs();
-    let heads: Vec<NewTensor> = specs.iter().map(|spec| NewTensor::f32(spec.name.clone(), &spec.shape)).collect();
-    let trained = |place: usize| Ok(f32_bytes(&student.values(place)));
-    match average {
-        None => tensor_file::write(&folder.join(WEIGHTS), &heads, trained)?,
-        Some(average) => {
-            tensor_file::write(&folder.join(WEIGHTS), &heads, |place| Ok(f32_bytes(&average[place])))?;
-            tensor_file::write(&folder.join(TRAINED), &heads, trained)?;
-        }
+    let (whole, specs) = (inventory(student.config()), student.specs());
+    let heads = |specs: &[TensorSpec]| specs.iter().map(|spec| NewTensor::f32(spec.name.clone(), &spec.shape)).collect::<Vec<_>>();
+    tensor_file::write(&folder.join(WEIGHTS), &heads(&whole), |place| match average {
+        None => Ok(f32_bytes(&student.tensor(&whole[place]))),
+        Some(average) => Ok(f32_bytes(&average[place])),
+    })?;
+    if average.is_some() || student.frozen_weights().is_some() {
+        tensor_file::write(&folder.join(TRAINED), &heads(specs), |place| Ok(f32_bytes(&student.parameters()[place].values())))?;
     }
 
     let moments = [Moment::First, Moment::Second];

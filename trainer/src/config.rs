@@ -4,12 +4,14 @@
 
 mod teacher;
 
+use std::path::Path;
+
 use model::{ModelConfig, Quant};
 use serde::{Deserialize, Serialize};
 
 pub use teacher::{DivergenceName, HiddenTable, RelationTable, TeacherTable};
 
-use crate::{EarlyStop, Error};
+use crate::{AdapterTable, EarlyStop, Error};
 
 /// The `[train]` table of a run's config.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,6 +48,9 @@ pub struct TrainTable {
     /// Decoupled weight decay of the matrices. Default 0.1 (BitNet b1.58's training tips); `two_stage` turns it off at half.
     #[serde(default = "weight_decay")]
     pub weight_decay: f64,
+    /// Train a low-rank change of the weights that the student starts from, and nothing else. Default: every weight is trained.
+    #[serde(default)]
+    pub adapter: Option<AdapterTable>,
     /// What is learned of a teacher besides its text.
     #[serde(default)]
     pub teacher: TeacherTable,
@@ -185,6 +190,8 @@ impl TrainTable {
         }
         if let Some(ema) = self.ema {
             require(ema > 0.0 && ema < 1.0, "ema", ema, "which is not between 0 and 1; leave it out for none".into())?;
+            let needed = "but train.adapter is given too, and the average of merged weights is that of no adapter; leave one of them out";
+            require(self.adapter.is_none(), "ema", ema, needed.into())?;
         }
         if let Some((key, value)) = self.early_stop.as_ref().and_then(EarlyStop::fault) {
             require(false, key, value, "which is not at least 1".into())?;
@@ -201,6 +208,11 @@ impl TrainTable {
         let steps = self.quant_warm_up_steps.unwrap_or(0);
         let needed = "but model.quant is none: there is no quantisation to come in; leave it out".into();
         require(steps == 0 || model.quant != Quant::None, "quant_warm_up_steps", steps, needed)
+    }
+
+    /// What this table needs of the folder that the student starts from.
+    pub fn check_start(&self, from: Option<&Path>) -> Result<(), Error> {
+        self.adapter.as_ref().map_or(Ok(()), |adapter| adapter.check(from, None))
     }
 
     /// Rows per forward pass.

@@ -3,6 +3,7 @@
 //! The only crate that knows burn. It learns nothing of what a question is: rows of tokens come in, and what a run needs of a task
 //! is handed to it as a closure.
 
+mod adapter;
 mod annotate;
 mod average;
 mod balance;
@@ -13,6 +14,7 @@ pub mod device;
 mod error;
 mod export;
 mod find_rate;
+mod fingerprint;
 mod held_out;
 mod import;
 mod loss;
@@ -31,6 +33,7 @@ mod tensor_file;
 mod train;
 mod workers;
 
+pub use adapter::AdapterTable;
 pub use annotate::annotate;
 pub use checkpoint::Checkpoint;
 pub use config::{DeviceName, DivergenceName, HiddenTable, RelationTable, Schedule, TeacherTable, TrainTable};

@@ -3,9 +3,9 @@
 //! An estimate from the sizes alone, so that the same config gives the same microbatches, and with them the same bits, on every
 //! machine of as many threads. What is kept of a token for the backward pass is counted from the fused operations.
 
-use model::{ModelConfig, Quant};
+use model::{Kind, ModelConfig, Quant, inventory};
 
-use crate::{Checkpoint, Error, TrainTable};
+use crate::{AdapterTable, Checkpoint, Error, TrainTable};
 
 /// The program, its buffers and the rows that are read ahead.
 const BASE_BYTES: f64 = 160e6;
@@ -44,9 +44,26 @@ fn estimate(table: &TrainTable, model: &ModelConfig, teacher: Option<&ModelConfi
         copies += 4.0 * 2.0;
     }
     let tokens = side_by_side * (rows * model.context) as f64;
-    let student = weights(model) + model.parameters() as f64 * copies + tokens * (kept_of_token(model) + moment_of_token(model));
+    let of_weights = match &table.adapter {
+        None => weights(model) + model.parameters() as f64 * copies,
+        Some(adapter) => adapted(adapter, model, 4.0 + copies, side_by_side),
+    };
+    let student = of_weights + tokens * (kept_of_token(model) + moment_of_token(model));
     let teacher = teacher.map_or(0.0, |teacher| weights(teacher) + tokens * moment_of_token(teacher));
     BASE_BYTES + SLACK * (student + teacher)
+}
+
+/// About how many bytes the weights of a run take that trains an adapter, with so many for each number of it.
+fn adapted(adapter: &AdapterTable, model: &ModelConfig, copies: f64, side_by_side: f64) -> f64 {
+    // The codes as the passes take them and as a line of the metrics compares them, or floats.
+    let passes = if model.quant == Quant::Ternary { 1.25 + 1.0 } else { 4.0 + 1.25 };
+    let of_tensors = inventory(model).into_iter().map(|spec| match spec.kind() {
+        Kind::Linear => passes * spec.len() as f64 + copies * (adapter.rank * (spec.shape[0] + spec.shape[1])) as f64,
+        Kind::Embedding | Kind::Vector => 4.0 * spec.len() as f64,
+    });
+    // The merged layers of a group before they are quantised, and what each pass dequantises of one.
+    let moment = 4.0 * (1.0 + side_by_side) * (2 * model.width * model.feed_forward) as f64;
+    of_tensors.sum::<f64>() + moment
 }
 
 /// Bytes of the weights, as they are and as the passes take them.
@@ -111,5 +128,15 @@ mod tests {
         let found = resolve(&table(0.4), &model(), 2).unwrap();
         let written = TrainTable { microbatch_rows: found.microbatch_rows, memory_gib: None, ..table(0.4) };
         assert_eq!(found.same_training(), written.same_training());
+    }
+
+    #[test]
+    fn an_adapter_fits_where_its_weights_do_not() {
+        let sizes = serde_json::json!({ "width": 2560, "layers": 30, "heads": 20, "kv_heads": 5, "feed_forward": 6912, "context": 256 });
+        let model = serde_json::from_value::<model::ModelTable>(sizes).unwrap().resolve(128_256).unwrap();
+        let whole = TrainTable { rows: 2, ..table(20.0) };
+        let adapter = TrainTable { adapter: Some(serde_json::from_value(serde_json::json!({ "rank": 16 })).unwrap()), ..whole.clone() };
+        assert!(resolve(&adapter, &model, 2).is_ok() && resolve(&whole, &model, 2).is_err());
+        assert!(estimate(&adapter, &model, None, 1, 2) < estimate(&whole, &model, None, 1, 2) / 5.0);
     }
 }

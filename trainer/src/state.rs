@@ -54,14 +54,23 @@ impl Totals {
     }
 }
 
-/// Everything that the weights of a run depend on.
-pub(crate) fn identity(train: &TrainTable, model: &ModelConfig, from: Option<&Path>, manifest: &Manifest) -> Result<Value, Error> {
+/// Everything that the weights of a run depend on; `frozen` is the fingerprint of those that it reads again and again.
+pub(crate) fn identity(
+    train: &TrainTable,
+    model: &ModelConfig,
+    from: Option<&Path>,
+    frozen: Option<&str>,
+    manifest: &Manifest,
+) -> Result<Value, Error> {
     let mut identity = json!({ "train": train.same_training(), "model": model, "dataset": manifest.fingerprint });
     if let Some(from) = from {
         identity["from"] = origin(from)?;
     }
     if let Some(teacher) = &train.teacher.from {
         identity["train"]["teacher"]["from"] = origin(teacher)?;
+    }
+    if let Some(frozen) = frozen {
+        identity["weights of from"] = json!(frozen);
     }
     // Written and read once, as the one that it is compared with was.
     Ok(serde_json::from_str(&identity.to_string()).expect("what was just written can be read"))

@@ -4,7 +4,7 @@
 //! BitNet b1.58 2B4T, arXiv:2504.12285, section 2. n = b * t tokens of all rows.
 
 mod batch;
-mod start;
+pub(crate) mod start;
 mod sub_norms;
 
 use std::{
@@ -20,6 +20,7 @@ pub use batch::Batch;
 pub(crate) use batch::Layout;
 
 use crate::{
+    adapter::{Adapted, AdapterTable, Frozen},
     device::Path,
     loss::{
         head::{Targets, Terms, head_loss},
@@ -30,7 +31,7 @@ use crate::{
         buffer,
         embed::{embed, select_rows},
         gate::gate,
-        linear::{Group, Precision, Weights, linear, prepare},
+        linear::{Group, Layer, Precision, Weights, linear, prepare},
         norm::rms_norm,
         rotary::Rotary,
     },
@@ -41,6 +42,7 @@ use crate::{
 /// It is not one of burn's modules: these can be changed behind the back of what is kept between forward passes.
 #[derive(Clone, Debug)]
 pub struct Student {
+    /// Every tensor of the inventory; or, frozen, those that are no layer of an adapter, and then the adapter's.
     parameters: Vec<Parameter>,
     plan: Plan,
     /// For each block, the weights of each linear group as the fused form multiplies with them. Shared with its forks.
@@ -49,7 +51,7 @@ pub struct Student {
     quantised_share: f32,
 }
 
-/// One trained tensor, a leaf of burn's graph.
+/// One tensor, a leaf of burn's graph where it is trained.
 #[derive(Clone, Debug)]
 pub(crate) enum Parameter {
     /// Gains and biases.
@@ -82,10 +84,24 @@ struct Plan {
     config: ModelConfig,
     /// The specs of `Student::parameters`, in the same order.
     specs: Arc<[TensorSpec]>,
+    /// Where a tensor is; of an adapted layer A, which B follows.
     places: Arc<HashMap<(Option<usize>, Role), usize>>,
+    adapter: Option<Adapter>,
     heads: Heads,
     device: Device,
     path: Path,
+}
+
+/// What an adapter's layers share.
+#[derive(Clone, Debug)]
+struct Adapter {
+    frozen: Frozen,
+    /// s.
+    scale: f32,
+    /// The first of its parameters.
+    first: usize,
+    /// The layers, in the order of their pairs of parameters.
+    layers: Arc<[TensorSpec]>,
 }
 
 impl Student {
@@ -111,7 +127,22 @@ impl Student {
     ) -> Result<Student, E> {
         let specs = inventory(config);
         let parameters = specs.iter().map(|spec| Ok(Parameter::new(spec, values(spec)?, device))).collect::<Result<_, E>>()?;
-        let places = specs.iter().enumerate().map(|(place, spec)| ((spec.layer, spec.role), place)).collect();
+        Ok(Student::of(config, specs, parameters, None, device))
+    }
+
+    /// A student of frozen weights, of which an adapter with first values drawn from `seed` is trained.
+    pub(crate) fn adapted(config: &ModelConfig, frozen: Frozen, table: &AdapterTable, seed: u64, device: &Device) -> Student {
+        let (layers, held): (Vec<_>, Vec<_>) = inventory(config).into_iter().partition(|spec| spec.kind() == Kind::Linear);
+        let adapter = Adapter { frozen: frozen.clone(), scale: table.scale(), first: held.len(), layers: layers.into() };
+        let held = held.into_iter().map(|spec| (Parameter::new(&spec, frozen.weights(&spec), device).frozen(), spec));
+        let pairs = table.start(config, seed).into_iter().map(|(spec, values)| (Parameter::new(&spec, values, device), spec));
+        let (parameters, specs) = held.chain(pairs).unzip();
+        Student::of(config, specs, parameters, Some(adapter), device)
+    }
+
+    fn of(config: &ModelConfig, specs: Vec<TensorSpec>, parameters: Vec<Parameter>, adapter: Option<Adapter>, device: &Device) -> Student {
+        // The first of a pair is the last that is put in.
+        let places = specs.iter().enumerate().rev().map(|(place, spec)| ((spec.layer, spec.role), place)).collect();
         let plan = Plan {
             heads: Heads {
                 heads: config.heads,
@@ -122,10 +153,11 @@ impl Student {
             config: config.clone(),
             specs: specs.into(),
             places: Arc::new(places),
+            adapter,
             device: device.clone(),
             path: Path::of(device),
         };
-        Ok(Student { parameters, plan, prepared: prepared(config.layers), quantised_share: 1.0 })
+        Student { parameters, plan, prepared: prepared(config.layers), quantised_share: 1.0 }
     }
 
     /// The same student on the other form of the operations.
@@ -147,14 +179,22 @@ impl Student {
         &self.plan.config
     }
 
-    /// Every tensor with its values, in the order of the inventory.
+    /// Every tensor with its values, in the order of the inventory; an adapter is merged.
     pub fn tensors(&self) -> Vec<(TensorSpec, Vec<f32>)> {
-        self.plan.specs.iter().cloned().zip(self.parameters.iter().map(Parameter::values)).collect()
+        inventory(&self.plan.config).into_iter().map(|spec| (spec.clone(), self.tensor(&spec))).collect()
     }
 
-    /// The values of one tensor.
-    pub(crate) fn values(&self, place: usize) -> Vec<f32> {
-        self.parameters[place].values()
+    /// The values of one tensor of the inventory; an adapter is merged.
+    pub(crate) fn tensor(&self, spec: &TensorSpec) -> Vec<f32> {
+        match self.layer(spec.layer, spec.role) {
+            Some(Layer::Adapted(adapted)) => adapted.merged(),
+            _ => self.parameters[self.plan.places[&(spec.layer, spec.role)]].values(),
+        }
+    }
+
+    /// The fingerprint of the weights that an adapter changes, where one is trained.
+    pub(crate) fn frozen_weights(&self) -> Option<&str> {
+        self.plan.adapter.as_ref().map(|adapter| &*adapter.frozen.fingerprint)
     }
 
     pub(crate) fn device(&self) -> &Device {
@@ -165,20 +205,37 @@ impl Student {
         self.plan.path
     }
 
-    /// What the parameters are, in their order.
+    /// What is trained: the whole inventory, or each A and B of an adapter.
     pub(crate) fn specs(&self) -> &[TensorSpec] {
-        &self.plan.specs
+        &self.plan.specs[self.first_trained()..]
     }
 
+    /// The trained parameters, in the order of their specs.
     pub(crate) fn parameters(&self) -> &[Parameter] {
-        &self.parameters
+        &self.parameters[self.first_trained()..]
     }
 
-    /// Replace every parameter, in order.
+    fn first_trained(&self) -> usize {
+        self.plan.adapter.as_ref().map_or(0, |adapter| adapter.first)
+    }
+
+    /// The same student with other trained values, given in the order of their specs.
+    pub(crate) fn with_trained(mut self, values: Vec<Vec<f32>>) -> Student {
+        let (specs, device) = (self.specs().to_vec(), self.plan.device.clone());
+        let mut both = specs.iter().zip(values);
+        self.update(|_| {
+            let (spec, values) = both.next().expect("values of every parameter");
+            Parameter::new(spec, values, &device)
+        });
+        self
+    }
+
+    /// Replace every trained parameter, in order.
     pub(crate) fn update(&mut self, change: impl FnMut(Parameter) -> Parameter) {
         // First let go of what is multiplied with: where that is the parameters themselves, they could not be changed in place.
         self.prepared = prepared(self.plan.config.layers);
-        self.parameters = std::mem::take(&mut self.parameters).into_iter().map(change).collect();
+        let trained = self.parameters.split_off(self.first_trained());
+        self.parameters.extend(trained.into_iter().map(change));
         buffer::end_step();
     }
 
@@ -194,7 +251,9 @@ impl Student {
 
     /// The same student as other nodes: a graph over them has none in common with one over these.
     pub(crate) fn fork(&self) -> Student {
-        Student { parameters: self.parameters.iter().map(Parameter::fork).collect(), ..self.clone() }
+        let (frozen, trained) = self.parameters.split_at(self.first_trained());
+        let parameters = frozen.iter().map(Parameter::frozen).chain(trained.iter().map(Parameter::fork)).collect();
+        Student { parameters, ..self.clone() }
     }
 
     /// The loss summed over the supervised targets, in nats, and how many these are: the cross-entropy, in part replaced by the
@@ -295,8 +354,8 @@ impl Student {
                 _ => unreachable!("a block has {GROUPS} linear groups"),
             };
             let gain_i = gain.map(|role| self.vector(Some(layer), role));
-            let (weights_oi, prepared) = (self.weights(layer, group), &self.prepared[layer][group]);
-            linear(*path, Group { x_ni, gain_i, weights_oi, residual_no, prepared }, self.precision())
+            let (layers, prepared) = (self.layers(layer, group), &self.prepared[layer][group]);
+            linear(*path, Group { x_ni, gain_i, layers, residual_no, prepared }, self.precision())
         };
 
         let mut watched = None;
@@ -328,13 +387,13 @@ impl Student {
         }
         for (layer, groups) in self.prepared.iter().enumerate() {
             for (group, prepared) in groups.iter().enumerate() {
-                prepare(prepared, &self.weights(layer, group), self.precision());
+                prepare(prepared, &self.layers(layer, group), self.precision());
             }
         }
     }
 
-    /// The weights of a block's linear group, each [o_k, i].
-    fn weights(&self, layer: usize, group: usize) -> Vec<Tensor<2>> {
+    /// The layers of a block's linear group.
+    fn layers(&self, layer: usize, group: usize) -> Vec<Layer> {
         let roles: &[Role] = match group {
             QKV => &[Role::Query, Role::Key, Role::Value],
             OUTPUT => &[Role::Output],
@@ -342,7 +401,23 @@ impl Student {
             DOWN => &[Role::Down],
             _ => unreachable!("a block has {GROUPS} linear groups"),
         };
-        roles.iter().map(|role| self.matrix(Some(layer), *role)).collect()
+        roles.iter().map(|role| self.layer(Some(layer), *role).expect("a linear layer")).collect()
+    }
+
+    /// A linear layer, if this is one.
+    fn layer(&self, layer: Option<usize>, role: Role) -> Option<Layer> {
+        if role.kind() != Kind::Linear {
+            return None;
+        }
+        let Some(Adapter { frozen, scale, first, layers }) = &self.plan.adapter else {
+            return Some(Layer::Whole(self.matrix(layer, role)));
+        };
+        let place = self.plan.places[&(layer, role)];
+        let [Parameter::Matrix(a_ri), Parameter::Matrix(b_or)] = &self.parameters[place..place + 2] else {
+            unreachable!("A and B are matrices")
+        };
+        let (frozen, spec) = (frozen.clone(), layers[(place - first) / 2].clone());
+        Some(Layer::Adapted(Adapted { frozen, spec, a_ri: a_ri.clone(), b_or: b_or.clone(), scale: *scale }))
     }
 
     fn precision(&self) -> Precision {
@@ -439,7 +514,7 @@ impl Parameter {
         }
     }
 
-    fn values(&self) -> Vec<f32> {
+    pub(crate) fn values(&self) -> Vec<f32> {
         let data = match self {
             Parameter::Vector(vector) => vector.to_data(),
             Parameter::Matrix(matrix) => matrix.to_data(),

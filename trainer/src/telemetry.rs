@@ -1,7 +1,7 @@
 //! What training does to each block: the codes of its weights, and the gradients. A step is measured by itself, from the codes before
 //! and after it, so that a run that was stopped and continued writes the same numbers.
 
-use model::{Kind, ModelConfig, Quant, TensorSpec, integer, ternary};
+use model::{Kind, ModelConfig, Quant, TensorSpec, integer, inventory, ternary};
 use rayon::prelude::*;
 use runtime::kernel::{Isa, quantize_weights};
 use serde::{Deserialize, Serialize};
@@ -82,40 +82,39 @@ impl Block {
 
 impl Snapshot {
     pub(crate) fn of(student: &Student) -> Snapshot {
-        let config = student.config();
-        if config.quant == Quant::None {
-            return Snapshot(Vec::new());
+        Snapshot(blocks(student).collect())
+    }
+
+    /// What a step made of these codes. Of the codes after it only those of one block are there at once.
+    pub(crate) fn until(&self, student: &Student) -> Layers {
+        let mut layers = Layers::default();
+        for (now, before) in blocks(student).zip(&self.0) {
+            let share = |count: usize| count as f64 / now.codes.len() as f64;
+            layers.zeros.push(share(now.codes.iter().filter(|code| **code == 0).count()));
+            layers.flips.push(share(now.codes.iter().zip(&before.codes).filter(|(now, then)| now != then).count()));
+            layers.edges.extend(now.edges.map(share));
+            layers.scale.push(now.scales.iter().map(|scale| f64::from(*scale)).sum::<f64>() / now.scales.len() as f64);
         }
-        let specs = student.specs().iter().enumerate();
-        let matrices: Vec<_> = specs.filter(|(_, spec)| spec.kind() == Kind::Linear && spec.layer.is_some()).collect();
-        // Each thread copies the floats of one matrix at a time.
-        let quantised: Vec<_> = matrices.par_iter().filter_map(|(place, spec)| Block::of(config, spec, &student.values(*place))).collect();
-        let mut blocks = vec![Block::default(); config.layers];
-        for ((_, spec), matrix) in matrices.iter().zip(quantised) {
-            let block = &mut blocks[spec.layer.expect("filtered above")];
+        layers
+    }
+}
+
+/// A student's blocks one after the other; none where it is not quantised.
+fn blocks(student: &Student) -> impl Iterator<Item = Block> {
+    let config = student.config();
+    let layers = if config.quant == Quant::None { 0 } else { config.layers };
+    let specs: Vec<_> = inventory(config).into_iter().filter(|spec| spec.kind() == Kind::Linear).collect();
+    (0..layers).map(move |layer| {
+        let matrices = specs.par_iter().filter(|spec| spec.layer == Some(layer));
+        let quantised: Vec<_> = matrices.filter_map(|spec| Block::of(config, spec, &student.tensor(spec))).collect();
+        let mut block = Block::default();
+        for matrix in quantised {
             block.codes.extend(matrix.codes);
             block.scales.extend(matrix.scales);
             block.edges = matrix.edges.map(|edges| edges + block.edges.unwrap_or(0));
         }
-        Snapshot(blocks)
-    }
-
-    /// What a step made of the codes `before` it.
-    pub(crate) fn since(&self, before: &Snapshot) -> Layers {
-        let of_blocks = |number: &dyn Fn(&Block) -> f64| self.0.iter().map(number).collect();
-        let share = |count: usize, block: &Block| count as f64 / block.codes.len() as f64;
-        let flips = self.0.iter().zip(&before.0).map(|(block, before)| {
-            let changed = block.codes.iter().zip(&before.codes).filter(|(now, then)| now != then).count();
-            share(changed, block)
-        });
-        Layers {
-            zeros: of_blocks(&|block| share(block.codes.iter().filter(|code| **code == 0).count(), block)),
-            flips: flips.collect(),
-            edges: self.0.iter().filter_map(|block| block.edges.map(|edges| share(edges, block))).collect(),
-            scale: of_blocks(&|block| block.scales.iter().map(|scale| f64::from(*scale)).sum::<f64>() / block.scales.len() as f64),
-            gradient: Vec::new(),
-        }
-    }
+        block
+    })
 }
 
 #[cfg(test)]
@@ -146,10 +145,10 @@ mod tests {
     #[test]
     fn codes_of_several_bits_have_no_edge() {
         let student = tiny(|t| t.quant = Quant::Int8);
-        let now = Snapshot::of(&student);
-        let layers = now.since(&now);
+        let layers = Snapshot::of(&student).until(&student);
         assert!(layers.edges.is_empty() && layers.flips == [0.0, 0.0] && layers.scale.iter().all(|scale| *scale > 0.0));
-        assert_eq!(Snapshot::of(&tiny(|t| t.quant = Quant::None)).since(&Snapshot(Vec::new())), Layers::default());
+        let full = tiny(|t| t.quant = Quant::None);
+        assert_eq!(Snapshot::of(&full).until(&full), Layers::default());
     }
 
     #[test]
@@ -171,8 +170,8 @@ mod tests {
             &device::cpu(),
         );
         let Ok(after) = changed;
-        let (then, now) = (Snapshot::of(&before), Snapshot::of(&after));
-        let (same, step) = (then.since(&then), now.since(&then));
+        let then = Snapshot::of(&before);
+        let (same, step) = (then.until(&before), then.until(&after));
         assert!(same.flips.iter().all(|share| *share == 0.0));
         assert_eq!((step.flips.len(), step.zeros.len()), (last + 1, last + 1));
         assert!(step.flips[last] > 0.0 && step.zeros[last] > same.zeros[last] && step.scale[last] > same.scale[last]);

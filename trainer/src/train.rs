@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::{
     EarlyStop, Error, HeldOutLoss, Layers, Lesson, Totals, TrainTable,
+    adapter::Frozen,
     average::Average,
     balance::Balance,
     checkpoint::{self, Checkpoint},
@@ -195,7 +196,7 @@ pub fn train(job: &Job, hooks: &mut Hooks) -> Result<Trained, Error> {
         let tokens_per_s = speed(step_started, tokens_before);
         (hooks.report)(&Progress { step, steps, loss, rate, gradient_norm, drowned, tokens_per_s });
         if let Some((before, gradient)) = before {
-            let layers = Layers { gradient, ..Snapshot::of(&run.student).since(&before) };
+            let layers = Layers { gradient, ..before.until(&run.student) };
             let (tokens, tokens_per_s) = (run.totals.tokens, speed(logged.0, logged.1));
             let terms = run.terms(&terms, supervised, lesson.share);
             run.metrics.write(&Line { step, loss, rate, weight_decay, gradient_norm, tokens, tokens_per_s, terms, layers })?;
@@ -227,13 +228,16 @@ impl<'a> Run<'a> {
     /// Start a run, or go on from its last checkpoint.
     fn open(job: &'a Job<'a>) -> Result<Run<'a>, Error> {
         let (tokenizer, chat) = (job.dataset.tokenizer()?, job.dataset.chat()?);
-        let identity = state::identity(job.config, job.model, job.from, job.dataset.manifest())?;
         let device = device::open(job.config.device)?;
+        // An adapter's run reads the weights that it started from to its end.
+        let adapted = job.config.adapter.as_ref().map(|_| first_student(job, &device)).transpose()?;
+        let frozen = adapted.as_ref().and_then(Student::frozen_weights);
+        let identity = state::identity(job.config, job.model, job.from, frozen, job.dataset.manifest())?;
         let folder = RunFolder::open(job.run)?;
         let last = run_folder::latest(job.run)?;
         let (student, average, optimizer, state) = match &last {
             None => {
-                let student = first_student(job, &device)?;
+                let student = adapted.map_or_else(|| first_student(job, &device), Ok)?;
                 let optimizer = AdamW::new(&student, BETAS);
                 let start = |decay| Average::new(decay, student.tensors().into_iter().map(|(_, values)| values).collect());
                 let average = job.config.ema.map(start);
@@ -243,13 +247,7 @@ impl<'a> Run<'a> {
                 let checkpoint = Checkpoint::open(path)?;
                 let state = checkpoint.state()?;
                 state.check_identity(&identity, path)?;
-                let (mut weights, mut average) =
-                    (inventory(job.model).iter().map(|spec| checkpoint.weights(spec)).collect::<Vec<_>>(), None);
-                if let Some(decay) = job.config.ema {
-                    average = Some(Average::new(decay, std::mem::replace(&mut weights, checkpoint.trained_weights()?)));
-                }
-                let mut weights = weights.into_iter();
-                let student = Student::from_tensors(job.model, |_| Ok::<_, Error>(weights.next().expect("as many as tensors")), &device)?;
+                let (student, average) = resumed(job, &checkpoint, adapted, &device)?;
                 let optimizer = checkpoint.optimizer(&student, state.optimizer_steps)?;
                 (student, average, optimizer, state)
             }
@@ -347,8 +345,8 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         // A step with a finite gradient can still end outside of f32; such weights must not push out a good checkpoint.
-        for (place, spec) in self.student.specs().iter().enumerate() {
-            if let Some(weight) = self.student.values(place).iter().find(|weight| !weight.is_finite()) {
+        for spec in inventory(self.job.model) {
+            if let Some(weight) = self.student.tensor(&spec).iter().find(|weight| !weight.is_finite()) {
                 return Err(self.not_a_number(&format!("a weight of {}", spec.name), f64::from(*weight)));
             }
         }
@@ -383,13 +381,34 @@ impl<'a> Run<'a> {
 
 /// The student before its first step.
 pub(crate) fn first_student(job: &Job, device: &Device) -> Result<Student, Error> {
-    match job.from {
-        None => Ok(Student::new(job.model, job.config.seed, device)),
-        Some(folder) => Student::from_folder(folder, job.model, &job.dataset.tokenizer()?, device, || {
-            let rows = job.dataset.rows(job.config.seed, Cursor::default()).take(job.config.rows).collect::<Result<Vec<_>, _>>()?;
+    let seed = job.config.seed;
+    match (job.from, &job.config.adapter) {
+        (None, _) => Ok(Student::new(job.model, seed, device)),
+        (Some(folder), None) => Student::from_folder(folder, job.model, &job.dataset.tokenizer()?, device, || {
+            let rows = job.dataset.rows(seed, Cursor::default()).take(job.config.rows).collect::<Result<Vec<_>, _>>()?;
             Batch::from_rows(&rows, job.model, Lesson::NONE)
         }),
+        (Some(folder), Some(table)) => {
+            let frozen = Frozen::open(folder, job.model, &job.dataset.tokenizer()?)?;
+            Ok(Student::adapted(job.model, frozen, table, seed, device))
+        }
     }
+}
+
+/// The student of a checkpoint, and the average where there is one; an adapter's is the first student with what it has learned.
+fn resumed(job: &Job, checkpoint: &Checkpoint, adapted: Option<Student>, device: &Device) -> Result<(Student, Option<Average>), Error> {
+    if let Some(student) = adapted {
+        let trained = checkpoint.trained(student.specs())?;
+        return Ok((student.with_trained(trained), None));
+    }
+    let specs = inventory(job.model);
+    let (mut weights, mut average) = (specs.iter().map(|spec| checkpoint.weights(spec)).collect::<Vec<_>>(), None);
+    if let Some(decay) = job.config.ema {
+        average = Some(Average::new(decay, std::mem::replace(&mut weights, checkpoint.trained(&specs)?)));
+    }
+    let mut weights = weights.into_iter();
+    let student = Student::from_tensors(job.model, |_| Ok::<_, Error>(weights.next().expect("as many as tensors")), device)?;
+    Ok((student, average))
 }
 
 /// The better one of an evaluation and a later one.
@@ -409,6 +428,9 @@ pub(crate) fn check(job: &Job) -> Result<(), Error> {
     job.config.check()?;
     job.config.check_for(job.model)?;
     let (model, manifest) = (job.model, job.dataset.manifest());
+    if let Some(adapter) = &job.config.adapter {
+        adapter.check(job.from, Some(model))?;
+    }
     let refuse = |found: String| Err(Error::Rows(found));
     if model.vocab < manifest.vocab {
         return refuse(format!("its tokenizer has {} tokens, the student {}", manifest.vocab, model.vocab));

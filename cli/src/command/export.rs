@@ -27,10 +27,13 @@ pub fn checkpoint(folder: &Path) -> Result<PathBuf> {
         None if folder.join("config.json").exists() => Ok(folder.to_owned()),
         None => match stages::last(folder, |stage| trainer::latest(stage).is_ok_and(|last| last.is_some())) {
             Some(stage) => checkpoint(&stage),
-            None => bail!(
-                "{} is no checkpoint and holds none: a config.json or a folder step-… was needed; `tristill train` makes one",
-                folder.display()
-            ),
+            None => {
+                model::hugging_face::refuse_adapter(folder)?;
+                bail!(
+                    "{} is no checkpoint and holds none: a config.json or a folder step-… was needed; `tristill train` makes one",
+                    folder.display()
+                )
+            }
         },
     }
 }

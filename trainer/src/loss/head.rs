@@ -70,7 +70,7 @@ pub(crate) fn head_loss(
     match path {
         Path::Composed => composed(hidden_kd, gain_d, head_vd, &targets, norm_epsilon),
         Path::Fused => {
-            let operation = FusedHead { targets, norm_epsilon, vocab, width };
+            let operation = FusedHead { targets, norm_epsilon, vocab, width, is_trained: head_vd.is_require_grad() };
             run(operation, Inputs::default().and(hidden_kd).and(gain_d).and(head_vd))
         }
     }
@@ -113,9 +113,11 @@ struct FusedHead {
     vocab: usize,
     /// d.
     width: usize,
+    /// Whether the head has a gradient.
+    is_trained: bool,
 }
 
-/// The gradients of the three inputs for a gradient of 1.
+/// The gradients of the inputs for a gradient of 1; none of a head that is not trained.
 #[derive(Clone, Debug)]
 struct Saved {
     dhidden_kd: Vec<f32>,
@@ -131,7 +133,11 @@ impl Fused for FusedHead {
         let (v, d) = (self.vocab, self.width);
         let widest = self.targets.teaching.as_ref().map_or(v, |teaching| teaching.widest(v));
         let chunk = (LOGITS / widest).clamp(16, 1024);
-        let mut saved = Saved { dhidden_kd: buffer::take(hidden_kd.len()), dgain_d: vec![0.0; d], dhead_vd: buffer::take(v * d) };
+        let mut saved = Saved {
+            dhidden_kd: buffer::take(hidden_kd.len()),
+            dgain_d: vec![0.0; d],
+            dhead_vd: buffer::take(if self.is_trained { v * d } else { 0 }),
+        };
         let mut normed_kd = buffer::take(chunk * d);
         let mut logits_kv = buffer::take(chunk * v);
         let head = View::new(&head_vd, v, d);
@@ -153,7 +159,9 @@ impl Fused for FusedHead {
 
             let dlogits = View::new(logits_kv, k, v);
             let write = if first == 0 { Write::Replace } else { Write::Add };
-            multiply(ViewMut::new(&mut saved.dhead_vd, v, d), dlogits.transposed(), normed, 1.0, write, Workers::Pool);
+            if self.is_trained {
+                multiply(ViewMut::new(&mut saved.dhead_vd, v, d), dlogits.transposed(), normed, 1.0, write, Workers::Pool);
+            }
             multiply(ViewMut::new(gradient_kd, k, d), dlogits, head, 1.0, Write::Replace, Workers::Pool);
             let rows = gradient_kd.par_chunks_mut(ROWS * d).zip(hidden_kd.par_chunks(ROWS * d)).zip(inverses.par_chunks(ROWS));
             let of_gain: Vec<Vec<f32>> = rows
@@ -183,11 +191,11 @@ impl Fused for FusedHead {
             }
             values
         };
-        vec![
-            Values::new(scaled(saved.dhidden_kd), [k, d]),
-            Values::new(scaled(saved.dgain_d), [d]),
-            Values::new(scaled(saved.dhead_vd), [v, d]),
-        ]
+        let mut gradients = vec![Values::new(scaled(saved.dhidden_kd), [k, d]), Values::new(scaled(saved.dgain_d), [d])];
+        if self.is_trained {
+            gradients.push(Values::new(scaled(saved.dhead_vd), [v, d]));
+        }
+        gradients
     }
 }
 

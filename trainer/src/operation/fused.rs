@@ -150,6 +150,8 @@ pub(crate) fn run<O: Fused, const D: usize>(operation: O, inputs: Inputs) -> Ten
         4 => record::<O, D, 4>(operation, inputs),
         5 => record::<O, D, 5>(operation, inputs),
         6 => record::<O, D, 6>(operation, inputs),
+        7 => record::<O, D, 7>(operation, inputs),
+        8 => record::<O, D, 8>(operation, inputs),
         count => unreachable!("no operation has {count} inputs"),
     }
 }

@@ -10,7 +10,7 @@ mod weights;
 
 use std::sync::{Arc, OnceLock};
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use model::{Quant, Scale};
 
 pub(crate) use fused::sum_parts;
@@ -21,8 +21,9 @@ use super::{
     norm, quantize,
     tiles::Tiles,
 };
-use crate::device::Path;
+use crate::{adapter::Adapted, device::Path};
 use fused::FusedLinear;
+use weights::Keep;
 
 /// How a linear group computes.
 #[derive(Clone, Copy, Debug)]
@@ -43,12 +44,52 @@ pub(crate) struct Group<'a> {
     pub(crate) x_ni: Tensor<2>,
     /// Gain of the norm before the layers, where there is one, [i].
     pub(crate) gain_i: Option<Tensor<1>>,
-    /// The layers' weights, each [o_k, i].
-    pub(crate) weights_oi: Vec<Tensor<2>>,
+    /// The layers, each with weights of [o_k, i]; all are of the one kind or all of the other.
+    pub(crate) layers: Vec<Layer>,
     /// Added to the product, [n, o].
     pub(crate) residual_no: Option<Tensor<2>>,
     /// The weights as the fused form multiplies with them; made at first use, and to be emptied whenever a weight changes.
     pub(crate) prepared: &'a OnceLock<Arc<Weights>>,
+}
+
+/// The weights of a layer, [o, i].
+#[derive(Clone, Debug)]
+pub(crate) enum Layer {
+    /// Trained.
+    Whole(Tensor<2>),
+    /// Frozen, with an adapter that is trained.
+    Adapted(Adapted),
+}
+
+impl Layer {
+    /// The weights as a tensor that knows what is trained.
+    fn composed(self, device: &Device) -> Tensor<2> {
+        match self {
+            Layer::Whole(weights_oi) => weights_oi,
+            Layer::Adapted(adapted) => adapted.composed(device),
+        }
+    }
+
+    fn values(&self) -> Values {
+        match self {
+            Layer::Whole(weights_oi) => Values::of(weights_oi.clone()),
+            Layer::Adapted(adapted) => Values::new(adapted.merged(), [self.outputs(), self.inputs()]),
+        }
+    }
+
+    fn outputs(&self) -> usize {
+        match self {
+            Layer::Whole(weights_oi) => weights_oi.dims()[0],
+            Layer::Adapted(Adapted { b_or, .. }) => b_or.dims()[0],
+        }
+    }
+
+    fn inputs(&self) -> usize {
+        match self {
+            Layer::Whole(weights_oi) => weights_oi.dims()[1],
+            Layer::Adapted(Adapted { a_ri, .. }) => a_ri.dims()[1],
+        }
+    }
 }
 
 /// The outputs of all layers of a group side by side, [n, o_1 + o_2 + ...].
@@ -60,7 +101,8 @@ pub(crate) fn linear(path: Path, group: Group, precision: Precision) -> Tensor<2
 }
 
 fn composed(group: Group, precision: Precision) -> Tensor<2> {
-    let Group { x_ni, gain_i, weights_oi, residual_no, prepared: _ } = group;
+    let Group { x_ni, gain_i, layers, residual_no, prepared: _ } = group;
+    let device = x_ni.device();
     let x_ni = match gain_i {
         Some(gain_i) => norm::rms_norm(x_ni, gain_i, precision.norm_epsilon),
         None => x_ni,
@@ -74,8 +116,8 @@ fn composed(group: Group, precision: Precision) -> Tensor<2> {
         (_, Some(grid)) => quantize::integer_weights(weights_oi, grid),
         (_, None) => weights_oi,
     };
-    let multiply = |weights_oi| x_ni.clone().matmul(quantize::in_part(precision.share, weights_oi, quantised).transpose());
-    let y_no = Tensor::cat(weights_oi.into_iter().map(multiply).collect(), 1);
+    let multiply = |layer: Layer| x_ni.clone().matmul(quantize::in_part(precision.share, layer.composed(&device), quantised).transpose());
+    let y_no = Tensor::cat(layers.into_iter().map(multiply).collect(), 1);
     match residual_no {
         Some(residual_no) => residual_no + y_no,
         None => y_no,
@@ -83,9 +125,10 @@ fn composed(group: Group, precision: Precision) -> Tensor<2> {
 }
 
 fn fused(group: Group, precision: Precision) -> Tensor<2> {
-    let Group { x_ni, gain_i, weights_oi, residual_no, prepared } = group;
+    let Group { x_ni, gain_i, layers, residual_no, prepared } = group;
     let operation = FusedLinear {
-        weights: prepare(prepared, &weights_oi, precision),
+        weights: prepare(prepared, &layers, precision),
+        adapter: layers.iter().find_map(|layer| if let Layer::Adapted(adapted) = layer { Some(adapted.scale) } else { None }),
         normed: gain_i.is_some(),
         residual: residual_no.is_some(),
         norm_epsilon: precision.norm_epsilon,
@@ -97,14 +140,24 @@ fn fused(group: Group, precision: Precision) -> Tensor<2> {
     if let Some(residual_no) = residual_no {
         all = all.and(residual_no);
     }
-    run(operation, weights_oi.into_iter().fold(all, Inputs::and))
+    let with_trained = |all: Inputs, layer| match layer {
+        Layer::Whole(weights_oi) => all.and(weights_oi),
+        Layer::Adapted(Adapted { a_ri, b_or, .. }) => all.and(a_ri).and(b_or),
+    };
+    run(operation, layers.into_iter().fold(all, with_trained))
 }
 
 /// The weights of a group as the fused form multiplies with them, made where they are not yet.
-pub(crate) fn prepare(prepared: &OnceLock<Arc<Weights>>, weights_oi: &[Tensor<2>], precision: Precision) -> Arc<Weights> {
+pub(crate) fn prepare(prepared: &OnceLock<Arc<Weights>>, layers: &[Layer], precision: Precision) -> Arc<Weights> {
     let make = || {
-        let masters = weights_oi.iter().map(|weights| (Values::of(weights.clone()), weights.dims()[0])).collect();
-        Arc::new(Weights::prepare(masters, weights_oi[0].dims()[1], precision, Tiles::detect()))
+        let masters = layers.iter().map(|layer| (layer.values(), layer.outputs())).collect();
+        let keep = match (Tiles::detect(), &layers[0]) {
+            (Some(tiles), _) => Keep::Tiled(tiles),
+            (None, Layer::Whole(_)) => Keep::Dequantised,
+            // Next to nothing else is held of such a layer.
+            (None, Layer::Adapted(_)) => Keep::Codes,
+        };
+        Arc::new(Weights::prepare(masters, layers[0].inputs(), precision, keep))
     };
     prepared.get_or_init(make).clone()
 }
@@ -133,7 +186,8 @@ mod tests {
                     let x_ni = inputs.next().unwrap();
                     let gain_i = normed.then(|| inputs.next().unwrap().reshape([i]));
                     let residual_no = residual.then(|| inputs.next().unwrap());
-                    linear(path, Group { x_ni, gain_i, weights_oi: inputs.collect(), residual_no, prepared: &prepared }, precision)
+                    let layers = inputs.map(Layer::Whole).collect();
+                    linear(path, Group { x_ni, gain_i, layers, residual_no, prepared: &prepared }, precision)
                 });
             }
         }
@@ -158,8 +212,8 @@ mod tests {
         ];
         for (quant, scale, largest) in kinds {
             let prepared = OnceLock::new();
-            let weights_oi = weights.iter().zip(outputs).map(|(values, o)| tensor(values, o)).collect();
-            let group = Group { x_ni: tensor(&x, n), gain_i: None, weights_oi, residual_no: None, prepared: &prepared };
+            let layers = weights.iter().zip(outputs).map(|(values, o)| Layer::Whole(tensor(values, o))).collect();
+            let group = Group { x_ni: tensor(&x, n), gain_i: None, layers, residual_no: None, prepared: &prepared };
             let precision = Precision { quant, scale, largest_input: Some(largest), share: 1.0, norm_epsilon: 1e-5 };
             let found: Vec<f32> = linear(Path::Fused, group, precision).try_into_vec_as().unwrap();
             let product = |(values, o): (&Vec<f32>, usize), codes: &[i8], activation_scale| match quant.grid() {

@@ -25,29 +25,44 @@ impl Student {
         device: &Device,
         rows: impl FnOnce() -> Result<Batch, Error>,
     ) -> Result<Student, Error> {
-        let checkpoint = Checkpoint::open(folder)?;
-        let refuse = |found: &str| Err(Error::Checkpoint { path: folder.to_owned(), found: found.to_owned() });
-        let mut found = checkpoint.config.clone();
-        (found.context, found.quant, found.scale, found.activations) = (config.context, config.quant, config.scale, config.activations);
-        let is_added = config.has_sub_norms() && !found.has_sub_norms();
-        if is_added {
-            found = found.with_sub_norms();
-        }
-        if found != *config {
-            return refuse("its sizes are not those of the student; start from it with model.from, and say no sizes there");
-        }
-        if checkpoint.tokenizer.fingerprint() != tokenizer.fingerprint() {
-            return refuse("its tokenizer is not the one that the dataset was written with; ingest again with the folder's");
-        }
-        // As the folder's own student computes, whatever the kind of its layers is to be.
-        let before = |own: &ModelConfig| Student::from_tensors(own, |spec| checkpoint.finite_weights(spec, own.quant, own.scale), device);
-        let gains = if is_added { Some(Gains::fitted(&before(&checkpoint.config)?, &rows()?)) } else { None };
+        let checkpoint = open(folder, config, tokenizer)?;
+        let own = &checkpoint.config;
+        let gains = if config.has_sub_norms() && !own.has_sub_norms() {
+            // As the folder's own student computes, whatever the kind of its layers is to be.
+            let before = Student::from_tensors(own, |spec| weights(&checkpoint, own, spec), device)?;
+            Some(Gains::fitted(&before, &rows()?))
+        } else {
+            None
+        };
         let values = |spec: &_| match gains.as_ref().and_then(|gains| gains.of(spec)) {
             Some(values) => Ok(values),
-            None => checkpoint.finite_weights(spec, config.quant, config.scale),
+            None => weights(&checkpoint, config, spec),
         };
         Student::from_tensors(config, values, device)
     }
+}
+
+/// A folder that a student of these sizes and this tokenizer can start from.
+pub(crate) fn open(folder: &Path, config: &ModelConfig, tokenizer: &Tokenizer) -> Result<Checkpoint, Error> {
+    let checkpoint = Checkpoint::open(folder)?;
+    let refuse = |found: &str| Err(Error::Checkpoint { path: folder.to_owned(), found: found.to_owned() });
+    let mut found = checkpoint.config.clone();
+    (found.context, found.quant, found.scale, found.activations) = (config.context, config.quant, config.scale, config.activations);
+    if config.has_sub_norms() && !found.has_sub_norms() {
+        found = found.with_sub_norms();
+    }
+    if found != *config {
+        return refuse("its sizes are not those of the student; start from it with model.from, and say no sizes there");
+    }
+    if checkpoint.tokenizer.fingerprint() != tokenizer.fingerprint() {
+        return refuse("its tokenizer is not the one that the dataset was written with; ingest again with the folder's");
+    }
+    Ok(checkpoint)
+}
+
+/// What a tensor of such a student starts as.
+pub(crate) fn weights(checkpoint: &Checkpoint, config: &ModelConfig, spec: &TensorSpec) -> Result<Vec<f32>, Error> {
+    checkpoint.finite_weights(spec, config.quant, config.scale)
 }
 
 /// First values of the tensor at `place` in the inventory.
@@ -68,8 +83,8 @@ pub(super) fn values(config: &ModelConfig, spec: &TensorSpec, seed: u64, place: 
     }
 }
 
-/// Normal values by the Box-Muller transform.
-fn normal(seed: u64, stream: usize, count: usize, deviation: f64) -> Vec<f32> {
+/// Normal values by the Box-Muller transform, from the seed's random stream of this number.
+pub(crate) fn normal(seed: u64, stream: usize, count: usize, deviation: f64) -> Vec<f32> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     random.set_stream(stream as u64);
     let mut values = Vec::with_capacity(count + 1);

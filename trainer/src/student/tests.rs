@@ -47,7 +47,7 @@ pub(crate) fn packed(vocab: u32) -> Batch {
 }
 
 /// Loss and gradients by tensor name.
-fn differentiate(student: &Student, batch: &Batch) -> (f32, Vec<(String, Vec<f32>)>) {
+pub(crate) fn differentiate(student: &Student, batch: &Batch) -> (f32, Vec<(String, Vec<f32>)>) {
     let (loss, _) = student.loss(batch);
     let mut gradients = loss.backward();
     let values = |(spec, parameter): (&TensorSpec, &Parameter)| {

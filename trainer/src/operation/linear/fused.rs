@@ -1,7 +1,7 @@
 //! The fused form of a linear group: rows in chunks, each normed, quantised and multiplied while it is in the cache. The forward
 //! product is the runtime's own, so that a student in training computes what the packed one will.
 //!
-//! Straight-through: with Xq and Wq what was multiplied, dX = dY Wq through the norm, dW = dY^T Xq.
+//! Straight-through: with Xq and Wq what was multiplied, dX = dY Wq through the norm, dW = dY^T Xq; of an adapter dA and dB in its place.
 
 use std::sync::{Arc, LazyLock};
 
@@ -11,14 +11,17 @@ use runtime::kernel::{Activations, FineActivations, Isa, Pool, multiply, multipl
 use super::{
     quantised,
     tiled::weight_gradients,
-    weights::{Backward, Form, Weights, dequantise},
+    weights::{Backward, Form, Weights, dequantise, dequantised},
 };
-use crate::operation::{
-    buffer,
-    fused::{Fused, Values},
-    matmul::{self, View, ViewMut, Workers, Write},
-    norm::{norm_row, norm_row_backward},
-    simd::for_each_isa,
+use crate::{
+    adapter,
+    operation::{
+        buffer,
+        fused::{Fused, Values},
+        matmul::{self, View, ViewMut, Workers, Write},
+        norm::{norm_row, norm_row_backward},
+        simd::for_each_isa,
+    },
 };
 
 /// Rows that one task computes.
@@ -27,10 +30,12 @@ const ROWS: usize = 64;
 /// The kernel's own threads are not used: the chunks are spread over rayon's.
 static CALLER: LazyLock<Pool> = LazyLock::new(|| Pool::new(1));
 
-/// Inputs: x [n, i], then the gain [i] and the residual [n, o] where there are such, then each layer's weights.
+/// Inputs: x [n, i], then the gain [i] and the residual [n, o] where there are such, then each layer's weights, or its A and B.
 #[derive(Clone, Debug)]
 pub(super) struct FusedLinear {
     pub(super) weights: Arc<Weights>,
+    /// s, where adapters of the layers are trained and not their weights.
+    pub(super) adapter: Option<f32>,
     pub(super) normed: bool,
     pub(super) residual: bool,
     pub(super) norm_epsilon: f32,
@@ -41,6 +46,8 @@ pub(super) struct FusedLinear {
 pub(super) struct Saved {
     x_ni: Values,
     gain_i: Option<Values>,
+    /// A and B of each layer, where these are trained.
+    pairs: Vec<Values>,
     /// For each chunk of rows.
     chunks: Vec<SavedChunk>,
 }
@@ -62,6 +69,7 @@ impl Fused for FusedLinear {
         let x_ni = inputs.next().expect("an input");
         let gain_i = if self.normed { inputs.next() } else { None };
         let residual_no = if self.residual { inputs.next() } else { None };
+        let pairs = if self.adapter.is_some() { inputs.collect() } else { Vec::new() };
         let n = x_ni.len() / i;
         let mut y_no = buffer::take(n * o);
         let gain = gain_i.as_deref();
@@ -75,7 +83,7 @@ impl Fused for FusedLinear {
         if let Some(residual_no) = &residual_no {
             y_no.par_chunks_mut(ROWS * o).zip(residual_no.par_chunks(ROWS * o)).for_each(|(y, residual)| add(y, residual));
         }
-        (Values::new(y_no, [n, o]), Saved { x_ni, gain_i, chunks })
+        (Values::new(y_no, [n, o]), Saved { x_ni, gain_i, pairs, chunks })
     }
 
     fn backward(&self, saved: Saved, dy_no: Values) -> Vec<Values> {
@@ -83,12 +91,10 @@ impl Fused for FusedLinear {
         let n = saved.x_ni.len() / i;
         let mut dx_ni = buffer::take(n * i);
         self.input_gradient(&dy_no, &mut dx_ni);
-        let (mut layers, mut start) = (Vec::new(), 0);
-        for outputs in &self.weights.outputs {
-            layers.push((start, buffer::take(outputs * i)));
-            start += outputs;
-        }
-        self.weight_gradients(&saved, &dy_no, &mut layers);
+        let of_layers = match self.adapter {
+            None => self.weight_gradients(&saved, &dy_no),
+            Some(scale) => self.adapter_gradients(&saved, &dy_no, scale),
+        };
 
         let mut gradients = Vec::new();
         let of_gain = saved.gain_i.as_ref().map(|gain| {
@@ -99,7 +105,7 @@ impl Fused for FusedLinear {
         gradients.push(Values::new(dx_ni, [n, i]));
         gradients.extend(of_gain.map(|of_gain| Values::new(of_gain, [i])));
         gradients.extend(self.residual.then(|| dy_no.clone()));
-        gradients.extend(layers.into_iter().map(|(_, dw)| (dw.len() / i, dw)).map(|(outputs, dw)| Values::new(dw, [outputs, i])));
+        gradients.extend(of_layers);
         gradients
     }
 }
@@ -186,8 +192,12 @@ impl FusedLinear {
                 rows.for_each(|(dx, dy)| weights.input_gradient(dy, dx));
             }
             Form::Ternary { backward: Backward::Dequantised(weights_oi), .. } | Form::Integer { weights_oi, .. } => {
-                let (dy, weights) = (View::new(dy_no, n, o), View::new(weights_oi, o, i));
-                matmul::multiply(ViewMut::new(dx_ni, n, i), dy, weights, 1.0, Write::Replace, Workers::Pool);
+                multiply_by(weights_oi, dy_no, o, dx_ni);
+            }
+            Form::Ternary { backward: Backward::Codes { codes, span, scales }, .. } => {
+                let weights_oi = dequantised(codes, *span, scales);
+                multiply_by(&weights_oi, dy_no, o, dx_ni);
+                buffer::give(weights_oi);
             }
             Form::Full(layers) => {
                 let (mut start, mut write) = (0, Write::Replace);
@@ -200,15 +210,46 @@ impl FusedLinear {
         }
     }
 
-    /// dW of each layer, dY^T Xq; with each, the first of its columns of dY.
-    fn weight_gradients(&self, saved: &Saved, dy_no: &[f32], layers: &mut [(usize, Vec<f32>)]) {
+    /// The first of each layer's columns of dY.
+    fn starts(&self) -> impl Iterator<Item = usize> {
+        self.weights.outputs.iter().scan(0, |start, outputs| Some(std::mem::replace(start, *start + outputs)))
+    }
+
+    /// dW of each layer, dY^T Xq.
+    fn weight_gradients(&self, saved: &Saved, dy_no: &[f32]) -> Vec<Values> {
         let (i, o) = (self.weights.inputs, self.weights.width());
-        let n = dy_no.len() / o;
+        let sizes = self.starts().zip(&self.weights.outputs);
+        let mut layers: Vec<_> = sizes.map(|(start, outputs)| (start, buffer::take(outputs * i))).collect();
         if let Form::Ternary { backward: Backward::Tiled(weights), .. } = &self.weights.form {
             let chunks: Vec<_> = saved.chunks.iter().map(|chunk| &chunk.activations).collect();
-            return weight_gradients(weights.tiles(), &chunks, i, dy_no, layers);
+            weight_gradients(weights.tiles(), &chunks, i, dy_no, &mut layers);
+        } else {
+            let (multiplied_ni, n) = (self.multiplied(saved), dy_no.len() / o);
+            for (start, dw) in &mut layers {
+                let outputs = dw.len() / i;
+                let (dy, multiplied) = (View::strided(&dy_no[*start..], n, outputs, o), View::new(&multiplied_ni, n, i));
+                matmul::multiply(ViewMut::new(dw, outputs, i), dy.transposed(), multiplied, 1.0, Write::Replace, Workers::Pool);
+            }
+            buffer::give(multiplied_ni);
         }
-        let mut multiplied_ni = buffer::take(n * i);
+        layers.into_iter().map(|(_, dw)| (dw.len() / i, dw)).map(|(outputs, dw)| Values::new(dw, [outputs, i])).collect()
+    }
+
+    /// dA and dB of each layer.
+    fn adapter_gradients(&self, saved: &Saved, dy_no: &[f32], scale: f32) -> Vec<Values> {
+        let (i, o, multiplied_ni) = (self.weights.inputs, self.weights.width(), self.multiplied(saved));
+        let pairs = self.starts().zip(saved.pairs.chunks(2));
+        let of_pair =
+            |(start, pair): (usize, &[Values])| adapter::gradients(scale, [&pair[0], &pair[1]], i, &multiplied_ni, &dy_no[start..], o);
+        let gradients = pairs.flat_map(of_pair).collect();
+        buffer::give(multiplied_ni);
+        gradients
+    }
+
+    /// Xq, [n, i], in a buffer.
+    fn multiplied(&self, saved: &Saved) -> Vec<f32> {
+        let i = self.weights.inputs;
+        let mut multiplied_ni = buffer::take(saved.x_ni.len());
         let rows = multiplied_ni.par_chunks_mut(ROWS * i).zip(saved.x_ni.par_chunks(ROWS * i)).zip(&saved.chunks);
         rows.for_each(|((multiplied, x), chunk)| {
             match (&self.weights.form, &saved.gain_i) {
@@ -229,13 +270,15 @@ impl FusedLinear {
                 quantised::mix_inputs(multiplied, i, largest, share);
             }
         });
-        for (start, dw) in layers {
-            let outputs = dw.len() / i;
-            let (dy, multiplied) = (View::strided(&dy_no[*start..], n, outputs, o), View::new(&multiplied_ni, n, i));
-            matmul::multiply(ViewMut::new(dw, outputs, i), dy.transposed(), multiplied, 1.0, Write::Replace, Workers::Pool);
-        }
-        buffer::give(multiplied_ni);
+        multiplied_ni
     }
+}
+
+/// dX = dY W.
+fn multiply_by(weights_oi: &[f32], dy_no: &[f32], outputs: usize, dx_ni: &mut [f32]) {
+    let (o, i, n) = (outputs, weights_oi.len() / outputs, dy_no.len() / outputs);
+    let (dy, weights) = (View::new(dy_no, n, o), View::new(weights_oi, o, i));
+    matmul::multiply(ViewMut::new(dx_ni, n, i), dy, weights, 1.0, Write::Replace, Workers::Pool);
 }
 
 /// Takes the gradient of some rows' norms, `dx`, to that of the rows; returns their part of the gain's.
@@ -270,7 +313,11 @@ mod tests {
     use model::{Quant, Scale};
 
     use super::*;
-    use crate::operation::{check::sample, linear::Precision, tiles::Tiles};
+    use crate::operation::{
+        check::sample,
+        linear::{Precision, weights::Keep},
+        tiles::Tiles,
+    };
 
     #[test]
     fn a_tile_unit_gives_the_gradients_of_the_vectors() {
@@ -278,15 +325,15 @@ mod tests {
         let (n, i, outputs) = (100, 512, [40, 7]);
         for scale in [Scale::Tensor, Scale::Row, Scale::Group] {
             let precision = Precision { quant: Quant::Ternary, scale, largest_input: Some(127), share: 1.0, norm_epsilon: 1e-5 };
-            let gradients = |tiles: Option<Tiles>| {
+            let gradients = |keep: Keep| {
                 let masters = outputs.iter().map(|o| (Values::new(sample(o * i, *o as u64), [*o, i]), *o)).collect();
-                let weights = Arc::new(Weights::prepare(masters, i, precision, tiles));
-                let operation = FusedLinear { weights, normed: true, residual: false, norm_epsilon: 1e-5 };
+                let weights = Arc::new(Weights::prepare(masters, i, precision, keep));
+                let operation = FusedLinear { weights, adapter: None, normed: true, residual: false, norm_epsilon: 1e-5 };
                 let inputs = vec![Values::new(sample(n * i, 1), [n, i]), Values::new(sample(i, 2), [i])];
                 let (y, saved) = operation.forward(inputs);
                 operation.backward(saved, Values::new(sample(y.len(), 3), [n, y.len() / n]))
             };
-            for (tiled, plain) in gradients(Some(tiles)).iter().zip(gradients(None)) {
+            for (tiled, plain) in gradients(Keep::Tiled(tiles)).iter().zip(gradients(Keep::Dequantised)) {
                 let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
                 let apart = norm(&mut tiled.iter().zip(plain.iter()).map(|(a, b)| a - b));
                 assert!(apart < 4e-6 * norm(&mut plain.iter().copied()), "{scale:?}: {apart}");

@@ -48,6 +48,16 @@ pub(super) enum Backward {
     Tiled(TiledWeights),
     /// Codes times scales, [o, i].
     Dequantised(Vec<f32>),
+    /// Codes, [o, i], with a scale for each `span` of them: a quarter of the memory, dequantised anew in each pass.
+    Codes { codes: Vec<i8>, span: usize, scales: Vec<f32> },
+}
+
+/// How ternary weights are to be kept for the backward pass.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Keep {
+    Tiled(Tiles),
+    Dequantised,
+    Codes,
 }
 
 /// Rows of a matrix that one task quantises.
@@ -55,12 +65,12 @@ const ROWS: usize = 32;
 
 impl Weights {
     /// The weights of each layer with its number of outputs.
-    pub(super) fn prepare(masters: Vec<(Values, usize)>, inputs: usize, precision: Precision, tiles: Option<Tiles>) -> Weights {
+    pub(super) fn prepare(masters: Vec<(Values, usize)>, inputs: usize, precision: Precision, keep: Keep) -> Weights {
         let outputs = masters.iter().map(|(_, outputs)| *outputs).collect();
         let form = match (precision.quant, precision.largest_input.filter(|_| precision.share == 1.0)) {
             (Quant::None, _) => Form::Full(masters.into_iter().map(|(values, _)| values).collect()),
             (_, None) => Form::Full(masters.iter().map(|(values, _)| quantised::layer(values, inputs, precision)).collect()),
-            (Quant::Ternary, Some(_)) => ternary(&masters, inputs, precision.scale, tiles),
+            (Quant::Ternary, Some(_)) => ternary(&masters, inputs, precision.scale, keep),
             (Quant::Int8 | Quant::Int4, Some(_)) => {
                 let layers: Vec<_> = masters.iter().map(|(values, _)| &values[..]).collect();
                 let (matrix, weights_oi) = quantised::integers(&layers, inputs, precision.quant.grid().expect("of several bits"));
@@ -87,7 +97,7 @@ impl Drop for Weights {
 }
 
 /// Codes and scales of all layers. A tensor's one scale is repeated for each of its rows, which gives the same bits.
-fn ternary(masters: &[(Values, usize)], inputs: usize, scale: Scale, tiles: Option<Tiles>) -> Form {
+fn ternary(masters: &[(Values, usize)], inputs: usize, scale: Scale, keep: Keep) -> Form {
     let isa = Isa::fastest();
     let span = scale.span(inputs);
     let mut codes = vec![0i8; masters.iter().map(|(values, _)| values.len()).sum()];
@@ -110,16 +120,20 @@ fn ternary(masters: &[(Values, usize)], inputs: usize, scale: Scale, tiles: Opti
     let kind = if scale == Scale::Group { Scale::Group } else { Scale::Row };
     let matrix = Matrix::from_codes(&codes, codes.len() / inputs, inputs, kind, &scales);
     let scales: Vec<f32> = scales.into_iter().map(f32::from).collect();
-    let backward = match tiles {
-        Some(tiles) => Backward::Tiled(TiledWeights::new(tiles, &codes, inputs, span, &scales)),
-        None => {
-            let mut values_oi = buffer::take(codes.len());
-            let spans = values_oi.par_chunks_mut(span).zip(codes.par_chunks(span)).zip(&scales);
-            spans.for_each(|((values, codes), scale)| dequantise(codes, *scale, values));
-            Backward::Dequantised(values_oi)
-        }
+    let backward = match keep {
+        Keep::Tiled(tiles) => Backward::Tiled(TiledWeights::new(tiles, &codes, inputs, span, &scales)),
+        Keep::Dequantised => Backward::Dequantised(dequantised(&codes, span, &scales)),
+        Keep::Codes => Backward::Codes { codes, span, scales },
     };
     Form::Ternary { matrix, backward }
+}
+
+/// Codes times the scale of each span, in a buffer.
+pub(super) fn dequantised(codes: &[i8], span: usize, scales: &[f32]) -> Vec<f32> {
+    let mut values = buffer::take(codes.len());
+    let spans = values.par_chunks_mut(span).zip(codes.par_chunks(span)).zip(scales);
+    spans.for_each(|((values, codes), scale)| dequantise(codes, *scale, values));
+    values
 }
 
 for_each_isa! {
