@@ -73,7 +73,7 @@ fn a_killed_run_of_stages_ends_with_the_bytes_of_one_that_was_not() {
     assert!(fs::read_to_string(whole.path("checkpoints/tiny/report.html")).unwrap().contains("train ternary"));
     let written = packed(&whole);
     whole.succeed(&["export", "checkpoints/tiny", "--to", "again.gguf"]);
-    assert_eq!(fs::read(whole.path("again.gguf")).unwrap().len(), written.len());
+    assert!(fs::read(whole.path("again.gguf")).unwrap() == written, "the last stage's student is another one");
     assert!(!stage(&whole, "ternary").join("dataset").exists(), "all stages have one dataset");
 
     // A stage that is other now is refused, and so is one whose beginning is other now.
@@ -88,7 +88,8 @@ fn a_killed_run_of_stages_ends_with_the_bytes_of_one_that_was_not() {
 fn a_stage_of_other_data_has_the_tokenizer_of_the_first() {
     let more = "[[stage]]\nname = \"more\"\ndata = { sources = [{ path = \"more.jsonl\" }] }\ntrain = { steps = 2 }\n";
     let place = Place::new(&config().replace(STAGES, &format!("[[stage]]\nname = \"first\"\ntrain = {{ steps = 2 }}\n{more}")));
-    let lines: String = (1..40).map(|n| format!("{{\"question\": \"What is {n} + 1?\", \"answer\": \"#### {}\"}}\n", n + 1)).collect();
+    let line = |n: u32| format!("{{\"question\": \"What is {n} + 1?\", \"answer\": \"{n} + 1 = {m}\\n#### {m}\"}}\n", m = n + 1);
+    let lines: String = (1..40).map(line).collect();
     place.write("more.jsonl", &lines);
     place.succeed(&["ingest", "tiny.toml"]);
     let tokenizer = |dataset: &str| fs::read(place.path("checkpoints/tiny").join(dataset).join("tokenizer.json")).unwrap();

@@ -5,8 +5,11 @@ use task::Trace;
 
 use super::{Candidate, Found, Object, id, text};
 
+/// Keys of rows whose text answers something.
+const ASKS: [&str; 6] = ["question", "problem", "prompt", "messages", "conversations", "meta_info"];
+
 pub(super) fn fits(row: &Object) -> bool {
-    row.get("text").is_some_and(|text| text.is_string())
+    row.get("text").is_some_and(|text| text.is_string()) && !ASKS.iter().any(|key| row.contains_key(*key))
 }
 
 pub(super) fn read(row: &Object) -> Found {
@@ -35,6 +38,7 @@ mod tests {
         let found = read_one(r#"{"text": "The sea is deep.\n\nIt is cold.\n", "id": "a", "url": "x", "score": 2.5}"#).unwrap().trace;
         assert_eq!((found.question.as_str(), found.completion().as_str()), ("", "The sea is deep.\n\nIt is cold."));
         assert_eq!(found.id, "a");
+        assert!(!fits(&serde_json::from_str(r#"{"question": "1 + 1?", "text": "2"}"#).unwrap()));
         assert!(read_one(r#"{"text": " "}"#).unwrap_err().detail.contains("text is blank"));
     }
 }
