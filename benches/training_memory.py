@@ -3,12 +3,12 @@
     python3 -m venv venv && venv/bin/pip install numpy torch transformers    # any build for the CPU
     cargo build --release
     venv/bin/python benches/training_memory.py bitnet-2b --folder bench-2b          # an adapter on BitNet b1.58 2B4T's shape
-    venv/bin/python benches/training_memory.py qwen2-0.5b --folder bench-qwen       # all weights of Qwen2.5-0.5B's, made ternary
+    venv/bin/python benches/training_memory.py qwen2-0.5b --folder bench-qwen       # all weights of Qwen2.5-0.5B's
 
 A folder of the published shape with random BF16 weights is made and trained for a few steps from there, then packed and asked for
-some tokens; what counts is the largest resident memory of each program, as the system counts it. A smaller --layers goes faster:
-two runs with 2 and 4 say what all layers take, because every block is like the next. Needs about 15 GB of disk for the largest. The
-tokenizer has only a few hundred tokens; the embedding has as many rows as the published one.
+some tokens; what counts is the largest resident memory of each program, as the system counts it. Fewer --layers are faster: runs with
+2 and 4 say what all take, because every block is like the next. The largest needs about 15 GB of disk. The tokenizer has only some
+hundred tokens; the embedding has as many rows as the published one.
 """
 
 import argparse
@@ -150,7 +150,8 @@ def main():
     is_adapted = arguments.shape == "bitnet-2b"
     config = RUN.format(
         folder=json.dumps(str(start)), context=arguments.context, steps=arguments.steps, rows=arguments.rows, microbatch=arguments.microbatch,
-        model="" if is_adapted else 'quant = "ternary"\nscale = "row"',
+        # Its width of 896 is no multiple of 256, which ternary files need.
+        model="" if is_adapted else 'quant = "int8"',
         train="[train.adapter]\nrank = 16\nalpha = 32" if is_adapted else "",
     )
     name = f"run-{shape['num_hidden_layers']}-{time.strftime('%H%M%S')}"

@@ -140,7 +140,7 @@ fn what_no_adapter_can_be_is_refused() {
     fs::write(&path, bytes).unwrap();
     let changed = train(&place, "run", &adapter(json!({})), &model, &copy, 3).unwrap_err().to_string();
     assert!(changed.contains("weights of from was"), "{changed}");
-    let other = train(&place, "run", &adapter(json!({ "adapter": { "rank": 5 } })), &model, &from, 3).unwrap_err().to_string();
+    let other = train(&place, "run", &adapter(json!({ "adapter": { "rank": 5 } })), &model, &copy, 3).unwrap_err().to_string();
     assert!(other.contains("train.adapter.rank was 4"), "{other}");
 }
 
