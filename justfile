@@ -43,6 +43,11 @@ test-wgpu target="target/wgpu":
     TRISTILL_TEST_DEVICE=wgpu CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0 CARGO_TARGET_DIR={{target}} \
         cargo test -p tristill-trainer --features wgpu,ndarray --test devices -- --nocapture
 
+# The kernels' tests and the damaged files under AddressSanitizer, which the stable compiler brings
+test-asan:
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --release --target x86_64-unknown-linux-gnu --target-dir target/asan \
+        -p tristill-runtime --lib --test damaged_files
+
 # Stock llama.cpp on a packed student; needs Python with PyPI's llama-cpp-python, gguf and numpy
 check-llama-cpp student="checkpoints/proof/student.gguf":
     python3 benches/llama_cpp_agreement.py {{student}}

@@ -165,7 +165,7 @@ compiled!(neon, "neon", neon::Neon, (4, 1), 1, 12);
 #[cfg(target_arch = "aarch64")]
 compiled!(dotprod, "neon,dotprod", neon::Dotprod, (4, 1), 1, 12);
 #[cfg(target_arch = "aarch64")]
-compiled!(i8mm, "neon,dotprod,i8mm", neon::I8mm, (4, 1), 2, 12);
+compiled!(i8mm, "neon,dotprod,i8mm", neon::I8mm, (4, 1), 1, 12);
 
 #[cfg(test)]
 mod tests {

@@ -149,7 +149,7 @@ mod vbmi {
     use std::arch::x86_64::*;
 
     use super::{
-        super::x86::{Register, Vnni, splat},
+        super::x86::{Register, Vnni, planes, splat},
         Vector,
     };
 
@@ -200,6 +200,24 @@ mod vbmi {
         }
     }
 
+    /// Add the products of four inputs of each row vector with those of every token.
+    #[inline(always)]
+    unsafe fn add_plane<const M: usize, const N: usize>(
+        sums: &mut [[Dense; N]; M],
+        weights: [__m512i; M],
+        codes: *const i8,
+        stride: usize,
+    ) {
+        for n in 0..N {
+            unsafe {
+                let codes = splat::<__m512i>(codes.add(n * stride), 0);
+                for m in 0..M {
+                    sums[m][n].0.0 = sums[m][n].0.0.dot(weights[m], codes);
+                }
+            }
+        }
+    }
+
     impl Vector for Dense {
         as_inner!(Vnni<__m512i>);
 
@@ -210,20 +228,14 @@ mod vbmi {
                 for m in 0..M {
                     (last[m], others[m]) = line[m].unpack();
                 }
-                for plane in 0..5 {
-                    let mut weights = last;
+                add_plane(sums, last, tokens.add(16), stride);
+                for plane in 0..planes(4) {
+                    let mut weights = others;
                     for m in 0..M {
-                        if plane < 4 {
-                            weights[m] = others[m].and(3);
-                            others[m] = others[m].right16(2);
-                        }
+                        weights[m] = others[m].and(3);
+                        others[m] = others[m].right16(2);
                     }
-                    for n in 0..N {
-                        let codes = splat::<__m512i>(tokens.add(n * stride), plane);
-                        for m in 0..M {
-                            sums[m][n].0.0 = sums[m][n].0.0.dot(weights[m], codes);
-                        }
-                    }
+                    add_plane(sums, weights, tokens.add(4 * plane), stride);
                 }
             }
         }

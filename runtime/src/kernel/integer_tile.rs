@@ -327,6 +327,9 @@ unsafe fn tile<V: Vector, C: Codes, const M: usize, const N: usize>(
             let mut from = [std::ptr::null(); M];
             for m in 0..M {
                 from[m] = matrix.group_start(row + m * V::ROWS, group);
+                if N > 1 && token == 0 {
+                    V::prefetch(matrix.scale_start(row + (M + m) * V::ROWS, group));
+                }
                 for line in 0..C::BITS.lines() {
                     let line = line * size_of::<Line>();
                     if N == 1 {

@@ -230,6 +230,16 @@ impl IntegerMatrix {
         scales
     }
 
+    /// Where a group's scales are in the block of `row`, which may be one beyond the last; to ask for them.
+    #[inline(always)]
+    pub(super) fn scale_start(&self, row: usize, group: usize) -> *const u8 {
+        let groups = self.groups();
+        match self.bits {
+            Bits::Four | Bits::Eight => self.scales.as_ptr().wrapping_add((row / ROWS * groups + group) * ROWS).cast(),
+            Bits::Six => self.factors.as_ptr().wrapping_add((row / ROWS * groups + group) * ROWS).cast(),
+        }
+    }
+
     /// Bytes of one block's lines.
     #[inline(always)]
     pub(super) fn block_bytes(&self) -> usize {

@@ -5,7 +5,7 @@
 
 mod register;
 
-use std::{arch::x86_64::*, sync::OnceLock};
+use std::{arch::x86_64::*, hint::black_box, sync::OnceLock};
 
 pub(super) use register::Register;
 
@@ -16,6 +16,13 @@ use super::tile::Vector;
 pub(super) unsafe fn splat<R: Register>(token: *const i8, plane: usize) -> R {
     // SAFETY: the caller has sixteen codes there and the register's instruction set.
     unsafe { R::splat(token.add(4 * plane).cast::<i32>().read_unaligned()) }
+}
+
+/// The planes of a line of which a tile's tokens come one after the other: a compiler that knows how many there are reads the activations
+/// of all of them at once, more than there are registers, and puts them on the stack.
+#[inline(always)]
+pub(super) fn planes(count: usize) -> usize {
+    black_box(count)
 }
 
 /// With VNNI: one instruction for four products.
@@ -122,7 +129,7 @@ impl<R: Register> Vector for Vnni<R> {
     #[inline(always)]
     unsafe fn add_line<const M: usize, const N: usize>(sums: &mut [[Self; N]; M], line: [Self; M], tokens: *const i8, stride: usize) {
         let mut line = line;
-        for plane in 0..4 {
+        for plane in 0..planes(4) {
             unsafe {
                 let mut weights = [R::zero(); M];
                 for m in 0..M {
