@@ -136,7 +136,7 @@ fn documents_are_read_apart() {
     let ours = bytes();
     let reader = Reader::new(&ours, &changed(&ours, &MERGES, |_| {}), 1000).unwrap();
     let parts =
-        [document(&ours, &prompt(), "123"), Batch::document(&[7, 8]), document(&ours, &prompt(), "45"), document(&ours, "x", "é12")];
+        [document(&ours, &prompt(), "123"), Batch::document(&[7; 9]), document(&ours, &prompt(), "45"), document(&ours, "x", "é12")];
     // Two rows of two documents each; the shorter one is filled up.
     let mut batch = Batch { rows: 2, ..Batch::document(&[]) };
     for row in parts.chunks(2) {
