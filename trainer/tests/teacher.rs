@@ -157,9 +157,10 @@ fn inner_states_come_nearer_to_the_teachers() {
 
 #[test]
 fn a_teacher_with_another_tokenizer_teaches_by_ranks() {
-    let (other, folder, of_other) = self::taught();
-    // With fewer merges the student's tokens are shorter, so that some end within one of the teacher's.
-    let place = Place::with_vocab(1, 275);
+    let place = Place::new(1);
+    let other = Place::with_vocab(1, 340);
+    let of_other = other.model(json!({ "layers": 2, "quant": "none" }));
+    let folder = other.train(&other.path("teacher"), &six_steps(json!({})), &of_other, TO_THE_END).unwrap().checkpoint;
     let model = place.model(json!({}));
     let config = with_teacher(&folder, json!({ "divergence": "uld" }));
     let weights = |trained: &Trained| fs::read(trained.checkpoint.join("model.safetensors")).unwrap();
@@ -174,7 +175,7 @@ fn a_teacher_with_another_tokenizer_teaches_by_ranks() {
     let lines = lines(&place, "whole");
     assert!(lines[5].loss < lines[0].loss && lines[5].terms.divergence < lines[0].terms.divergence, "{lines:?}");
     let taught = |lines: &[Line]| lines.iter().map(|line| line.terms.taught.unwrap()).collect::<Vec<_>>();
-    assert!(taught(&lines).iter().all(|taught| (0.3..0.99).contains(taught)), "{lines:?}");
+    assert!(taught(&lines).iter().all(|taught| (0.3..=1.0).contains(taught)), "{lines:?}");
 
     let job = |config: &TrainTable| {
         let job = Job { config, model: &model, from: None, dataset: &place.dataset, run: &place.path("other") };
