@@ -21,24 +21,26 @@ import subprocess
 
 CONFIG = "configs/study.toml"
 TEACHER = [
+    *("synth.problems=60000", "data.vocab=512"),
     *("model.width=512", "model.layers=5", "model.heads=8", "model.kv_heads=4", "model.feed_forward=1024", "model.quant=none"),
     *("train.steps=2500", "train.rate=7e-4", "train.warm_up_steps=150"),
 ]
-
+# The tokenizer is the teacher's for all; where it teaches, it brings it itself.
+TEXT = ["data.tokenizer={teacher}/tokenizer.json"]
 BESIDE = ["train.teacher.from={teacher}"]
 STORED = [*BESIDE, "train.teacher.top_k=32"]
 RELATION = "train.teacher.relation={{relation='scaled',heads=8,block=3,teacher_block=4,weight=1.0}}"
 # Each variant's settings, and the variant that it is held against.
 VARIANTS = {
-    "text": ([], None),
-    "text, no sub-norms": (["model.architecture=llama"], "text"),
-    "text, full precision": (["model.quant=none"], "text"),
+    "text": (TEXT, None),
+    "text, no sub-norms": ([*TEXT, "model.architecture=llama"], "text"),
+    "text, full precision": ([*TEXT, "model.quant=none"], "text"),
     "stored": (STORED, "text"),
     "stored, full precision": ([*STORED, "model.quant=none"], "stored"),
-    "beside": (BESIDE, "stored"),
-    "beside, relation": ([*BESIDE, RELATION], "beside"),
     "stored, scale tensor": ([*STORED, "model.scale=tensor"], "stored"),
     "stored, scale group": ([*STORED, "model.scale=group"], "stored"),
+    "beside": (BESIDE, "stored"),
+    "beside, relation": ([*BESIDE, RELATION], "beside"),
 }
 
 
