@@ -62,17 +62,19 @@ fn plain_text_is_learned_whole_and_cut_where_a_row_ends() {
     let dropped = [("contaminated", 1), ("duplicate", 1)].map(|(rule, count)| (rule.to_owned(), count));
     assert_eq!((flow.rows, flow.kept, &flow.dropped), (43, 41, &BTreeMap::from(dropped)));
     let (dataset, tokenizer) = (&found.dataset, found.dataset.tokenizer().unwrap());
-    let mut texts = Vec::new();
+    let (mut texts, mut ends) = (Vec::new(), 0);
     for row in rows_of(dataset, 1) {
         let mut at = 0;
         for &len in &row.documents {
             let span = at..at + len as usize;
+            ends += usize::from(row.tokens[span.end - 1] == tokenizer.end_of_turn());
             assert!(!row.supervised[span.start] && row.supervised[span.start + 1..span.end].iter().all(|learned| *learned));
             texts.push(tokenizer.decode(&row.tokens[span.clone()]));
             at = span.end;
         }
     }
-    assert!(texts.iter().any(|text| text.starts_with("Line 7 tells") && text.ends_with("ships.<|im_end|>")), "{texts:?}");
+    assert!(texts.iter().any(|text| text == "Line 7 tells of the sea and its 7 ships."), "{texts:?}");
+    assert_eq!(ends, flow.kept as usize, "every text ends once");
     // The long one is there in several parts, none of which is longer than a row.
     let boats = texts.iter().map(|text| text.matches("boats").count()).sum::<usize>();
     assert!(texts.len() > 43 && boats >= 190, "{} texts with {boats} boats", texts.len());

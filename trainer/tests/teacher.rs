@@ -158,7 +158,7 @@ fn inner_states_come_nearer_to_the_teachers() {
 #[test]
 fn a_teacher_with_another_tokenizer_teaches_by_ranks() {
     let place = Place::new(1);
-    let other = Place::with_vocab(1, 340);
+    let other = Place::with_questions(1, "Of {n} umbrellas and 3 more, what is the total number?");
     let of_other = other.model(json!({ "layers": 2, "quant": "none" }));
     let folder = other.train(&other.path("teacher"), &six_steps(json!({})), &of_other, TO_THE_END).unwrap().checkpoint;
     let model = place.model(json!({}));

@@ -21,22 +21,22 @@ pub struct Place {
 impl Place {
     /// A dataset of sums from `first` on.
     pub fn new(first: u32) -> Place {
-        Place::with_vocab(first, 300)
+        Place::with_questions(first, "Tom has {n} hats and buys 3. How many?")
     }
 
-    /// The same with a tokenizer of another size.
-    pub fn with_vocab(first: u32, vocab: usize) -> Place {
+    /// The same sums in other words, so that the tokenizer is another.
+    pub fn with_questions(first: u32, question: &str) -> Place {
         let folder = tempfile::tempdir().unwrap();
         let traces = folder.path().join("traces.jsonl");
         let line = |n: u32| {
             let answer = format!("{n} + 3 = <<{n}+3={sum}>>{sum}\n#### {sum}", sum = n + 3);
-            json!({ "question": format!("Tom has {n} hats and buys 3. How many?"), "answer": answer }).to_string()
+            json!({ "question": question.replace("{n}", &n.to_string()), "answer": answer }).to_string()
         };
         std::fs::write(&traces, (first..first + 60).map(line).collect::<Vec<_>>().join("\n")).unwrap();
         let config = DataConfig {
             sources: vec![Source::new(traces)],
             tokenizer: None,
-            vocab: Some(vocab),
+            vocab: Some(300),
             system: Default::default(),
             rules: Default::default(),
             keep_scans: false,
