@@ -99,10 +99,13 @@ impl AdapterTable {
     }
 }
 
+/// Reads one tensor.
+type WeightsOf = dyn Fn(&TensorSpec) -> Vec<f32> + Send + Sync;
+
 /// The weights that an adapter changes; nothing of them is held.
 #[derive(Clone)]
 pub(crate) struct Frozen {
-    weights: Arc<dyn Fn(&TensorSpec) -> Vec<f32> + Send + Sync>,
+    weights: Arc<WeightsOf>,
     /// Of all weights.
     pub(crate) fingerprint: String,
 }

@@ -53,6 +53,7 @@ pub(crate) struct Group<'a> {
 }
 
 /// The weights of a layer, [o, i].
+#[expect(clippy::large_enum_variant, reason = "there are three at a time")]
 #[derive(Clone, Debug)]
 pub(crate) enum Layer {
     /// Trained.
