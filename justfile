@@ -16,6 +16,15 @@ proof:
 gsm8k:
     cargo run --release -- distill configs/gsm8k.toml
 
+# From full precision over sub-norms to ternary in one run of stages
+recipe:
+    cargo run --release -- distill configs/recipe.toml
+
+# What each part of the recipe brings: a teacher, students of a fifth of its size, three seeds each; about two hours on two cores
+study-recipe:
+    cargo build --release
+    python3 benches/study_recipe.py
+
 # What CI runs
 ci:
     .ci/run
