@@ -47,6 +47,7 @@ mod x86;
 use std::ops::Range;
 
 pub use activations::{Activations, quantize_activations, quantize_activations_to, quantize_weights};
+pub use elementary::exp;
 pub use fine::FineActivations;
 pub use integer_tile::multiply_integers;
 pub use integers::{Bits, IntegerMatrix};
@@ -58,7 +59,6 @@ pub use pool::Pool;
 
 pub(crate) use attention::{Block, Queries, attend, block_rows};
 pub(crate) use bandwidth::read_bytes_per_s;
-pub(crate) use elementary::exp;
 pub(crate) use float::{FloatMatrix, multiply_floats};
 pub(crate) use key_values::{KeyValues, NewKeyValues, PAGE};
 pub(crate) use vectorise::vectorised;
