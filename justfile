@@ -20,7 +20,7 @@ gsm8k:
 recipe:
     cargo run --release -- distill configs/recipe.toml
 
-# What each part of the recipe brings: a teacher, students of a fifth of its size, three seeds each; about two hours on two cores
+# What each part of the recipe brings: a teacher, students of a fifth of its size, three seeds each; it takes hours, and goes on where it was stopped
 study-recipe:
     cargo build --release
     python3 benches/study_recipe.py
@@ -47,7 +47,7 @@ test-arm:
     runtime/tests/arm.sh
 
 # The same training on wgpu as on the CPU, on the adapter that is there; a software Vulkan will do (Debian's mesa-vulkan-drivers).
-# A target folder of its own, because burn is compiled anew, without optimisation: about half an hour on two cores.
+# A target folder of its own, because burn is compiled anew, without optimisation, which takes long.
 test-wgpu target="target/wgpu":
     TRISTILL_TEST_DEVICE=wgpu CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0 CARGO_TARGET_DIR={{target}} \
         cargo test -p tristill-trainer --features wgpu,ndarray --test devices -- --nocapture

@@ -46,7 +46,7 @@ impl Writer<'_> {
     }
 
     pub fn document(&self, trace: &Trace, encoder: &Encoder, teacher: Option<(Teacher, &[Step])>) -> Result<Document, Error> {
-        if trace.question.is_empty() {
+        if trace.is_plain_text() {
             let mut tokens = encoder.encode(&trace.completion())?;
             tokens.push(encoder.tokenizer().end_of_turn());
             return Ok(Document { tokens, prompt_len: 1, targets: Targets::default() });
@@ -65,7 +65,7 @@ impl Writer<'_> {
 
     /// What a tokenizer is trained on for this trace: prompt and completion, cut at the marks that are tokens of their own.
     pub fn training_texts(&self, trace: &Trace) -> Result<Vec<String>, Error> {
-        let prompt = if trace.question.is_empty() { String::new() } else { self.prompt(trace)? };
+        let prompt = if trace.is_plain_text() { String::new() } else { self.prompt(trace)? };
         let mut texts = vec![prompt, trace.completion()];
         for mark in crate::rules::marks::MARKS {
             texts = texts.iter().flat_map(|text| text.split(mark)).filter(|text| !text.is_empty()).map(str::to_owned).collect();

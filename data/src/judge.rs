@@ -49,14 +49,13 @@ impl Judge<'_> {
     fn trace(&self, row: &Row, is_first: bool, found: Result<Candidate, Drop>, keep_teacher: bool) -> Judged {
         let line = row.line;
         let lost = |drop: Drop| Record::Lost(Lost { line, is_first, rule: drop.rule, detail: drop.detail, excerpt: row.excerpt() });
-        let touch = match &found {
-            Ok(candidate) => self.contamination.look(&Words::of(subject(&candidate.trace))),
-            Err(drop) => drop.question.as_deref().and_then(|question| self.contamination.look(&Words::of(question))),
-        };
         let question = match &found {
             Ok(candidate) => Some(Words::of(&candidate.trace.question)),
             Err(drop) => drop.question.as_deref().map(Words::of),
         };
+        let plain = found.as_ref().ok().filter(|candidate| candidate.trace.is_plain_text());
+        let plain = plain.map(|candidate| Words::of(subject(&candidate.trace)));
+        let touch = plain.as_ref().or(question.as_ref()).and_then(|words| self.contamination.look(words));
         let mut judged = Judged {
             record: Record::Lost(Lost::default()),
             key: None,
@@ -128,7 +127,7 @@ impl Judge<'_> {
 
 /// What a trace is about: its question, and of plain text, which asks nothing, all of it.
 fn subject(trace: &Trace) -> &str {
-    if trace.question.is_empty() { &trace.answer } else { &trace.question }
+    if trace.is_plain_text() { &trace.answer } else { &trace.question }
 }
 
 /// Counts of named things.

@@ -150,7 +150,7 @@ pub(crate) fn tokenise(
             Record::Kept(kept) => {
                 let teacher = teacher.zip(kept.teacher.as_deref());
                 let document = writer.document(&kept.trace, &encoder, teacher)?;
-                let is_plain = kept.trace.question.is_empty();
+                let is_plain = kept.trace.is_plain_text();
                 let len = if is_plain { document.tokens.len().min(longest) } else { document.tokens.len() };
                 Ok(match in_window(len, window) {
                     Ok(()) => {

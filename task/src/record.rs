@@ -36,6 +36,11 @@ pub struct Trace {
 }
 
 impl Trace {
+    /// Whether it is plain text, which answers no question: all of it stands in `answer`.
+    pub fn is_plain_text(&self) -> bool {
+        self.question.is_empty()
+    }
+
     /// The text that the student learns to write: the reasoning between `<think>` marks, then the answer.
     /// The form is that of the R1 family.
     pub fn completion(&self) -> String {

@@ -4,6 +4,7 @@
 //! BitNet b1.58 2B4T, arXiv:2504.12285, section 2. n = b * t tokens of all rows.
 
 mod batch;
+mod parameter;
 pub(crate) mod start;
 mod sub_norms;
 
@@ -13,11 +14,12 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use model::{Kind, ModelConfig, Role, TensorSpec, inventory};
 
 pub use batch::Batch;
 pub(crate) use batch::Layout;
+pub(crate) use parameter::Parameter;
 
 use crate::{
     adapter::{Adapted, AdapterTable, Frozen},
@@ -49,15 +51,6 @@ pub struct Student {
     prepared: Arc<[Prepared]>,
     /// How much of the quantisation there is, from 0 to 1.
     quantised_share: f32,
-}
-
-/// One tensor, a leaf of burn's graph where it is trained.
-#[derive(Clone, Debug)]
-pub(crate) enum Parameter {
-    /// Gains and biases.
-    Vector(Tensor<1>),
-    /// Everything else.
-    Matrix(Tensor<2>),
 }
 
 /// What a forward pass leaves behind.
@@ -468,59 +461,6 @@ impl Student {
 /// Nothing made yet.
 fn prepared(layers: usize) -> Arc<[Prepared]> {
     (0..layers).map(|_| Prepared::default()).collect()
-}
-
-impl Parameter {
-    fn new(spec: &TensorSpec, values: Vec<f32>, device: &Device) -> Parameter {
-        assert_eq!(values.len(), spec.len(), "values of {}", spec.name);
-        let data = TensorData::new(values, spec.shape.clone());
-        match spec.kind() {
-            Kind::Vector => Parameter::Vector(Tensor::from_data(data, device).require_grad()),
-            Kind::Linear | Kind::Embedding => Parameter::Matrix(Tensor::from_data(data, device).require_grad()),
-        }
-    }
-
-    fn fork(&self) -> Parameter {
-        match self {
-            Parameter::Vector(vector) => Parameter::Vector(Tensor::from_inner(vector.clone().inner()).require_grad()),
-            Parameter::Matrix(matrix) => Parameter::Matrix(Tensor::from_inner(matrix.clone().inner()).require_grad()),
-        }
-    }
-
-    fn frozen(&self) -> Parameter {
-        match self {
-            Parameter::Vector(vector) => Parameter::Vector(Tensor::from_inner(vector.clone().inner())),
-            Parameter::Matrix(matrix) => Parameter::Matrix(Tensor::from_inner(matrix.clone().inner())),
-        }
-    }
-
-    /// Take this parameter's gradient out, flat and without derivatives.
-    pub(crate) fn take_gradient(&self, gradients: &mut Gradients) -> Option<Tensor<1>> {
-        match self {
-            Parameter::Vector(vector) => vector.grad_remove(gradients),
-            Parameter::Matrix(matrix) => matrix.grad_remove(gradients).map(|gradient| gradient.flatten(0, 1)),
-        }
-    }
-
-    /// The same parameter with its values changed; `change` sees them flat and without derivatives.
-    pub(crate) fn map_flat(self, change: impl FnOnce(Tensor<1>) -> Tensor<1>) -> Parameter {
-        match self {
-            Parameter::Vector(vector) => Parameter::Vector(Tensor::from_inner(change(vector.inner())).require_grad()),
-            Parameter::Matrix(matrix) => {
-                let shape = matrix.dims();
-                let changed = change(matrix.inner().flatten(0, 1)).reshape(shape);
-                Parameter::Matrix(Tensor::from_inner(changed).require_grad())
-            }
-        }
-    }
-
-    pub(crate) fn values(&self) -> Vec<f32> {
-        let data = match self {
-            Parameter::Vector(vector) => vector.to_data(),
-            Parameter::Matrix(matrix) => matrix.to_data(),
-        };
-        data.try_into_vec().expect("parameters are f32")
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Plain text for continued pre-training: one text in a row, as FineWeb, C4, the Pile and most corpora have it (`text`; what stands beside it is
-//! not read). There is no question, so that no prompt is written and all of it is learned.
+//! Plain text for continued pre-training: one text in a row, as FineWeb, C4, the Pile and most corpora have it (`text`; what stands
+//! beside it is not read). There is no question, so that no prompt is written and all of it is learned.
 
 use task::Trace;
 

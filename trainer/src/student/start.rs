@@ -1,5 +1,5 @@
-//! The values a student starts from: those of a folder, with gains that fit where sub-norms are added (`sub_norms.rs`); or normal with deviation 0.02, the projections that add to the residual
-//! stream divided by sqrt(2 * layers) as in GPT-2, gains 1, biases 0.
+//! The values a student starts from: those of a folder, with gains that fit where sub-norms are added (`sub_norms.rs`); or normal
+//! with deviation 0.02, the projections that add to the residual stream divided by sqrt(2 * layers) as in GPT-2, gains 1, biases 0.
 //!
 //! Each drawn tensor has a random stream of its own, so that its values depend on the seed and its place in the inventory alone.
 

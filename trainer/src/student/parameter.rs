@@ -1,0 +1,69 @@
+//! One tensor of a student, whatever its rank.
+
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use model::{Kind, TensorSpec};
+
+/// One tensor, a leaf of burn's graph where it is trained.
+#[derive(Clone, Debug)]
+pub(crate) enum Parameter {
+    /// Gains and biases.
+    Vector(Tensor<1>),
+    /// Everything else.
+    Matrix(Tensor<2>),
+}
+
+impl Parameter {
+    pub(super) fn new(spec: &TensorSpec, values: Vec<f32>, device: &Device) -> Parameter {
+        assert_eq!(values.len(), spec.len(), "values of {}", spec.name);
+        let data = TensorData::new(values, spec.shape.clone());
+        match spec.kind() {
+            Kind::Vector => Parameter::Vector(Tensor::from_data(data, device).require_grad()),
+            Kind::Linear | Kind::Embedding => Parameter::Matrix(Tensor::from_data(data, device).require_grad()),
+        }
+    }
+
+    /// The same values as a node of its own.
+    pub(super) fn fork(&self) -> Parameter {
+        match self {
+            Parameter::Vector(vector) => Parameter::Vector(Tensor::from_inner(vector.clone().inner()).require_grad()),
+            Parameter::Matrix(matrix) => Parameter::Matrix(Tensor::from_inner(matrix.clone().inner()).require_grad()),
+        }
+    }
+
+    /// The same values without derivatives.
+    pub(super) fn frozen(&self) -> Parameter {
+        match self {
+            Parameter::Vector(vector) => Parameter::Vector(Tensor::from_inner(vector.clone().inner())),
+            Parameter::Matrix(matrix) => Parameter::Matrix(Tensor::from_inner(matrix.clone().inner())),
+        }
+    }
+
+    /// Take this parameter's gradient out, flat and without derivatives.
+    pub(crate) fn take_gradient(&self, gradients: &mut Gradients) -> Option<Tensor<1>> {
+        match self {
+            Parameter::Vector(vector) => vector.grad_remove(gradients),
+            Parameter::Matrix(matrix) => matrix.grad_remove(gradients).map(|gradient| gradient.flatten(0, 1)),
+        }
+    }
+
+    /// The same parameter with its values changed; `change` sees them flat and without derivatives.
+    pub(crate) fn map_flat(self, change: impl FnOnce(Tensor<1>) -> Tensor<1>) -> Parameter {
+        match self {
+            Parameter::Vector(vector) => Parameter::Vector(Tensor::from_inner(change(vector.inner())).require_grad()),
+            Parameter::Matrix(matrix) => {
+                let shape = matrix.dims();
+                let changed = change(matrix.inner().flatten(0, 1)).reshape(shape);
+                Parameter::Matrix(Tensor::from_inner(changed).require_grad())
+            }
+        }
+    }
+
+    /// Its values, row by row.
+    pub(crate) fn values(&self) -> Vec<f32> {
+        let data = match self {
+            Parameter::Vector(vector) => vector.to_data(),
+            Parameter::Matrix(matrix) => matrix.to_data(),
+        };
+        data.try_into_vec().expect("parameters are f32")
+    }
+}
