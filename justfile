@@ -46,11 +46,12 @@ test-light:
 test-arm:
     runtime/tests/arm.sh
 
-# The same training on wgpu as on the CPU, on the adapter that is there; a software Vulkan will do (Debian's mesa-vulkan-drivers).
-# A target folder of its own, because burn is compiled anew, without optimisation, which takes long.
+# The same training on wgpu and ndarray as on the CPU, on the adapter that is there; a software Vulkan will do (Debian's
+# mesa-vulkan-drivers). A target folder of its own, because burn is compiled anew, without optimisation: a quarter of an hour on two cores.
 test-wgpu target="target/wgpu":
-    TRISTILL_TEST_DEVICE=wgpu CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0 CARGO_TARGET_DIR={{target}} \
-        cargo test -p tristill-trainer --features wgpu,ndarray --test devices -- --nocapture
+    TRISTILL_TEST_DEVICE=wgpu CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_DEV_DEBUG_ASSERTIONS=false \
+        CARGO_PROFILE_DEV_OVERFLOW_CHECKS=false CARGO_INCREMENTAL=0 CARGO_TARGET_DIR={{target}} \
+        cargo test -p tristill-trainer --features wgpu,ndarray --test devices -- --nocapture --test-threads 1
 
 # The kernels' tests and the damaged files under AddressSanitizer, which the stable compiler brings
 test-asan:

@@ -60,7 +60,7 @@ pub fn find_rate(job: &Job, test: &RateTest, should_stop: &AtomicBool, report: &
     let mut student = train::first_student(job, &device)?;
     let teacher = train::teacher(job, &job.dataset.tokenizer()?, &device)?;
     let mut optimizer = AdamW::new(&student, BETAS);
-    let workers = Workers::new(config.rows.div_ceil(config.microbatch_rows()))?;
+    let workers = Workers::new(student.path(), config.rows.div_ceil(config.microbatch_rows()))?;
     let mut rows = job.dataset.rows(config.seed, Cursor::default());
     let (mut tried, mut mean, mut least) = (Vec::new(), 0.0, f64::INFINITY);
     for step in 0..test.steps {

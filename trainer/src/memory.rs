@@ -46,31 +46,43 @@ fn estimate(table: &TrainTable, model: &ModelConfig, teacher: Option<&ModelConfi
     }
     let tokens = side_by_side * (rows * model.context) as f64;
     let of_weights = match &table.adapter {
-        None => weights(model) + model.parameters() as f64 * copies,
+        None => weights(model, side_by_side) + model.parameters() as f64 * copies,
         Some(adapter) => adapted(adapter, model, 4.0 + copies, side_by_side),
     };
     let student = of_weights + tokens * (kept_of_token(model) + moment_of_token(model));
-    let teacher = teacher.map_or(0.0, |teacher| weights(teacher) + tokens * moment_of_token(teacher));
+    let teacher = teacher.map_or(0.0, |teacher| weights(teacher, side_by_side) + tokens * moment_of_token(teacher));
     BASE_BYTES + SLACK * (student + teacher)
 }
 
 /// About how many bytes the weights of a run take that trains an adapter, with so many for each number of it.
 fn adapted(adapter: &AdapterTable, model: &ModelConfig, copies: f64, side_by_side: f64) -> f64 {
     // The codes as the passes take them and as a line of the metrics compares them, or floats.
-    let passes = if model.quant == Quant::Ternary { 1.25 + 1.0 } else { 4.0 + 1.25 };
+    let passes = if model.quant == Quant::Ternary { prepared(model) + 1.0 } else { 4.0 + 1.25 };
     let of_tensors = inventory(model).into_iter().map(|spec| match spec.kind() {
         Kind::Linear => passes * spec.len() as f64 + copies * (adapter.rank * (spec.shape[0] + spec.shape[1])) as f64,
         Kind::Embedding | Kind::Vector => 4.0 * spec.len() as f64,
     });
     // The merged layers of a group before they are quantised, and what each pass dequantises of one.
-    let moment = 4.0 * (1.0 + side_by_side) * (2 * model.width * model.feed_forward) as f64;
-    of_tensors.sum::<f64>() + moment
+    of_tensors.sum::<f64>() + (1.0 + side_by_side) * largest_group(model)
 }
 
 /// Bytes of the weights, as they are and as the passes take them.
-fn weights(model: &ModelConfig) -> f64 {
-    let prepared = if model.quant == Quant::None { 0.0 } else { 5.0 };
-    model.parameters() as f64 * (4.0 + prepared)
+fn weights(model: &ModelConfig, side_by_side: f64) -> f64 {
+    model.parameters() as f64 * (4.0 + prepared(model)) + side_by_side * largest_group(model)
+}
+
+/// Bytes of a weight as the passes take it, beside the master.
+fn prepared(model: &ModelConfig) -> f64 {
+    match model.quant {
+        Quant::None => 0.0,
+        Quant::Ternary => 1.25,
+        Quant::Int8 | Quant::Int4 => 5.0,
+    }
+}
+
+/// Bytes of the largest group of layers in floats.
+fn largest_group(model: &ModelConfig) -> f64 {
+    4.0 * (2 * model.width * model.feed_forward) as f64
 }
 
 /// Bytes of a token that a pass keeps until its backward pass is through.

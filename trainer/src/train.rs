@@ -260,6 +260,7 @@ impl<'a> Run<'a> {
         for Evaluated { step, score, .. } in metrics::lines(job.run)? {
             (best, evaluated) = (better(best, step, score), step);
         }
+        let workers = Workers::new(student.path(), job.config.rows.div_ceil(job.config.microbatch_rows()))?;
         let mut watch = Watch::default();
         metrics::lines(job.run)?.into_iter().for_each(|line| watch.add(line));
         Ok(Run {
@@ -272,7 +273,7 @@ impl<'a> Run<'a> {
             optimizer,
             teacher,
             balance: state.balance,
-            workers: Workers::new(job.config.rows.div_ceil(job.config.microbatch_rows()))?,
+            workers,
             rows: job.dataset.rows(job.config.seed, state.cursor),
             step: state.step,
             cursor: state.cursor,

@@ -13,6 +13,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::{
     Error,
+    device::Path,
     loss::{divergence::Teaching, head::Terms},
     optimizer::{Gradients, OrderedSum},
     student::{Batch, Student},
@@ -22,6 +23,7 @@ use crate::{
 /// The threads of a run.
 #[derive(Debug)]
 pub(crate) struct Workers {
+    /// None where the calling thread does the work.
     pools: Vec<ThreadPool>,
 }
 
@@ -35,9 +37,14 @@ pub(crate) struct Sum {
 }
 
 impl Workers {
-    /// One for each microbatch of a step, as far as there are threads; the threads are shared out evenly.
-    pub(crate) fn new(microbatches: usize) -> Result<Workers, Error> {
-        Workers::with_threads(rayon::current_num_threads(), microbatches)
+    /// On the CPU, one for each microbatch of a step, as far as there are threads; the threads are shared out evenly. Other devices
+    /// spread the work themselves, and all of it is given to them by the calling thread: what one thread's queue on wgpu had not
+    /// finished was missing from sums that another made.
+    pub(crate) fn new(path: Path, microbatches: usize) -> Result<Workers, Error> {
+        match path {
+            Path::Fused => Workers::with_threads(rayon::current_num_threads(), microbatches),
+            Path::Composed => Ok(Workers { pools: Vec::new() }),
+        }
     }
 
     fn with_threads(threads: usize, microbatches: usize) -> Result<Workers, Error> {
@@ -69,6 +76,9 @@ impl Workers {
                 sum.add(place, &student, &loss, supervised);
             }
         };
+        if self.pools.is_empty() {
+            work();
+        }
         thread::scope(|scope| self.pools.iter().for_each(|pool| drop(scope.spawn(|| pool.install(work)))));
         let mut terms = Terms::default();
         told.into_inner().expect("no worker panicked").into_iter().for_each(|of_batch| terms += of_batch);

@@ -35,14 +35,15 @@ fn is_here(name: &str, is_built: bool) -> bool {
 }
 
 /// Twenty steps on the CPU, on the device, and on both, either first.
+#[allow(clippy::print_stderr)] // how far apart, for whoever tries another adapter
 fn trains_like_the_cpu(name: &str, is_built: bool) {
     if !is_here(name, is_built) {
         return;
     }
     let place = Place::new(1);
     // The composed form on the device, the fused one on the CPU. A code that a rounding tips over moves a loss more than all
-    // roundings together; in full precision there are only these.
-    for (quant, tolerance) in [("none", 1e-3), ("ternary", 5e-2)] {
+    // roundings together; in full precision there are only these. Seen were 4e-7 and 5e-3.
+    for (quant, tolerance) in [("none", 1e-5), ("ternary", 2e-2)] {
         let model = place.model(json!({ "quant": quant }));
         let train = |run: &str, device: &str, last_step: u64| {
             let changed: Value = json!({ "steps": STEPS, "rate": 5e-4, "warm_up_steps": 5, "save_every": 10, "device": device });
@@ -59,6 +60,7 @@ fn trains_like_the_cpu(name: &str, is_built: bool) {
         for (other, run) in others.iter().zip(["alone", "after the CPU", "before the CPU"]) {
             assert_eq!(other.len(), STEPS as usize);
             let apart = cpu.iter().zip(other).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            eprintln!("{quant}, {name} {run}: at most {apart:.1e} apart");
             assert!(apart < tolerance, "{quant}, {name} {run}: {apart} apart\n{cpu:?}\n{other:?}");
         }
     }

@@ -9,11 +9,14 @@ use std::{
     },
 };
 
+static FREE: LazyLock<Mutex<Free>> = LazyLock::new(Default::default);
+
 /// Buffers that no one holds, by the length that they have room for.
-static FREE: LazyLock<Mutex<HashMap<usize, Free>>> = LazyLock::new(Default::default);
+#[derive(Default)]
+struct Free(HashMap<usize, OfOneLength>);
 
 #[derive(Default)]
-struct Free {
+struct OfOneLength {
     buffers: Vec<Vec<f32>>,
     /// The fewest that were free at any time since the last trimming: so many are not needed.
     fewest: usize,
@@ -30,11 +33,7 @@ pub(crate) fn take(length: usize) -> Vec<f32> {
         return vec![0.0; length];
     }
     let room = room(length);
-    let found = free().get_mut(&room).and_then(|free| {
-        let buffer = free.buffers.pop()?;
-        free.fewest = free.fewest.min(free.buffers.len());
-        Some(buffer)
-    });
+    let found = free().take(room);
     let mut buffer = found.unwrap_or_else(|| vec![0.0; room]);
     buffer.resize(length, 0.0);
     buffer
@@ -56,7 +55,7 @@ pub(crate) fn zeros(length: usize) -> Vec<f32> {
 pub(crate) fn give(buffer: Vec<f32>) {
     // Those made elsewhere have other rooms, which no one asks for.
     if buffer.capacity() >= SHORTEST && buffer.capacity() == room(buffer.capacity()) {
-        free().entry(buffer.capacity()).or_default().buffers.push(buffer);
+        free().give(buffer);
     }
 }
 
@@ -64,21 +63,34 @@ pub(crate) fn give(buffer: Vec<f32>) {
 pub(crate) fn end_step() {
     static STEPS: AtomicUsize = AtomicUsize::new(0);
     if STEPS.fetch_add(1, Ordering::Relaxed).is_multiple_of(STEPS_TO_TRIM) {
-        trim();
+        free().trim();
     }
 }
 
-/// Free what has not been used since the last call.
-fn trim() {
-    free().retain(|_, free| {
-        free.buffers.drain(..free.fewest);
-        free.fewest = free.buffers.len();
-        !free.buffers.is_empty()
-    });
+fn free() -> MutexGuard<'static, Free> {
+    FREE.lock().expect("no one panics while holding it")
 }
 
-fn free() -> MutexGuard<'static, HashMap<usize, Free>> {
-    FREE.lock().expect("no one panics while holding it")
+impl Free {
+    fn take(&mut self, room: usize) -> Option<Vec<f32>> {
+        let free = self.0.get_mut(&room)?;
+        let buffer = free.buffers.pop()?;
+        free.fewest = free.fewest.min(free.buffers.len());
+        Some(buffer)
+    }
+
+    fn give(&mut self, buffer: Vec<f32>) {
+        self.0.entry(buffer.capacity()).or_default().buffers.push(buffer);
+    }
+
+    /// Free what has not been used since the last call.
+    fn trim(&mut self) {
+        self.0.retain(|_, free| {
+            free.buffers.drain(..free.fewest);
+            free.fewest = free.buffers.len();
+            !free.buffers.is_empty()
+        });
+    }
 }
 
 #[cfg(test)]
@@ -96,20 +108,28 @@ mod tests {
 
     #[test]
     fn a_buffer_serves_again_until_it_is_not_needed() {
-        // A room that no other test uses.
-        let length = 7 << 22;
-        let held = || free().get(&length).map_or(0, |free| free.buffers.len());
-        give(vec![7.0; length]);
-        give(vec![7.0; length]);
-        trim();
-        let buffer = take(length - 12_345);
-        assert_eq!((buffer.len(), buffer[length - 20_000], held()), (length - 12_345, 7.0, 1));
+        let mut free = Free::default();
+        let held = |free: &Free| free.0.get(&64).map_or(0, |free| free.buffers.len());
+        free.give(vec![7.0; 64]);
+        free.give(vec![7.0; 64]);
+        free.trim();
+        let buffer = free.take(64).unwrap();
+        assert_eq!((buffer[63], held(&free)), (7.0, 1));
+        assert!(free.take(65).is_none());
+        assert!(free.take(64).is_some());
+        assert!(free.take(64).is_none());
+        free.give(buffer);
+        free.trim();
+        assert_eq!(held(&free), 1);
+        free.trim();
+        assert_eq!(held(&free), 0);
+    }
+
+    #[test]
+    fn a_buffer_has_the_length_that_was_asked_for() {
+        let length = 3 * SHORTEST + 1;
+        give(vec![7.0; room(length)]);
+        assert_eq!(take(length).len(), length);
         assert_eq!(zeros(length), vec![0.0; length]);
-        assert_eq!(held(), 0);
-        give(buffer);
-        trim();
-        assert_eq!(held(), 1);
-        trim();
-        assert_eq!(held(), 0);
     }
 }

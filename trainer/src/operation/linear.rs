@@ -23,7 +23,6 @@ use super::{
 };
 use crate::{adapter::Adapted, device::Path};
 use fused::FusedLinear;
-use weights::Keep;
 
 /// How a linear group computes.
 #[derive(Clone, Copy, Debug)]
@@ -152,13 +151,7 @@ fn fused(group: Group, precision: Precision) -> Tensor<2> {
 pub(crate) fn prepare(prepared: &OnceLock<Arc<Weights>>, layers: &[Layer], precision: Precision) -> Arc<Weights> {
     let make = || {
         let masters = layers.iter().map(|layer| (layer.values(), layer.outputs())).collect();
-        let keep = match (Tiles::detect(), &layers[0]) {
-            (Some(tiles), _) => Keep::Tiled(tiles),
-            (None, Layer::Whole(_)) => Keep::Dequantised,
-            // Next to nothing else is held of such a layer.
-            (None, Layer::Adapted(_)) => Keep::Codes,
-        };
-        Arc::new(Weights::prepare(masters, layers[0].inputs(), precision, keep))
+        Arc::new(Weights::prepare(masters, layers[0].inputs(), precision, Tiles::detect()))
     };
     prepared.get_or_init(make).clone()
 }

@@ -2,7 +2,7 @@
 //! quantiser as the identity (straight-through, arXiv:1308.3432). The codes and scales are those of `model::ternary`
 //! and `model::integer`.
 
-use burn::tensor::{FloatDType, Tensor};
+use burn::tensor::{FloatDType, Tensor, TensorData};
 use half::f16;
 use model::{
     integer::{BLOCK, Grid},
@@ -20,7 +20,7 @@ pub(crate) fn ternary_weights(weights_oi: Tensor<2>, scale: Scale) -> Tensor<2> 
         Scale::Group => master.reshape([o * i / GROUP, GROUP]),
     };
     let means = spans.clone().abs().mean_dim(1).clamp(MIN_WEIGHT_SCALE, f16::MAX.to_f32());
-    let scales = means.cast(FloatDType::F16).cast(FloatDType::F32);
+    let scales = rounded_to_f16(means);
     let codes = (spans / scales.clone()).round().clamp(-1.0, 1.0);
     straight_through(weights_oi, (codes * scales).reshape([o, i]))
 }
@@ -36,12 +36,23 @@ pub(crate) fn integer_weights(weights_oi: Tensor<2>, grid: Grid) -> Tensor<2> {
         Grid::Eight => largest.abs().div_scalar(127.0),
         Grid::Four => largest.div_scalar(-8.0),
     };
-    let scales = scales.clamp(-f16::MAX.to_f32(), f16::MAX.to_f32()).cast(FloatDType::F16).cast(FloatDType::F32);
+    let scales = rounded_to_f16(scales.clamp(-f16::MAX.to_f32(), f16::MAX.to_f32()));
     // Weights whose scale is 0 are so small that by 1 they become 0 too.
     let divisors = scales.clone().mask_fill(scales.clone().equal_elem(0.0), 1.0);
     let (least, largest) = grid.limits();
     let codes = (blocks / divisors).round().clamp(f32::from(least), f32::from(largest));
     straight_through(weights_oi, (codes * scales).reshape([o, i]))
+}
+
+/// Scales as they are in a file. There are few, so that a device that has no such numbers can leave them to the processor.
+fn rounded_to_f16(scales: Tensor<2>) -> Tensor<2> {
+    let (device, shape) = (scales.device(), scales.dims());
+    if device.supports_dtype(FloatDType::F16) {
+        return scales.cast(FloatDType::F16).cast(FloatDType::F32);
+    }
+    let values: Vec<f32> = scales.try_into_vec_as().expect("scales are f32");
+    let rounded = values.into_iter().map(|scale| f16::from_f32(scale).to_f32()).collect();
+    Tensor::from_data(TensorData::new(rounded, shape), &device)
 }
 
 /// Codes from `-largest` to `largest` times their scale, one scale for each row of `x_nd`.
@@ -68,7 +79,6 @@ fn straight_through(master: Tensor<2>, quantised: Tensor<2>) -> Tensor<2> {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::TensorData;
     use model::{integer, ternary};
 
     use super::*;

@@ -191,14 +191,12 @@ impl FusedLinear {
                 let rows = dx_ni.par_chunks_mut(ROWS * i).zip(dy_no.par_chunks(ROWS * o));
                 rows.for_each(|(dx, dy)| weights.input_gradient(dy, dx));
             }
-            Form::Ternary { backward: Backward::Dequantised(weights_oi), .. } | Form::Integer { weights_oi, .. } => {
-                multiply_by(weights_oi, dy_no, o, dx_ni);
-            }
             Form::Ternary { backward: Backward::Codes { codes, span, scales }, .. } => {
                 let weights_oi = dequantised(codes, *span, scales);
                 multiply_by(&weights_oi, dy_no, o, dx_ni);
                 buffer::give(weights_oi);
             }
+            Form::Integer { weights_oi, .. } => multiply_by(weights_oi, dy_no, o, dx_ni),
             Form::Full(layers) => {
                 let (mut start, mut write) = (0, Write::Replace);
                 for (weights, outputs) in layers.iter().zip(&self.weights.outputs) {
@@ -315,7 +313,7 @@ mod tests {
     use super::*;
     use crate::operation::{
         check::sample,
-        linear::{Precision, weights::Keep},
+        linear::Precision,
         tiles::Tiles,
     };
 
@@ -325,15 +323,15 @@ mod tests {
         let (n, i, outputs) = (100, 512, [40, 7]);
         for scale in [Scale::Tensor, Scale::Row, Scale::Group] {
             let precision = Precision { quant: Quant::Ternary, scale, largest_input: Some(127), share: 1.0, norm_epsilon: 1e-5 };
-            let gradients = |keep: Keep| {
+            let gradients = |tiles: Option<Tiles>| {
                 let masters = outputs.iter().map(|o| (Values::new(sample(o * i, *o as u64), [*o, i]), *o)).collect();
-                let weights = Arc::new(Weights::prepare(masters, i, precision, keep));
+                let weights = Arc::new(Weights::prepare(masters, i, precision, tiles));
                 let operation = FusedLinear { weights, adapter: None, normed: true, residual: false, norm_epsilon: 1e-5 };
                 let inputs = vec![Values::new(sample(n * i, 1), [n, i]), Values::new(sample(i, 2), [i])];
                 let (y, saved) = operation.forward(inputs);
                 operation.backward(saved, Values::new(sample(y.len(), 3), [n, y.len() / n]))
             };
-            for (tiled, plain) in gradients(Keep::Tiled(tiles)).iter().zip(gradients(Keep::Dequantised)) {
+            for (tiled, plain) in gradients(Some(tiles)).iter().zip(gradients(None)) {
                 let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
                 let apart = norm(&mut tiled.iter().zip(plain.iter()).map(|(a, b)| a - b));
                 assert!(apart < 4e-6 * norm(&mut plain.iter().copied()), "{scale:?}: {apart}");

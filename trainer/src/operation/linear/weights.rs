@@ -46,31 +46,22 @@ pub(super) enum Form {
 pub(super) enum Backward {
     /// For a tile unit.
     Tiled(TiledWeights),
-    /// Codes times scales, [o, i].
-    Dequantised(Vec<f32>),
-    /// Codes, [o, i], with a scale for each `span` of them: a quarter of the memory, dequantised anew in each pass.
+    /// Codes, [o, i], with a scale for each `span` of them. Each pass dequantises them anew, which next to its product costs nothing,
+    /// and a quarter of the floats' memory is held.
     Codes { codes: Vec<i8>, span: usize, scales: Vec<f32> },
-}
-
-/// How ternary weights are to be kept for the backward pass.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Keep {
-    Tiled(Tiles),
-    Dequantised,
-    Codes,
 }
 
 /// Rows of a matrix that one task quantises.
 const ROWS: usize = 32;
 
 impl Weights {
-    /// The weights of each layer with its number of outputs.
-    pub(super) fn prepare(masters: Vec<(Values, usize)>, inputs: usize, precision: Precision, keep: Keep) -> Weights {
+    /// The weights of each layer with its number of outputs; ternary ones for the tile unit, where there is one.
+    pub(super) fn prepare(masters: Vec<(Values, usize)>, inputs: usize, precision: Precision, tiles: Option<Tiles>) -> Weights {
         let outputs = masters.iter().map(|(_, outputs)| *outputs).collect();
         let form = match (precision.quant, precision.largest_input.filter(|_| precision.share == 1.0)) {
             (Quant::None, _) => Form::Full(masters.into_iter().map(|(values, _)| values).collect()),
             (_, None) => Form::Full(masters.iter().map(|(values, _)| quantised::layer(values, inputs, precision)).collect()),
-            (Quant::Ternary, Some(_)) => ternary(&masters, inputs, precision.scale, keep),
+            (Quant::Ternary, Some(_)) => ternary(&masters, inputs, precision.scale, tiles),
             (Quant::Int8 | Quant::Int4, Some(_)) => {
                 let layers: Vec<_> = masters.iter().map(|(values, _)| &values[..]).collect();
                 let (matrix, weights_oi) = quantised::integers(&layers, inputs, precision.quant.grid().expect("of several bits"));
@@ -88,16 +79,14 @@ impl Weights {
 
 impl Drop for Weights {
     fn drop(&mut self) {
-        if let Form::Ternary { backward: Backward::Dequantised(values_oi), .. } | Form::Integer { weights_oi: values_oi, .. } =
-            &mut self.form
-        {
-            buffer::give(std::mem::take(values_oi));
+        if let Form::Integer { weights_oi, .. } = &mut self.form {
+            buffer::give(std::mem::take(weights_oi));
         }
     }
 }
 
 /// Codes and scales of all layers. A tensor's one scale is repeated for each of its rows, which gives the same bits.
-fn ternary(masters: &[(Values, usize)], inputs: usize, scale: Scale, keep: Keep) -> Form {
+fn ternary(masters: &[(Values, usize)], inputs: usize, scale: Scale, tiles: Option<Tiles>) -> Form {
     let isa = Isa::fastest();
     let span = scale.span(inputs);
     let mut codes = vec![0i8; masters.iter().map(|(values, _)| values.len()).sum()];
@@ -120,10 +109,9 @@ fn ternary(masters: &[(Values, usize)], inputs: usize, scale: Scale, keep: Keep)
     let kind = if scale == Scale::Group { Scale::Group } else { Scale::Row };
     let matrix = Matrix::from_codes(&codes, codes.len() / inputs, inputs, kind, &scales);
     let scales: Vec<f32> = scales.into_iter().map(f32::from).collect();
-    let backward = match keep {
-        Keep::Tiled(tiles) => Backward::Tiled(TiledWeights::new(tiles, &codes, inputs, span, &scales)),
-        Keep::Dequantised => Backward::Dequantised(dequantised(&codes, span, &scales)),
-        Keep::Codes => Backward::Codes { codes, span, scales },
+    let backward = match tiles {
+        Some(tiles) => Backward::Tiled(TiledWeights::new(tiles, &codes, inputs, span, &scales)),
+        None => Backward::Codes { codes, span, scales },
     };
     Form::Ternary { matrix, backward }
 }
