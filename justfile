@@ -58,6 +58,12 @@ test-asan:
     RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --release --target x86_64-unknown-linux-gnu --target-dir target/asan \
         -p tristill-runtime --lib --test damaged_files
 
+# Bytes that libFuzzer makes as GGUF files, under AddressSanitizer; needs cargo-fuzz and a nightly compiler
+fuzz seconds="900":
+    cargo run --manifest-path runtime/fuzz/Cargo.toml --target-dir target/fuzz --bin seeds -- target/fuzz/corpus
+    cargo +nightly fuzz run --fuzz-dir runtime/fuzz --target-dir target/fuzz gguf target/fuzz/corpus -- \
+        -max_len=200000 -malloc_limit_mb=64 -timeout=20 -max_total_time={{seconds}}
+
 # Stock llama.cpp on a packed student; needs Python with PyPI's llama-cpp-python, gguf and numpy
 check-llama-cpp student="checkpoints/proof/student.gguf":
     python3 benches/llama_cpp_agreement.py {{student}}

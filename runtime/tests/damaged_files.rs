@@ -4,19 +4,16 @@
 mod damaged_files {
     pub mod damage;
     pub mod memory;
+    pub mod run;
+    pub mod sound;
 }
 
-use std::{fs, panic, path::Path, sync::Arc};
+use std::{fs, panic};
 
-use model::{
-    Activation, Architecture, ChatTemplate, Error, InputQuant, Message, ModelTable, Quant, Scale, TensorSpec, Tokenizer, block::Format,
-    packed,
-};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tristill_runtime::{Engine, Options, Request, Student};
 
-use damaged_files::{damage::Damage, memory};
+use damaged_files::{damage::Damage, memory, run::run, sound};
 
 const CASES: usize = 10_000;
 /// What opening and running may allocate: beside a part that grows with the file, what a sound file takes too for the vocabulary's
@@ -25,58 +22,10 @@ const CASES: usize = 10_000;
 const MEMORY_FACTOR: usize = 8;
 const MEMORY_BYTES: usize = 4 << 20;
 
-fn weights(spec: &TensorSpec) -> Result<Vec<f32>, Error> {
-    Ok((0..spec.len()).map(|i| ((i * 31 + spec.name.len()) % 17) as f32 * 0.1 - 0.8).collect())
-}
-
-/// Small files of different kinds.
-fn sound_files(folder: &Path) -> Vec<Vec<u8>> {
-    let tokenizer = Tokenizer::train(vec!["one two three four".to_owned(); 3].into_iter(), 270).unwrap();
-    let file = |architecture, quant, ternary, width| {
-        let table = ModelTable {
-            architecture,
-            width,
-            layers: 1,
-            heads: 4,
-            kv_heads: Some(2),
-            feed_forward: width,
-            context: 64,
-            activation: Activation::Silu,
-            rope_base: 10_000.0,
-            norm_epsilon: 1e-5,
-            quant,
-            scale: Scale::Row,
-            activations: InputQuant::Int8,
-        };
-        let config = table.resolve(tokenizer.vocab()).unwrap();
-        let path = folder.join("sound.gguf");
-        let options = packed::Options { name: "sound".into(), ternary };
-        packed::write::<Error>(&path, &config, &tokenizer, &ChatTemplate::chatml(), &options, weights).unwrap();
-        fs::read(path).unwrap()
-    };
-    vec![
-        file(Architecture::Bitnet, Quant::Ternary, Format::Tq2_0, 256),
-        file(Architecture::Llama, Quant::Ternary, Format::Tq1_0, 256),
-        file(Architecture::Qwen2, Quant::None, Format::Tq2_0, 32),
-        file(Architecture::Qwen3, Quant::None, Format::Tq2_0, 32),
-        file(Architecture::Llama, Quant::Int4, Format::Tq2_0, 32),
-    ]
-}
-
-/// Open a file and have it answer; the text of the error where it does not come to that.
-fn run(path: &Path) -> Result<(), String> {
-    let student = Arc::new(Student::open(path).map_err(|error| error.to_string())?);
-    let _ = student.chat().render(&[Message::user("three")], true);
-    let options = Options { threads: 1, slots: 1, ..Options::default() };
-    let mut engine = Engine::new(student, &options).map_err(|error| error.to_string())?;
-    engine.generate(Request::greedy(vec![1, 2, 3], 3)).map_err(|error| error.to_string())?;
-    Ok(())
-}
-
 #[test]
 fn damaged_files_are_run_or_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let bases: Vec<Damage> = sound_files(folder.path()).into_iter().map(Damage::new).collect();
+    let bases: Vec<Damage> = sound::files(folder.path()).into_iter().map(Damage::new).collect();
     let path = folder.path().join("damaged.gguf");
     for base in &bases {
         fs::write(&path, base.sound()).unwrap();
