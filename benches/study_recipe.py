@@ -1,16 +1,17 @@
 """What does each part of the recipe bring? A teacher, ternary students of a fifth of its size, and paired differences.
 
     cargo build --release
-    python3 benches/study_recipe.py [--program target/release/tristill] [--runs checkpoints/study] [--seeds 3] [--only NAME ...]
+    python3 benches/study_recipe.py [--program target/release/tristill] [--runs checkpoints/study] [--seeds 3] [--only NAME ...] [--side-by-side 2]
 
 A teacher in full precision is trained on the task of `configs/study.toml`. Then students of the config's size are trained on the same
 traces for the same steps, each variant with as many seeds, seed by seed, and all answer the same held-out questions. Printed are, for
 each variant, the share of right answers for each seed, and by how many points it differs from the variant that it is held against:
 for each seed by `tristill compare`, and the mean with a 95 % interval that takes the questions of different seeds as independent.
-What was finished is not run again, so that a study that was stopped goes on.
+What was finished is not run again, so that a study that was stopped goes on. Runs side by side share the cores; no bit depends on it.
 """
 
 import argparse
+import concurrent.futures
 import json
 import math
 import os
@@ -23,7 +24,7 @@ CONFIG = "configs/study.toml"
 TEACHER = [
     *("synth.problems=60000", "data.vocab=512"),
     *("model.width=512", "model.layers=5", "model.heads=8", "model.kv_heads=4", "model.feed_forward=1024", "model.quant=none"),
-    *("train.steps=2500", "train.rate=7e-4", "train.warm_up_steps=150"),
+    *("train.steps=1500", "train.rate=7e-4", "train.warm_up_steps=150"),
 ]
 # The tokenizer is the teacher's for all; where it teaches, it brings it itself.
 TEXT = ["data.tokenizer={teacher}/tokenizer.json"]
@@ -33,7 +34,7 @@ RELATION = "train.teacher.relation={{relation='scaled',heads=8,block=3,teacher_b
 # Each variant's settings, and the variant that it is held against.
 VARIANTS = {
     "text": (TEXT, None),
-    "text, no sub-norms": ([*TEXT, "model.architecture=llama"], "text"),
+    "text, sub-norms": ([*TEXT, "model.architecture=bitnet"], "text"),
     "text, full precision": ([*TEXT, "model.quant=none"], "text"),
     "stored": (STORED, "text"),
     "stored, full precision": ([*STORED, "model.quant=none"], "stored"),
@@ -50,34 +51,46 @@ def main():
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("checkpoints/study"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="*", default=list(VARIANTS))
+    parser.add_argument("--side-by-side", type=int, default=2)
     arguments = parser.parse_args()
 
-    runs, program = arguments.runs, arguments.program
+    runs, program, names = arguments.runs, arguments.program, arguments.only
     runs.mkdir(parents=True, exist_ok=True)
     distill(program, runs / "teacher", TEACHER)
     teacher = max((runs / "teacher").glob("step-*"))
-    for seed in range(1, arguments.seeds + 1):
-        for name in arguments.only:
-            settings = [setting.format(teacher=teacher) for setting in VARIANTS[name][0]]
-            run = folder(runs, name, seed)
-            # Those that have the same data make it once.
-            shared = runs / "shared" / name.split(",")[0]
-            copy(shared, run)
-            distill(program, run, [*settings, f"train.seed={seed}"])
-            copy(run, shared)
-        print(table(program, runs, arguments.only, seed), flush=True)
+
+    def student(name, seed):
+        settings = [setting.format(teacher=teacher) for setting in VARIANTS[name][0]]
+        run, shared = folder(runs, name, seed), runs / "shared" / group(name)
+        copy(shared, run)
+        distill(program, run, [*settings, f"train.seed={seed}"], os.cpu_count() // arguments.side_by_side)
+        copy(run, shared)
+
+    # The first of those that have the same data makes it for the others.
+    first = {group(name): name for name in reversed(names)}.values()
+    with concurrent.futures.ThreadPoolExecutor(arguments.side_by_side) as pool:
+        for seed in range(1, arguments.seeds + 1):
+            for some in (first, [name for name in names if name not in first]):
+                list(pool.map(lambda name: student(name, seed), some))
+            print(table(program, runs, names, seed), flush=True)
+
+
+def group(name):
+    """Variants of a group have the same data."""
+    return name.split(",")[0]
 
 
 def folder(runs, name, seed):
     return runs / f"{name.replace(',', '').replace(' ', '-')}-{seed}"
 
 
-def distill(program, run, settings):
-    """A whole run, unless it was finished."""
+def distill(program, run, settings, threads=None):
+    """A whole run, on all threads or on so many, unless it was finished."""
     if not (run / "report.json").exists():
         print(f"== {run.name}", flush=True)
         overrides = [word for setting in settings for word in ("--set", setting)]
-        subprocess.run([program, "distill", CONFIG, "--run", run, *overrides], check=True)
+        environment = {**os.environ, "RAYON_NUM_THREADS": str(threads)} if threads else os.environ
+        subprocess.run([program, "distill", CONFIG, "--run", run, *overrides], check=True, env=environment)
 
 
 def copy(there, here):
