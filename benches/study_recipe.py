@@ -24,7 +24,7 @@ CONFIG = "configs/study.toml"
 TEACHER = [
     *("synth.problems=60000", "data.vocab=512"),
     *("model.width=512", "model.layers=5", "model.heads=8", "model.kv_heads=4", "model.feed_forward=1024", "model.quant=none"),
-    *("train.steps=1500", "train.rate=7e-4", "train.warm_up_steps=150"),
+    *("train.steps=1200", "train.rate=7e-4", "train.warm_up_steps=150"),
 ]
 # The tokenizer is the teacher's for all; where it teaches, it brings it itself.
 TEXT = ["data.tokenizer={teacher}/tokenizer.json"]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::card::{FILE as CARD_FILE, TEXT_FILE as CARD_TEXT_FILE, TeacherFacts, markdown};
 use crate::dataset::{CHAT_FILE, DROPPED_FILE, Dataset, PackedRow, TOKENIZER_FILE, TeacherRow};
@@ -18,8 +18,8 @@ use crate::{Error, Manifest};
 pub struct Annotation<'a> {
     /// The folder to write.
     pub to: &'a Path,
-    /// What the teacher is called. Another name is another dataset.
-    pub teacher: &'a str,
+    /// What the teacher is known by. Another teacher is another dataset.
+    pub teacher: &'a Value,
     /// How many of its tokens are kept at each place.
     pub top_k: usize,
     /// The temperature at which it is asked.

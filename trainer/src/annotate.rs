@@ -5,7 +5,7 @@ use std::path::Path;
 use data::{Annotation, Dataset, PackedRow, TeacherRow};
 use model::ModelConfig;
 
-use crate::{Error, Lesson, TrainTable, device, student::Batch, teacher::Teacher};
+use crate::{Error, Lesson, TrainTable, device, state::origin, student::Batch, teacher::Teacher};
 
 /// Ask the teacher of `train.teacher` about every supervised token of a dataset and write its answers into the folder `to`, unless
 /// they are there already: false then. `report` is told how many rows are done, and of how many.
@@ -27,7 +27,7 @@ pub fn annotate(
         });
     };
     let temperature = table.temperature as f32;
-    let annotation = Annotation { to, teacher: &folder.to_string_lossy(), top_k, temperature };
+    let annotation = Annotation { to, teacher: &origin(folder)?, top_k, temperature };
     let mut teacher = None;
     let ask = |rows: &[PackedRow]| {
         // Opened at the first question: there is none where everything is there already.

@@ -78,7 +78,7 @@ pub(crate) fn identity(
 
 /// How the weights of a folder are known: those of a checkpoint by how it was trained, so that one that was trained anew in the same
 /// place is another and one that was moved is not; all others by their place.
-fn origin(folder: &Path) -> Result<Value, Error> {
+pub(crate) fn origin(folder: &Path) -> Result<Value, Error> {
     let path = folder.join(STATE);
     if !path.exists() {
         return Ok(json!(folder));

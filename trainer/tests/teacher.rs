@@ -2,7 +2,10 @@
 
 mod example;
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use data::Dataset;
 use example::{Place, six_steps, train_job};
@@ -13,12 +16,17 @@ use tristill_trainer::{Job, TrainTable, Trained, annotate, metrics::Line};
 const TO_THE_END: u64 = u64::MAX;
 
 /// A place, a teacher of two blocks in full precision that has learned a little, and the student's sizes.
-fn taught() -> (Place, std::path::PathBuf, ModelConfig) {
+fn taught() -> (Place, PathBuf, ModelConfig) {
     let place = Place::new(1);
-    let teacher = place.model(json!({ "layers": 2, "quant": "none" }));
-    let folder = place.train(&place.path("teacher"), &six_steps(json!({})), &teacher, TO_THE_END).unwrap().checkpoint;
+    let folder = teacher(&place, json!({}));
     let student = place.model(json!({}));
     (place, folder, student)
+}
+
+/// The teacher of a place, trained with some keys changed.
+fn teacher(place: &Place, changed: Value) -> PathBuf {
+    let model = place.model(json!({ "layers": 2, "quant": "none" }));
+    place.train(&place.path("teacher"), &six_steps(changed), &model, TO_THE_END).unwrap().checkpoint
 }
 
 fn with_teacher(folder: &Path, changed: Value) -> TrainTable {
@@ -88,6 +96,19 @@ fn what_was_asked_beforehand_teaches_the_same_up_to_the_tail() {
             assert!((stored - beside).abs() <= apart * beside && stored <= beside * 1.002, "{divergence} {top_k}: {stored} {beside}");
         }
     }
+}
+
+#[test]
+fn a_teacher_that_was_trained_anew_is_asked_again() {
+    let (place, folder, model) = taught();
+    let is_asked = || {
+        let config = with_teacher(&folder, json!({ "top_k": 8 }));
+        annotate(&place.dataset, &config, &model, &place.path("annotated"), &mut |_, _| ()).unwrap().1
+    };
+    assert!(is_asked() && !is_asked());
+    fs::remove_dir_all(place.path("teacher")).unwrap();
+    assert_eq!(teacher(&place, json!({ "rate": 1e-3 })), folder);
+    assert!(is_asked() && !is_asked());
 }
 
 #[test]
