@@ -3,10 +3,11 @@
     cargo build --release
     python3 benches/study_recipe.py [--program target/release/tristill] [--runs checkpoints/study] [--seeds 3] [--only NAME ...] [--side-by-side 2]
 
-A teacher in full precision is trained on the task of `configs/study.toml`. Then students of the config's size are trained on the same
-traces for the same steps, each variant with as many seeds, seed by seed, and all answer the same held-out questions. Printed are, for
-each variant, the share of right answers for each seed, and by how many points it differs from the variant that it is held against:
-for each seed by `tristill compare`, and the mean with a 95 % interval that takes the questions of different seeds as independent.
+A teacher in full precision is trained on the task of `configs/study.toml` and on products. Then students of the config's size are
+trained on the same traces for the same steps, each variant with as many seeds, seed by seed, and all answer the same held-out
+questions. Printed are, for each variant, the share of right answers for each seed, and by how many points it differs from the variant
+that it is held against: for each seed by `tristill compare`, and the mean with a 95 % interval that takes the questions of different
+seeds as independent.
 What was finished is not run again, so that a study that was stopped goes on. Runs side by side share the cores; no bit depends on it.
 """
 
@@ -22,15 +23,15 @@ import subprocess
 
 CONFIG = "configs/study.toml"
 TEACHER = [
-    *("synth.problems=60000", "data.vocab=512"),
+    *("synth.problems=60000", 'synth.operations=["add", "subtract", "multiply"]', "data.vocab=512"),
     *("model.width=512", "model.layers=5", "model.heads=8", "model.kv_heads=4", "model.feed_forward=1024", "model.quant=none"),
-    *("train.steps=1200", "train.rate=7e-4", "train.warm_up_steps=150"),
+    *("train.steps=2000", "train.rate=7e-4", "train.warm_up_steps=150"),
 ]
 # The tokenizer is the teacher's for all; where it teaches, it brings it itself.
 TEXT = ["data.tokenizer={teacher}/tokenizer.json"]
-BESIDE = ["train.teacher.from={teacher}"]
+BESIDE = ["train.teacher.from={teacher}", "train.teacher.temperature=2"]
 STORED = [*BESIDE, "train.teacher.top_k=32"]
-RELATION = "train.teacher.relation={{relation='scaled',heads=8,block=3,teacher_block=4,weight=1.0}}"
+RELATION = "train.teacher.relation={{relation='scaled',heads=8,block=3,teacher_block=4,weight=0.3}}"
 # Each variant's settings, and the variant that it is held against.
 VARIANTS = {
     "text": (TEXT, None),
