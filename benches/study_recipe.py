@@ -37,12 +37,12 @@ VARIANTS = {
     "text": (TEXT, None),
     "text, sub-norms": ([*TEXT, "model.architecture=bitnet"], "text"),
     "text, full precision": ([*TEXT, "model.quant=none"], "text"),
-    "stored": (STORED, "text"),
-    "stored, full precision": ([*STORED, "model.quant=none"], "stored"),
-    "stored, scale tensor": ([*STORED, "model.scale=tensor"], "stored"),
-    "stored, scale group": ([*STORED, "model.scale=group"], "stored"),
-    "beside": (BESIDE, "stored"),
+    "text, scale tensor": ([*TEXT, "model.scale=tensor"], "text"),
+    "text, scale group": ([*TEXT, "model.scale=group"], "text"),
+    "beside": (BESIDE, "text"),
+    "beside, full precision": ([*BESIDE, "model.quant=none"], "beside"),
     "beside, relation": ([*BESIDE, RELATION], "beside"),
+    "stored": (STORED, "beside"),
 }
 
 
