@@ -311,11 +311,7 @@ mod tests {
     use model::{Quant, Scale};
 
     use super::*;
-    use crate::operation::{
-        check::sample,
-        linear::Precision,
-        tiles::Tiles,
-    };
+    use crate::operation::{check::sample, linear::Precision, tiles::Tiles};
 
     #[test]
     fn a_tile_unit_gives_the_gradients_of_the_vectors() {
