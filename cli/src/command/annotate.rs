@@ -51,7 +51,7 @@ pub fn annotate(run: &Run, dataset: Dataset) -> Result<Dataset> {
             100.0 * facts.mean_tail
         ));
         if facts.mean_tail > LARGE_TAIL {
-            say("           that is much to take together: store more of them (train.teacher.top_k), or lower train.teacher.temperature");
+            say("   warning so much in the tail teaches little: store more tokens (train.teacher.top_k), or lower train.teacher.temperature");
         }
         Ok(annotated)
     })
