@@ -7,7 +7,8 @@ A teacher in full precision is trained on the task of `configs/study.toml` and o
 trained on the same traces for the same steps, each variant with as many seeds, seed by seed, and all answer the same held-out
 questions. Printed are, for each variant, the share of right answers for each seed, and by how many points it differs from the variant
 that it is held against: for each seed by `tristill compare`, and the mean with a 95 % interval that takes the questions of different
-seeds as independent.
+seeds as independent; what seeds themselves differ by is more.
+
 What was finished is not run again, so that a study that was stopped goes on. Runs side by side share the cores; no bit depends on it.
 """
 
@@ -17,7 +18,6 @@ import json
 import math
 import os
 import pathlib
-import shutil
 import statistics
 import subprocess
 
@@ -62,23 +62,12 @@ def main():
 
     def student(name, seed):
         settings = [setting.format(teacher=teacher) for setting in VARIANTS[name][0]]
-        run, shared = folder(runs, name, seed), runs / "shared" / group(name)
-        copy(shared, run)
-        distill(program, run, [*settings, f"train.seed={seed}"], os.cpu_count() // arguments.side_by_side)
-        copy(run, shared)
+        distill(program, folder(runs, name, seed), [*settings, f"train.seed={seed}"], os.cpu_count() // arguments.side_by_side)
 
-    # The first of those that have the same data makes it for the others.
-    first = {group(name): name for name in reversed(names)}.values()
     with concurrent.futures.ThreadPoolExecutor(arguments.side_by_side) as pool:
         for seed in range(1, arguments.seeds + 1):
-            for some in (first, [name for name in names if name not in first]):
-                list(pool.map(lambda name: student(name, seed), some))
+            list(pool.map(lambda name: student(name, seed), names))
             print(table(program, runs, names, seed), flush=True)
-
-
-def group(name):
-    """Variants of a group have the same data."""
-    return name.split(",")[0]
 
 
 def folder(runs, name, seed):
@@ -92,13 +81,6 @@ def distill(program, run, settings, threads=None):
         overrides = [word for setting in settings for word in ("--set", setting)]
         environment = {**os.environ, "RAYON_NUM_THREADS": str(threads)} if threads else os.environ
         subprocess.run([program, "distill", CONFIG, "--run", run, *overrides], check=True, env=environment)
-
-
-def copy(there, here):
-    """Give a folder the traces and datasets of another, as links."""
-    for part in ("traces", "dataset", "dataset-annotated"):
-        if (there / part).exists() and not (here / part).exists():
-            shutil.copytree(there / part, here / part, copy_function=os.link)
 
 
 def table(program, runs, names, seeds):
