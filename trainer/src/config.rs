@@ -29,6 +29,10 @@ pub struct TrainTable {
     /// Default: no limit.
     #[serde(default)]
     pub memory_gib: Option<f64>,
+    /// Gradient checkpointing: the backward pass computes blocks again instead of keeping what they computed, which takes less memory
+    /// and more time. On the CPU the bits are the same. Default: no.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub gradient_checkpointing: bool,
     /// The peak learning rate.
     pub rate: f64,
     /// How the learning rate goes after the warm-up. Default: `two_stage`.
@@ -125,6 +129,9 @@ impl DeviceName {
     }
 }
 
+fn is_false(value: &bool) -> bool {
+    !value
+}
 fn two_stage() -> Schedule {
     Schedule::TwoStage
 }
@@ -235,6 +242,7 @@ impl TrainTable {
     pub fn same_training(&self) -> TrainTable {
         TrainTable {
             microbatch_rows: Some(self.microbatch_rows()),
+            gradient_checkpointing: false,
             second_rate: (self.schedule == Schedule::TwoStage).then(|| self.second_rate()),
             warm_up_steps: Some(self.warm_up_steps()),
             quant_warm_up_steps: self.quant_warm_up_steps.filter(|steps| *steps > 0),

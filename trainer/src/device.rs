@@ -6,7 +6,7 @@ use burn::tensor::DeviceKind;
 use burn::tensor::DeviceType;
 use burn::{backend::DispatchDevice, tensor::Device};
 
-use crate::{DeviceName, Error};
+use crate::{DeviceName, Error, TrainTable};
 
 /// Which form of the operations a student runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,13 @@ pub fn open(name: DeviceName) -> Result<Device, Error> {
             )))
         }
     }
+}
+
+/// The device of a training. What is not kept there for the backward pass is burn's to choose; on the fused path the student's.
+pub(crate) fn of(config: &TrainTable) -> Result<Device, Error> {
+    let device = open(config.device)?;
+    let is_burns = config.gradient_checkpointing && Path::of(&device) == Path::Composed;
+    Ok(if is_burns { device.gradient_checkpointing() } else { device })
 }
 
 /// The first device of a kind.

@@ -56,8 +56,9 @@ pub fn find_rate(job: &Job, test: &RateTest, should_stop: &AtomicBool, report: &
     assert!(test.steps > 0 && test.from > 0.0 && test.to > 0.0, "{test:?}");
     train::check(job)?;
     let config = &memory::resolve(job.config, job.model, rayon::current_num_threads())?;
-    let device = device::open(config.device)?;
+    let device = device::of(config)?;
     let mut student = train::first_student(job, &device)?;
+    student.recompute(config.gradient_checkpointing);
     let teacher = train::teacher(job, &job.dataset.tokenizer()?, &device)?;
     let mut optimizer = AdamW::new(&student, BETAS);
     let workers = Workers::new(student.path(), config.rows.div_ceil(config.microbatch_rows()))?;

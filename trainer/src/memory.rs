@@ -24,10 +24,11 @@ pub(crate) fn resolve(table: &TrainTable, model: &ModelConfig, threads: usize) -
     let Some(rows) = fits else {
         let least = (1..=table.microbatch_rows()).map(bytes).fold(f64::INFINITY, f64::min) / GIB;
         let needed = format!(
-            "but {} weights{} and rows of {} tokens need about {least:.2}; raise it, or lower model.context or the student's sizes",
+            "but {} weights{} and rows of {} tokens need about {least:.2}; raise it, {}or lower model.context or the student's sizes",
             model.parameters(),
             teacher.map_or(String::new(), |teacher| format!(", a teacher of {}", teacher.parameters())),
-            model.context
+            model.context,
+            if table.gradient_checkpointing { "" } else { "set train.gradient_checkpointing, " }
         );
         return Err(Error::Config { key: "memory_gib", found: budget.to_string(), needed });
     };
@@ -49,7 +50,7 @@ fn estimate(table: &TrainTable, model: &ModelConfig, teacher: Option<&ModelConfi
         None => weights(model, side_by_side) + model.parameters() as f64 * copies,
         Some(adapter) => adapted(adapter, model, 4.0 + copies, side_by_side),
     };
-    let student = of_weights + tokens * (kept_of_token(model) + moment_of_token(model));
+    let student = of_weights + tokens * (kept_of_token(model, table.gradient_checkpointing) + moment_of_token(model));
     let teacher = teacher.map_or(0.0, |teacher| weights(teacher, side_by_side) + tokens * moment_of_token(teacher));
     BASE_BYTES + SLACK * (student + teacher)
 }
@@ -85,13 +86,15 @@ fn largest_group(model: &ModelConfig) -> f64 {
     4.0 * (2 * model.width * model.feed_forward) as f64
 }
 
-/// Bytes of a token that a pass keeps until its backward pass is through.
-fn kept_of_token(model: &ModelConfig) -> f64 {
+/// Bytes of a token that a pass keeps until its backward pass is through; of recomputed blocks only the residual stream before them,
+/// but for one.
+fn kept_of_token(model: &ModelConfig, is_recomputed: bool) -> f64 {
     let (d, q, f) = (model.width as f64, model.query_width() as f64, model.feed_forward as f64);
     let qkv = q + 2.0 * model.kv_width() as f64;
     // The inputs of the four groups, the two that attention and gate take in, and the codes of the four.
     let block = 4.0 * (2.0 * d + q + f + qkv + 2.0 * f) + (2.0 * d + q + f);
-    model.layers as f64 * block + 4.0 * 2.0 * d
+    let layers = model.layers as f64;
+    4.0 * 2.0 * d + if is_recomputed { (layers - 1.0) * 4.0 * d + block } else { layers * block }
 }
 
 /// The most bytes of a token that are there for a moment.
@@ -122,6 +125,16 @@ mod tests {
         assert!(bytes(small) <= 0.4 * GIB && bytes(small + 1) > 0.4 * GIB);
         let message = rows(0.1).unwrap_err().to_string();
         assert!(message.starts_with("train.memory_gib is 0.1, but ") && message.contains("rows of 256 tokens need about 0."), "{message}");
+    }
+
+    #[test]
+    fn blocks_that_are_computed_again_leave_room_for_rows() {
+        let recomputed = |gib: f64| TrainTable { gradient_checkpointing: true, ..table(gib) };
+        let rows = |table: TrainTable| resolve(&table, &model(), 2).unwrap().microbatch_rows();
+        assert!(rows(recomputed(0.4)) > rows(table(0.4)));
+        let message = |table: TrainTable| resolve(&table, &model(), 2).unwrap_err().to_string();
+        assert!(message(table(0.1)).contains("raise it, set train.gradient_checkpointing, or lower"));
+        assert!(message(recomputed(0.1)).contains("raise it, or lower"));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod batch;
 mod parameter;
+mod recompute;
 pub(crate) mod start;
 mod sub_norms;
 
@@ -51,6 +52,8 @@ pub struct Student {
     prepared: Arc<[Prepared]>,
     /// How much of the quantisation there is, from 0 to 1.
     quantised_share: f32,
+    /// Whether blocks are computed again in the backward pass.
+    is_recomputed: bool,
 }
 
 /// What a forward pass leaves behind.
@@ -150,7 +153,7 @@ impl Student {
             device: device.clone(),
             path: Path::of(device),
         };
-        Student { parameters, plan, prepared: prepared(config.layers), quantised_share: 1.0 }
+        Student { parameters, plan, prepared: prepared(config.layers), quantised_share: 1.0, is_recomputed: false }
     }
 
     /// The same student on the other form of the operations.
@@ -165,6 +168,12 @@ impl Student {
             self.quantised_share = share;
             self.prepared = prepared(self.plan.config.layers);
         }
+    }
+
+    /// From now on a block's inner states are not kept for the backward pass but computed again there, where the form is the fused one;
+    /// of other devices burn does that itself. At first they are kept.
+    pub(crate) fn recompute(&mut self, is_recomputed: bool) {
+        self.is_recomputed = is_recomputed && self.plan.path == Path::Fused;
     }
 
     /// The student's sizes.
@@ -206,6 +215,12 @@ impl Student {
     /// The trained parameters, in the order of their specs.
     pub(crate) fn parameters(&self) -> &[Parameter] {
         &self.parameters[self.first_trained()..]
+    }
+
+    /// Those of a block.
+    fn trained_of(&self, layer: usize) -> impl Iterator<Item = &Parameter> {
+        let of_block = self.specs().iter().zip(self.parameters()).filter(move |(spec, _)| spec.layer == Some(layer));
+        of_block.map(|(_, parameter)| parameter)
     }
 
     fn first_trained(&self) -> usize {
@@ -335,9 +350,39 @@ impl Student {
         block: Option<usize>,
         see: &mut dyn FnMut(usize, usize, &Tensor<2>),
     ) -> (Tensor<2>, Option<[Tensor<2>; 3]>) {
-        let Plan { config, heads, device, path, .. } = &self.plan;
+        let Plan { config, device, path, .. } = &self.plan;
         let layout = Arc::new(batch.layout());
-        let mut group = |layer: usize, group: usize, x_ni, residual_no| {
+        let mut watched = None;
+        let mut hidden_nd = embed(*path, self.matrix(None, Role::Embedding), &batch.tokens, device);
+        for layer in 0..config.layers {
+            let (is_last, is_watched) = (layer + 1 == config.layers, block == Some(layer));
+            // The backward pass begins with the last block, so that it would be computed again at once.
+            if self.is_recomputed && !is_last && !is_watched {
+                hidden_nd = recompute::block(self, layer, hidden_nd, &layout);
+                continue;
+            }
+            let (after_nd, qkv_nw) = self.block(layer, hidden_nd, &layout, places.filter(|_| is_last), see);
+            hidden_nd = after_nd;
+            if is_watched {
+                let (n, keys_at, values_at) = (batch.tokens.len(), config.query_width(), config.query_width() + config.kv_width());
+                let spans = [0..keys_at, keys_at..values_at, values_at..values_at + config.kv_width()];
+                watched = Some(spans.map(|span| qkv_nw.clone().slice([0..n, span])));
+            }
+        }
+        (hidden_nd, watched)
+    }
+
+    /// A block: the residual stream after it, [n, d] or its rows at `places`, and the queries, keys and values in it, [n, w].
+    fn block(
+        &self,
+        layer: usize,
+        mut hidden_nd: Tensor<2>,
+        layout: &Arc<Layout>,
+        places: Option<&[u32]>,
+        see: &mut dyn FnMut(usize, usize, &Tensor<2>),
+    ) -> (Tensor<2>, Tensor<2>) {
+        let Plan { config, heads, device, path, .. } = &self.plan;
+        let mut group = |group: usize, x_ni, residual_no| {
             see(layer, group, &x_ni);
             let gain = match group {
                 QKV => Some(Role::AttentionNorm),
@@ -350,27 +395,16 @@ impl Student {
             let (layers, prepared) = (self.layers(layer, group), &self.prepared[layer][group]);
             linear(*path, Group { x_ni, gain_i, layers, residual_no, prepared }, self.precision())
         };
-
-        let mut watched = None;
-        let mut hidden_nd = embed(*path, self.matrix(None, Role::Embedding), &batch.tokens, device);
-        for layer in 0..config.layers {
-            let qkv = group(layer, QKV, hidden_nd.clone(), None);
-            let qkv_nw = self.with_head_extras(layer, qkv);
-            if block == Some(layer) {
-                let (n, keys_at, values_at) = (batch.tokens.len(), config.query_width(), config.query_width() + config.kv_width());
-                let spans = [0..keys_at, keys_at..values_at, values_at..values_at + config.kv_width()];
-                watched = Some(spans.map(|span| qkv_nw.clone().slice([0..n, span])));
-            }
-            let mut mixed = attention(*path, qkv_nw, heads, &layout, device);
-            if let (Some(places), true) = (places, layer + 1 == config.layers) {
-                mixed = embed(*path, mixed, places, device);
-                hidden_nd = embed(*path, hidden_nd, places, device);
-            }
-            hidden_nd = group(layer, OUTPUT, mixed, Some(hidden_nd));
-            let gate_up = group(layer, GATE_UP, hidden_nd.clone(), None);
-            hidden_nd = group(layer, DOWN, gate(*path, gate_up, config.activation), Some(hidden_nd));
+        let qkv = group(QKV, hidden_nd.clone(), None);
+        let qkv_nw = self.with_head_extras(layer, qkv);
+        let mut mixed = attention(*path, qkv_nw.clone(), heads, layout, device);
+        if let Some(places) = places {
+            mixed = embed(*path, mixed, places, device);
+            hidden_nd = embed(*path, hidden_nd, places, device);
         }
-        (hidden_nd, watched)
+        hidden_nd = group(OUTPUT, mixed, Some(hidden_nd));
+        let gate_up = group(GATE_UP, hidden_nd.clone(), None);
+        (group(DOWN, gate(*path, gate_up, config.activation), Some(hidden_nd)), qkv_nw)
     }
 
     /// Make what the fused form multiplies with, with all threads, where weights have changed.

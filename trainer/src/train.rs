@@ -228,14 +228,14 @@ impl<'a> Run<'a> {
     /// Start a run, or go on from its last checkpoint.
     fn open(job: &'a Job<'a>) -> Result<Run<'a>, Error> {
         let (tokenizer, chat) = (job.dataset.tokenizer()?, job.dataset.chat()?);
-        let device = device::open(job.config.device)?;
+        let device = device::of(job.config)?;
         // An adapter's run reads the weights that it started from to its end.
         let adapted = job.config.adapter.as_ref().map(|_| first_student(job, &device)).transpose()?;
         let frozen = adapted.as_ref().and_then(Student::frozen_weights);
         let identity = state::identity(job.config, job.model, job.from, frozen, job.dataset.manifest())?;
         let folder = RunFolder::open(job.run)?;
         let last = run_folder::latest(job.run)?;
-        let (student, average, optimizer, state) = match &last {
+        let (mut student, average, optimizer, state) = match &last {
             None => {
                 let student = adapted.map_or_else(|| first_student(job, &device), Ok)?;
                 let optimizer = AdamW::new(&student, BETAS);
@@ -252,6 +252,7 @@ impl<'a> Run<'a> {
                 (student, average, optimizer, state)
             }
         };
+        student.recompute(job.config.gradient_checkpointing);
         let rows_of = |early: &EarlyStop| HeldOut::open(job.dataset, job.model, early.rows, job.config.microbatch_rows());
         let held_out = job.config.early_stop.as_ref().map(rows_of).transpose()?;
         let teacher = teacher(job, &tokenizer, &device)?;

@@ -100,17 +100,19 @@ mod tests {
     #[test]
     fn the_number_of_threads_changes_no_bit() {
         let student = tiny(|_| {});
+        let mut recomputed = student.clone();
+        recomputed.recompute(true);
         let batches = [batch(), Batch::document(&[1, 2]), batch(), batch(), batch()];
         let bits = |gradients: Gradients| {
             let tokens = gradients.tokens();
             let tensors = gradients.into_tensors().into_iter().map(|tensor| tensor.unwrap().try_into_vec_as::<f32>().unwrap());
             (tokens, tensors.collect::<Vec<_>>())
         };
-        let sum = |threads| {
-            let Sum { terms, gradients } = Workers::with_threads(threads, batches.len()).unwrap().run(&student, None, &batches);
+        let sum = |threads, student: &Student| {
+            let Sum { terms, gradients } = Workers::with_threads(threads, batches.len()).unwrap().run(student, None, &batches);
             (terms.loss.to_bits(), bits(gradients))
         };
-        let alone = sum(1);
+        let alone = sum(1, &student);
         let (loss, supervised) = student.loss(&batch());
         let apart = f64::from_bits(alone.0) - 4.0 * f64::from(loss.into_scalar::<f32>());
         assert!(apart.abs() < 1e-3 && alone.1.0 == 4 * supervised, "{apart}");
@@ -122,7 +124,7 @@ mod tests {
         }
         assert!(bits(plain) == alone.1);
         for threads in [2, 3, 5, 12] {
-            assert!(sum(threads) == alone, "{threads} threads");
+            assert!(sum(threads, &student) == alone && sum(threads, &recomputed) == alone, "{threads} threads");
         }
     }
 }

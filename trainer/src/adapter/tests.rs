@@ -73,6 +73,9 @@ fn both_paths_give_the_same_and_it_is_the_gradient_of_the_whole_layer() {
         let (composed_loss, composed) = differentiate(&student.clone().with_path(crate::device::Path::Composed), &batch);
         let (loss, fused) = differentiate(&student, &batch);
         let (whole_loss, of_whole) = differentiate(&whole, &batch);
+        let mut recomputed = student.clone();
+        recomputed.recompute(true);
+        assert!(differentiate(&recomputed, &batch) == (loss, fused.clone()), "{quant:?}");
         assert_eq!(loss, whole_loss, "{quant:?}: what is trained is what is merged");
         assert!((loss / composed_loss - 1.0).abs() < 1e-4, "{quant:?}: {loss} {composed_loss}");
         assert_eq!(fused.len(), 2 * 7 * student.config().layers);

@@ -143,17 +143,15 @@ impl Inputs {
 /// Run an operation and record its derivative.
 pub(crate) fn run<O: Fused, const D: usize>(operation: O, inputs: Inputs) -> Tensor<D> {
     // burn wants the number of inputs in the type.
-    match inputs.0.len() {
-        1 => record::<O, D, 1>(operation, inputs),
-        2 => record::<O, D, 2>(operation, inputs),
-        3 => record::<O, D, 3>(operation, inputs),
-        4 => record::<O, D, 4>(operation, inputs),
-        5 => record::<O, D, 5>(operation, inputs),
-        6 => record::<O, D, 6>(operation, inputs),
-        7 => record::<O, D, 7>(operation, inputs),
-        8 => record::<O, D, 8>(operation, inputs),
-        count => unreachable!("no operation has {count} inputs"),
+    macro_rules! record_of {
+        ($($count:literal)*) => {
+            match inputs.0.len() {
+                $($count => record::<O, D, $count>(operation, inputs),)*
+                count => unreachable!("no operation has {count} inputs"),
+            }
+        };
     }
+    record_of!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
 }
 
 fn record<O: Fused, const D: usize, const N: usize>(operation: O, inputs: Inputs) -> Tensor<D> {

@@ -100,6 +100,25 @@ fn both_paths_give_the_same_loss_and_gradients() {
 }
 
 #[test]
+fn blocks_that_are_computed_again_give_the_same_bits() {
+    let tables: [fn(&mut ModelTable); 4] = [
+        |_| {},
+        |t| (t.architecture, t.kv_heads) = (Architecture::Qwen2, None),
+        |t| (t.architecture, t.scale) = (Architecture::Qwen3, Scale::Tensor),
+        |t| t.quant = Quant::None,
+    ];
+    for (case, table) in tables.into_iter().enumerate() {
+        let kept = tiny(|t| {
+            table(t);
+            t.layers = 3;
+        });
+        let mut recomputed = kept.clone();
+        recomputed.recompute(true);
+        assert!(differentiate(&recomputed, &packed(67)) == differentiate(&kept, &packed(67)), "case {case}");
+    }
+}
+
+#[test]
 fn no_quantisation_at_all_is_full_precision_and_all_of_it_is_the_student() {
     for path in [Path::Composed, Path::Fused] {
         let mut student = tiny(|t| t.activations = InputQuant::Int4).with_path(path);
