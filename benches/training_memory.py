@@ -56,7 +56,6 @@ rules = {{ decontaminate = "exact" }}
 [model]
 from = {folder}
 context = {context}
-{model}
 [train]
 steps = {steps}
 rows = {rows}
@@ -150,9 +149,7 @@ def main():
     is_adapted = arguments.shape == "bitnet-2b"
     config = RUN.format(
         folder=json.dumps(str(start)), context=arguments.context, steps=arguments.steps, rows=arguments.rows, microbatch=arguments.microbatch,
-        # Its width of 896 is no multiple of 256, which ternary files need.
-        model="" if is_adapted else 'quant = "int8"',
-        train="[train.adapter]\nrank = 16\nalpha = 32" if is_adapted else "",
+        train="[train.adapter]\nrank = 16\nalpha = 32" if is_adapted else "gradient_checkpointing = true",
     )
     name = f"run-{shape['num_hidden_layers']}-{time.strftime('%H%M%S')}"
     (folder / f"{name}.toml").write_text(config)

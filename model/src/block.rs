@@ -36,7 +36,7 @@ pub enum Format {
     I2sX86,
     /// The same as written on ARM: in runs of 64. Both have one number in the file, and nothing there tells them apart.
     I2sArm,
-    /// 2-bit integers from -1 to 2, an f16 scale for each 64.
+    /// 2-bit integers from -1 to 2, an f16 scale for each 64. Ternary students store rows so that are no whole number of 256.
     Q2_0,
 }
 
@@ -46,8 +46,10 @@ pub const Q8_BLOCK: usize = 32;
 pub const Q8_BYTES: usize = 2 + Q8_BLOCK;
 /// Weights in a Q4_0 block, which have 16 bytes of codes behind the f16 scale.
 const Q4_BLOCK: usize = 32;
-/// Weights in a Q2_0 block, which have 16 bytes of codes behind the f16 scale.
-const Q2_BLOCK: usize = 64;
+/// Weights in a Q2_0 block.
+pub const Q2_BLOCK: usize = 64;
+/// Bytes of a Q2_0 block: f16 scale, then 16 bytes of codes.
+pub const Q2_BYTES: usize = 2 + Q2_BLOCK / 4;
 /// Weights in a Q6_K block.
 const Q6_BLOCK: usize = 256;
 /// Bytes of a Q6_K block: 128 of low and 64 of high bits, 16 scales, then the f16 scale.
@@ -124,7 +126,7 @@ impl Format {
             Format::Tq2_0 => (GROUP, TQ2_BYTES),
             // Two runs of 128 or four of 64, so that a block is one of the ternary formats'.
             Format::I2sX86 | Format::I2sArm => (GROUP, GROUP / 4),
-            Format::Q2_0 => (Q2_BLOCK, 2 + 16),
+            Format::Q2_0 => (Q2_BLOCK, Q2_BYTES),
         }
     }
 
@@ -230,6 +232,22 @@ mod tests {
                     let found = decode_ternary(block, format, &mut codes).unwrap();
                     assert_eq!(codes, matrix.codes[index * GROUP..(index + 1) * GROUP], "{format:?} {scale:?} block {index}");
                     assert_eq!(found, matrix.scales[scale.index(512, index / 2, index % 2 * GROUP)]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn ternary_codes_are_read_as_integers_of_two_bits() {
+        for scale in [Scale::Tensor, Scale::Row, Scale::Group] {
+            let matrix = matrix(scale);
+            let bytes = encode_ternary(&matrix, Format::Q2_0);
+            for (row, bytes) in bytes.chunks_exact(Format::Q2_0.row_bytes(512).unwrap()).enumerate() {
+                let mut weights = [0.0; 512];
+                decode_row(Format::Q2_0, bytes, &mut weights).unwrap();
+                for (column, weight) in weights.iter().enumerate() {
+                    let scale = matrix.scales[scale.index(512, row, column)].to_f32();
+                    assert_eq!(*weight, f32::from(matrix.codes[row * 512 + column]) * scale);
                 }
             }
         }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Scale,
+    block::Q2_BLOCK,
     integer::{self, Grid},
     rotary,
     rotary::RopeScaling,
@@ -255,7 +256,8 @@ impl ModelConfig {
         }
         let block = match self.quant {
             Quant::None => 1,
-            Quant::Ternary => GROUP,
+            Quant::Ternary if self.scale == Scale::Group => GROUP,
+            Quant::Ternary => Q2_BLOCK,
             Quant::Int8 | Quant::Int4 => integer::BLOCK,
         };
         for (key, inputs) in [("width", self.width), ("width", self.heads * head_width), ("feed_forward", self.feed_forward)] {
@@ -386,7 +388,7 @@ pub(crate) mod tests {
     #[test]
     fn each_limit_names_its_key() {
         type Spoil = fn(&mut ModelTable);
-        let cases: [(&str, Spoil); 10] = [
+        let cases: [(&str, Spoil); 11] = [
             ("model.width is 250", |t| t.width = 250),
             ("model.heads is 0", |t| t.heads = 0),
             ("model.kv_heads is 3", |t| t.kv_heads = Some(3)),
@@ -394,7 +396,8 @@ pub(crate) mod tests {
             ("model.layers is 0", |t| t.layers = 0),
             ("model.context is 99999999", |t| t.context = 99_999_999),
             ("model.rope_base is -1", |t| t.rope_base = -1.0),
-            ("model.width is 128, which is not a multiple of 256", |t| t.width = 128),
+            ("model.width is 96, which is not a multiple of 64", |t| t.width = 96),
+            ("model.width is 128, which is not a multiple of 256", |t| (t.width, t.scale) = (128, Scale::Group)),
             ("model.feed_forward is 500, which is not a multiple of 32", |t| (t.quant, t.feed_forward) = (Quant::Int4, 500)),
             ("model.activations is int4, but model.quant is none", |t| (t.quant, t.activations) = (Quant::None, InputQuant::Int4)),
         ];
@@ -417,7 +420,7 @@ pub(crate) mod tests {
             assert_eq!(config.largest_input(), largest);
             assert_eq!(serde_json::to_value(&config).unwrap().get("activations"), None);
         }
-        assert!(parse("ternary").is_err(), "96 is no multiple of 256");
+        assert!(parse("ternary").is_err(), "96 is no multiple of 64");
     }
 
     #[test]

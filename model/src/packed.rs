@@ -1,6 +1,6 @@
 //! The one file: a student as GGUF, written so that stock llama.cpp loads it, read by the runtime.
 //!
-//! Ternary matrices are written as TQ2_0 or TQ1_0, those of 8 or 4 bits as Q8_0 or Q4_0, embedding and head as Q8_0, norms as F32, a
+//! Ternary matrices are written as TQ2_0 or TQ1_0, or as Q2_0 where their rows are no whole number of 256; those of 8 or 4 bits as Q8_0 or Q4_0, embedding and head as Q8_0, norms as F32, a
 //! full-precision student's matrices as F16; what stock readers do not need to know stands under `tristill.*`. Files by others may
 //! hold every format of `block.rs`.
 
@@ -23,7 +23,7 @@ const ROPE_DIVISORS: &str = "rope_freqs.weight";
 pub struct Options {
     /// The student's name, shown by other tools.
     pub name: String,
-    /// TQ2_0 (faster) or TQ1_0 (smaller).
+    /// TQ2_0 (faster) or TQ1_0 (smaller), for rows that are a whole number of 256 weights.
     pub ternary: Format,
 }
 

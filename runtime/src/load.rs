@@ -180,16 +180,23 @@ impl Rows<'_> {
     /// A row's codes, four to a word, and its scales.
     fn words(&self, row: usize, scale: Scale, words: &mut [u32], scales: &mut [f32]) -> Result<(), Error> {
         let no_code = || self.fault(format!("row {row} holds a code that is not -1, 0 or 1"));
-        let blocks = self.stored(row).chunks_exact(self.tensor.format.block().1);
-        for (at, (block, words)) in blocks.zip(words.as_chunks_mut::<{ GROUP / 4 }>().0).enumerate() {
-            let found = match (self.tensor.format, block.split_first_chunk()) {
-                (Format::Tq2_0, Some((codes, scale))) => {
+        let (length, block_bytes) = self.tensor.format.block();
+        let blocks = self.stored(row).chunks_exact(block_bytes);
+        for (at, (block, words)) in blocks.zip(words.chunks_exact_mut(length / 4)).enumerate() {
+            let found = match self.tensor.format {
+                Format::Tq2_0 => {
+                    let (codes, scale) = block.split_at(GROUP / 4);
                     unpack_tq2(codes, words).ok_or_else(no_code)?;
                     f16::from_le_bytes([scale[0], scale[1]])
                 }
-                _ => {
+                Format::Q2_0 => {
+                    let (scale, codes) = block.split_at(2);
+                    unpack_q2(codes, words).ok_or_else(no_code)?;
+                    f16::from_le_bytes([scale[0], scale[1]])
+                }
+                format => {
                     let mut codes = [0; GROUP];
-                    let scale = block::decode_ternary(block, self.tensor.format, &mut codes).ok_or_else(no_code)?;
+                    let scale = block::decode_ternary(block, format, &mut codes).ok_or_else(no_code)?;
                     words.iter_mut().zip(codes.as_chunks().0).for_each(|(word, codes)| *word = to_word(*codes));
                     scale
                 }
@@ -214,7 +221,7 @@ impl Rows<'_> {
 
 /// A TQ2_0 block's codes as w + 1, four to a word, or `None` if one of them is 3. Byte m of each half of the block holds its weights m,
 /// m + 32, m + 64 and m + 96, as w + 1 like ours.
-fn unpack_tq2(codes: &[u8; GROUP / 4], words: &mut [u32; GROUP / 4]) -> Option<()> {
+fn unpack_tq2(codes: &[u8], words: &mut [u32]) -> Option<()> {
     let mut threes = 0;
     for (half, words) in codes.as_chunks::<4>().0.as_chunks::<8>().0.iter().zip(words.as_chunks_mut::<32>().0) {
         for (at, bytes) in half.iter().enumerate() {
@@ -224,6 +231,17 @@ fn unpack_tq2(codes: &[u8; GROUP / 4], words: &mut [u32; GROUP / 4]) -> Option<(
                 words[8 * plane + at] = four >> (2 * plane) & 0x0303_0303;
             }
         }
+    }
+    (threes == 0).then_some(())
+}
+
+/// The same of a Q2_0 block, whose byte m holds its weights 4m to 4m + 3.
+fn unpack_q2(codes: &[u8], words: &mut [u32]) -> Option<()> {
+    let mut threes = 0;
+    for (byte, word) in codes.iter().zip(words) {
+        let four = u32::from(*byte);
+        threes |= four & (four >> 1) & 0x55;
+        *word = (four | four << 6 | four << 12 | four << 18) & 0x0303_0303;
     }
     (threes == 0).then_some(())
 }

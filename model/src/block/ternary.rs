@@ -1,4 +1,4 @@
-//! The ternary formats: ggml's TQ1_0 and TQ2_0, and bitnet.cpp's I2_S.
+//! The ternary formats: ggml's TQ1_0 and TQ2_0, and bitnet.cpp's I2_S; and ternary codes in ggml's Q2_0, which has room for a fourth.
 //!
 //! Sources: ggml's `ggml-quants.c`; bitnet.cpp's `ggml-bitnet-mad.cpp` for I2_S.
 
@@ -7,22 +7,28 @@ use half::f16;
 use super::Format;
 use crate::{Ternary, ternary::GROUP};
 
-/// The bytes of a ternary matrix in `Tq1_0` or `Tq2_0`, row by row.
+/// The bytes of a ternary matrix in `Tq1_0`, `Tq2_0` or `Q2_0`, row by row.
 ///
 /// # Panics
-/// If the format is not ternary or the columns are not a multiple of [`GROUP`].
+/// If the format is none of these or the columns are no whole number of its blocks.
 pub fn encode_ternary(matrix: &Ternary, format: Format) -> Vec<u8> {
-    assert!(matrix.columns.is_multiple_of(GROUP), "{} columns are no whole number of blocks", matrix.columns);
-    let mut bytes = Vec::with_capacity(matrix.rows * matrix.columns / GROUP * format.block().1);
-    for (index, block) in matrix.codes.chunks_exact(GROUP).enumerate() {
-        let first = index * GROUP;
-        let scale = matrix.scales[matrix.scale.index(matrix.columns, first / matrix.columns, first % matrix.columns)];
+    let (length, block_bytes) = format.block();
+    assert!(matrix.columns.is_multiple_of(length), "{} columns are no whole number of blocks", matrix.columns);
+    let mut bytes = Vec::with_capacity(matrix.rows * matrix.columns / length * block_bytes);
+    for (index, block) in matrix.codes.chunks_exact(length).enumerate() {
+        let first = index * length;
+        let scale = matrix.scales[matrix.scale.index(matrix.columns, first / matrix.columns, first % matrix.columns)].to_le_bytes();
         match format {
             Format::Tq2_0 => encode_tq2(block, &mut bytes),
             Format::Tq1_0 => encode_tq1(block, &mut bytes),
+            Format::Q2_0 => {
+                bytes.extend(scale);
+                encode_q2(block, &mut bytes);
+                continue;
+            }
             other => panic!("{} is not a ternary format", other.name()),
         }
-        bytes.extend(scale.to_le_bytes());
+        bytes.extend(scale);
     }
     bytes
 }
@@ -49,6 +55,11 @@ fn encode_tq2(codes: &[i8], bytes: &mut Vec<u8>) {
     for half in codes.chunks_exact(128) {
         bytes.extend((0..32).map(|m| (0..4).map(|quarter| ((half[m + 32 * quarter] + 1) as u8) << (2 * quarter)).sum::<u8>()));
     }
+}
+
+/// Byte m holds codes 4m to 4m + 3 from the low bits up, as code + 1.
+fn encode_q2(codes: &[i8], bytes: &mut Vec<u8>) {
+    bytes.extend(codes.as_chunks::<4>().0.iter().map(|four| (0..4).map(|at| ((four[at] + 1) as u8) << (2 * at)).sum::<u8>()));
 }
 
 fn decode_tq2(packed: &[u8], codes: &mut [i8; GROUP]) -> bool {

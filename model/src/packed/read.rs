@@ -118,6 +118,7 @@ fn read_config(gguf: &Gguf, bytes: &[u8], vocab: usize) -> Result<ModelConfig, E
         // Integers of several bits are a student's own only where the file says so: in files by others they stand for floats.
         quant: match named("tristill.quant", text("tristill.quant"), Quant::None)? {
             quant @ (Quant::Int8 | Quant::Int4) => quant,
+            Quant::Ternary if gguf.tensors.iter().any(|tensor| tensor.format == Format::Q2_0) => Quant::Ternary,
             Quant::None | Quant::Ternary if ternary.is_empty() => Quant::None,
             Quant::None | Quant::Ternary => Quant::Ternary,
         },
@@ -155,6 +156,8 @@ pub(super) fn find_tensors(gguf: &Gguf, bytes: &[u8], config: &ModelConfig, orde
         let needed = match spec.kind() {
             Kind::Vector if tensor.format != Format::F32 => Some("norms and biases are F32"),
             Kind::Linear => match (config.quant, config.quant.grid()) {
+                // A student's own, with one scale for all blocks of a row.
+                (Quant::Ternary, _) if tensor.format == Format::Q2_0 && config.scale != Scale::Group => None,
                 (Quant::Ternary, _) if !tensor.format.is_ternary() => Some("other linear layers are ternary"),
                 (Quant::Int8, Some(grid)) if tensor.format != grid.format() => Some("other linear layers are Q8_0"),
                 (Quant::Int4, Some(grid)) if tensor.format != grid.format() => Some("other linear layers are Q4_0"),

@@ -8,7 +8,7 @@ use crate::{
     block::{self, Format},
     gguf::{self, NewTensor, Value},
     integer, inventory,
-    ternary::quantize,
+    ternary::{GROUP, quantize},
 };
 
 /// Pack a student: to a temporary name, then renamed. `weights_of` gives each tensor's weights in the inventory's order, row-major,
@@ -55,7 +55,8 @@ fn format_of(spec: &TensorSpec, config: &ModelConfig, options: &Options) -> Form
     let columns = *spec.shape.last().expect("a tensor has a dimension");
     match (spec.kind(), config.quant) {
         (Kind::Vector, _) => Format::F32,
-        (Kind::Linear, Quant::Ternary) => options.ternary,
+        (Kind::Linear, Quant::Ternary) if columns.is_multiple_of(GROUP) => options.ternary,
+        (Kind::Linear, Quant::Ternary) => Format::Q2_0,
         (Kind::Linear, Quant::None) => Format::F16,
         (Kind::Linear, Quant::Int8 | Quant::Int4) => config.quant.grid().expect("of several bits").format(),
         (Kind::Embedding, _) if columns.is_multiple_of(block::Q8_BLOCK) => Format::Q8_0,
@@ -75,13 +76,13 @@ fn encode(spec: &TensorSpec, config: &ModelConfig, format: Format, weights: &[f3
     }
     match format {
         Format::F32 | Format::F16 | Format::Bf16 => block::encode_float(weights, format),
-        Format::Tq1_0 | Format::Tq2_0 => block::encode_ternary(&quantize(weights, spec.shape[0], columns, config.scale), format),
+        Format::Tq1_0 | Format::Tq2_0 | Format::Q2_0 => block::encode_ternary(&quantize(weights, spec.shape[0], columns, config.scale), format),
         Format::Q8_0 => {
             let mut bytes = Vec::with_capacity(weights.len() / block::Q8_BLOCK * block::Q8_BYTES);
             weights.chunks_exact(columns).for_each(|row| block::encode_q8(row, &mut bytes));
             bytes
         }
-        Format::Q4_0 | Format::Q6K | Format::I2sX86 | Format::I2sArm | Format::Q2_0 => {
+        Format::Q4_0 | Format::Q6K | Format::I2sX86 | Format::I2sArm => {
             panic!("{} is read and not written so", format.name())
         }
     }

@@ -38,6 +38,7 @@ pub fn files(folder: &Path) -> Vec<Vec<u8>> {
     vec![
         file(Architecture::Bitnet, Quant::Ternary, Format::Tq2_0, 256),
         file(Architecture::Llama, Quant::Ternary, Format::Tq1_0, 256),
+        file(Architecture::Qwen2, Quant::Ternary, Format::Tq2_0, 64), // in Q2_0, which takes such rows
         file(Architecture::Qwen2, Quant::None, Format::Tq2_0, 32),
         file(Architecture::Qwen3, Quant::None, Format::Tq2_0, 32),
         file(Architecture::Llama, Quant::Int4, Format::Tq2_0, 32),

@@ -64,7 +64,7 @@ fn norm(x: &[f32]) -> f64 {
 
 #[test]
 fn both_paths_give_the_same_loss_and_gradients() {
-    let tables: [fn(&mut ModelTable); 14] = [
+    let tables: [fn(&mut ModelTable); 15] = [
         |_| {},
         |t| t.scale = Scale::Tensor,
         |t| (t.scale, t.feed_forward) = (Scale::Group, 512),
@@ -79,6 +79,7 @@ fn both_paths_give_the_same_loss_and_gradients() {
         |t| (t.quant, t.activations) = (Quant::Int4, InputQuant::None),
         |t| (t.scale, t.activations) = (Scale::Tensor, InputQuant::None),
         |t| t.activations = InputQuant::Int4,
+        |t| (t.width, t.feed_forward) = (192, 320),
     ];
     // Every kind of weights as it is, some in part.
     let shares = |case: usize| if [0, 9, 11, 13].contains(&case) { vec![1.0, 0.0, 0.4] } else { vec![1.0] };
