@@ -74,6 +74,7 @@ CASES = {
     "bitnet, packed, divided": ("bitnet", dict(), dict(ternary="bitlinear"), "llama3"),
     "llama, packed, divided": ("llama", dict(tie_word_embeddings=False), dict(ternary="bitlinear"), "llama3"),
     "qwen2, packed, divided": ("qwen2", dict(), dict(ternary="bitlinear"), "qwen2"),
+    "qwen2, packed, rows of 5 x 64": ("qwen2", dict(hidden_size=320, intermediate_size=448), dict(ternary="bitlinear"), "qwen2"),
 }
 CLASSES = {
     "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),

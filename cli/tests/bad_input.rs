@@ -29,7 +29,7 @@ fn a_value_out_of_range_is_named_with_its_limit() {
         ("train.steps=0", ["train.steps is 0", "between 1 and"]),
         ("model.width=250", ["model.width is 250", "multiple of"]),
         ("model.kv_heads=3", ["model.kv_heads is 3", "does not divide"]),
-        ("model.width=128", ["model.width is 128", "blocks of 256"]),
+        ("model.width=96", ["model.width is 96", "blocks of 64"]),
         ("data.vocab=10", ["data.vocab is 10", "at least"]),
         ("eval.max_tokens=0", ["eval.max_tokens", "at least 1"]),
         ("synth.max_operand=3", ["max_operand is 3", "10 to 1000"]),

@@ -299,7 +299,7 @@ impl Student {
         let mut loss = head_loss(path, ours.hidden_kd.clone(), gain_d, self.head(), targets.clone(), epsilon);
         let mut terms = targets.told();
         if let Some(exemplar) = exemplar {
-            let of_states = states(exemplar, &ours, batch, &targets.places);
+            let of_states = states(path, exemplar, &ours, batch, &targets.places);
             terms.states = f64::from(of_states.clone().into_scalar::<f32>());
             terms.loss += terms.states;
             loss = loss + of_states;

@@ -76,7 +76,9 @@ fn encode(spec: &TensorSpec, config: &ModelConfig, format: Format, weights: &[f3
     }
     match format {
         Format::F32 | Format::F16 | Format::Bf16 => block::encode_float(weights, format),
-        Format::Tq1_0 | Format::Tq2_0 | Format::Q2_0 => block::encode_ternary(&quantize(weights, spec.shape[0], columns, config.scale), format),
+        Format::Tq1_0 | Format::Tq2_0 | Format::Q2_0 => {
+            block::encode_ternary(&quantize(weights, spec.shape[0], columns, config.scale), format)
+        }
         Format::Q8_0 => {
             let mut bytes = Vec::with_capacity(weights.len() / block::Q8_BLOCK * block::Q8_BYTES);
             weights.chunks_exact(columns).for_each(|row| block::encode_q8(row, &mut bytes));

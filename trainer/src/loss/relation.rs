@@ -5,12 +5,19 @@
 //! The cosine form normalises the rows of A and leaves sqrt(e) out, as BitDistill's program does (its paper, arXiv:2510.13998, eq. 12,
 //! has the other).
 
+mod fused;
+
 use std::sync::Arc;
 
 use burn::tensor::{Bool, Tensor, TensorData, activation::log_softmax};
 use serde::{Deserialize, Serialize};
 
-use crate::student::Layout;
+use crate::{
+    device::Path,
+    operation::fused::{Inputs, Values, run},
+    student::Layout,
+};
+use fused::FusedRelation;
 
 /// How two tokens of a head are related.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +37,29 @@ const EPSILON: f32 = 1e-12;
 /// # Panics
 /// If a width is not a multiple of the heads.
 pub(crate) fn relation(
+    path: Path,
+    relation: Relation,
+    heads: usize,
+    student_nw: Tensor<2>,
+    teacher_nw: Tensor<2>,
+    layout: &Arc<Layout>,
+    weights_n: Tensor<1>,
+) -> Tensor<1> {
+    let n = layout.rows * layout.length;
+    for [states, width] in [student_nw.dims(), teacher_nw.dims()] {
+        assert!(states == n && width.is_multiple_of(heads), "{states} states of width {width} for {n} tokens and {heads} heads");
+    }
+    match path {
+        Path::Composed => composed(relation, heads, student_nw, teacher_nw, layout, weights_n),
+        Path::Fused => {
+            let (teacher_nw, weights_n) = (Values::of(teacher_nw), Values::of(weights_n));
+            let operation = FusedRelation { relation, heads, teacher_nw, layout: layout.clone(), weights_n };
+            run(operation, Inputs::default().and(student_nw))
+        }
+    }
+}
+
+fn composed(
     relation: Relation,
     heads: usize,
     student_nw: Tensor<2>,
@@ -40,9 +70,7 @@ pub(crate) fn relation(
     let (b, t) = (layout.rows, layout.length);
     let apart = apart_b1tt(layout, &student_nw).expand([b, heads, t, t]);
     let log_relations = |states_nw: Tensor<2>| {
-        let [n, w] = states_nw.dims();
-        assert!(n == b * t && w.is_multiple_of(heads), "{n} states of width {w} for {b} rows of {t} tokens and {heads} heads");
-        let e = w / heads;
+        let e = states_nw.dims()[1] / heads;
         let states_brte = states_nw.reshape([b, t, heads, e]).swap_dims(1, 2);
         let scores = match relation {
             Relation::Scaled => states_brte.clone().matmul(states_brte.transpose()).div_scalar((e as f32).sqrt()),
@@ -121,23 +149,25 @@ mod tests {
         let weights = [1.0, 0.5, 0.0, 1.0, 2.0, 1.0, 1.0];
         for kind in [Relation::Scaled, Relation::Cosine] {
             for heads in [1, 2, 4] {
-                let of_tokens = Tensor::from_floats(weights, &device::cpu());
-                let found: f32 =
-                    relation(kind, heads, states(&student, 7), states(&teacher, 7), &layout(1, &starts), of_tokens).into_scalar();
                 let expected = by_definition(kind, heads, &student, &teacher, &starts, &weights);
-                assert!((f64::from(found) - expected).abs() < 1e-5 && expected > 1e-3, "{kind:?} {heads}: {found} {expected}");
+                for path in [Path::Composed, Path::Fused] {
+                    let (student, teacher) = (states(&student, 7), states(&teacher, 7));
+                    let of_tokens = Tensor::from_floats(weights, &device::cpu());
+                    let found: f32 = relation(path, kind, heads, student, teacher, &layout(1, &starts), of_tokens).into_scalar();
+                    assert!((f64::from(found) - expected).abs() < 1e-5 && expected > 1e-3, "{path:?} {kind:?} {heads}: {found} {expected}");
+                }
             }
         }
     }
 
     #[test]
-    fn gradients_are_slopes() {
+    fn both_paths_give_the_same_gradients_and_they_are_slopes() {
         let (starts, teacher) = ([0, 0, 2, 2, 0, 0, 0, 0], sample(8 * 6, 2));
         for kind in [Relation::Scaled, Relation::Cosine] {
-            same_and_smooth(&[(sample(8 * 4, 1).iter().map(|x| 2.0 * x).collect(), 8)], |_, inputs| {
+            same_and_smooth(&[(sample(8 * 4, 1).iter().map(|x| 2.0 * x).collect(), 8)], |path, inputs| {
                 let [student] = inputs.try_into().expect("one input");
-                let weights = Tensor::ones([8], &device::cpu());
-                relation(kind, 2, student, states(&teacher, 8), &layout(2, &starts), weights).unsqueeze()
+                let weights = Tensor::from_floats([1.0, 0.5, 1.0, 1.0, 0.0, 2.0, 1.0, 1.0], &device::cpu());
+                relation(path, kind, 2, student, states(&teacher, 8), &layout(2, &starts), weights).unsqueeze()
             });
         }
     }

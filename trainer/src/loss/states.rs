@@ -8,6 +8,7 @@ use burn::tensor::{Tensor, TensorData};
 use super::{hidden::hidden, relation::relation};
 use crate::{
     config::{HiddenTable, RelationTable},
+    device::Path,
     student::{Batch, States},
 };
 
@@ -21,7 +22,7 @@ pub(crate) struct Exemplar<'a> {
 }
 
 /// The loss of the student's states.
-pub(crate) fn states(exemplar: &Exemplar, student: &States, batch: &Batch, places: &[u32]) -> Tensor<1> {
+pub(crate) fn states(path: Path, exemplar: &Exemplar, student: &States, batch: &Batch, places: &[u32]) -> Tensor<1> {
     let (device, n) = (student.hidden_kd.device(), batch.tokens.len());
     let mut loss = Tensor::zeros([1], &device);
     if let Some(table) = exemplar.hidden {
@@ -34,7 +35,7 @@ pub(crate) fn states(exemplar: &Exemplar, student: &States, batch: &Batch, place
         places.iter().for_each(|place| weights[*place as usize] = 1.0);
         let weights_n = Tensor::<1>::from_data(TensorData::new(weights, [n]), &device);
         for (ours, theirs) in ours.iter().zip(theirs) {
-            let of_one = relation(table.relation, table.heads, ours.clone(), theirs.clone(), &layout, weights_n.clone());
+            let of_one = relation(path, table.relation, table.heads, ours.clone(), theirs.clone(), &layout, weights_n.clone());
             loss = loss + of_one.mul_scalar(table.weight);
         }
     }
