@@ -56,6 +56,7 @@ rules = {{ decontaminate = "exact" }}
 [model]
 from = {folder}
 context = {context}
+{model}
 [train]
 steps = {steps}
 rows = {rows}
@@ -149,6 +150,7 @@ def main():
     is_adapted = arguments.shape == "bitnet-2b"
     config = RUN.format(
         folder=json.dumps(str(start)), context=arguments.context, steps=arguments.steps, rows=arguments.rows, microbatch=arguments.microbatch,
+        model="" if is_adapted else 'quant = "ternary"',
         train="[train.adapter]\nrank = 16\nalpha = 32" if is_adapted else "gradient_checkpointing = true",
     )
     name = f"run-{shape['num_hidden_layers']}-{time.strftime('%H%M%S')}"

@@ -121,7 +121,7 @@ impl FusedRelation {
         let mut relations_mm = vec![0.0; m * m];
         let states = View::new(&states_me, m, e);
         multiply(ViewMut::new(&mut relations_mm, m, m), states, states.transposed(), self.scale(e), Write::Replace, Workers::Caller);
-        relations_mm.chunks_mut(m).for_each(|scores| log_softmax(scores));
+        relations_mm.chunks_mut(m).for_each(log_softmax);
         Related { states_me, lengths, relations_mm }
     }
 
