@@ -20,7 +20,7 @@ gsm8k:
 recipe:
     cargo run --release -- distill configs/recipe.toml
 
-# What each part of the recipe brings: a teacher, students of a fifth of its size, three seeds each; it takes hours, and goes on where it was stopped
+# What each part of the recipe brings: a teacher, students of a tenth of its size, three seeds each; one to two hours, and goes on where it was stopped
 study-recipe:
     cargo build --release
     python3 benches/study_recipe.py
