@@ -36,7 +36,7 @@ pub enum Format {
     I2sX86,
     /// The same as written on ARM: in runs of 64. Both have one number in the file, and nothing there tells them apart.
     I2sArm,
-    /// 2-bit integers from -1 to 2, an f16 scale for each 64. Ternary students store rows so that are no whole number of 256.
+    /// 2-bit integers from -1 to 2, an f16 scale for each 64. Ternary rows are stored so that are no whole number of 256.
     Q2_0,
 }
 
@@ -46,10 +46,8 @@ pub const Q8_BLOCK: usize = 32;
 pub const Q8_BYTES: usize = 2 + Q8_BLOCK;
 /// Weights in a Q4_0 block, which have 16 bytes of codes behind the f16 scale.
 const Q4_BLOCK: usize = 32;
-/// Weights in a Q2_0 block.
-pub const Q2_BLOCK: usize = 64;
-/// Bytes of a Q2_0 block: f16 scale, then 16 bytes of codes.
-pub const Q2_BYTES: usize = 2 + Q2_BLOCK / 4;
+/// Weights in a Q2_0 block, which have 16 bytes of codes behind the f16 scale.
+pub(crate) const Q2_BLOCK: usize = 64;
 /// Weights in a Q6_K block.
 const Q6_BLOCK: usize = 256;
 /// Bytes of a Q6_K block: 128 of low and 64 of high bits, 16 scales, then the f16 scale.
@@ -126,7 +124,7 @@ impl Format {
             Format::Tq2_0 => (GROUP, TQ2_BYTES),
             // Two runs of 128 or four of 64, so that a block is one of the ternary formats'.
             Format::I2sX86 | Format::I2sArm => (GROUP, GROUP / 4),
-            Format::Q2_0 => (Q2_BLOCK, Q2_BYTES),
+            Format::Q2_0 => (Q2_BLOCK, 2 + 16),
         }
     }
 

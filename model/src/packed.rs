@@ -1,8 +1,8 @@
 //! The one file: a student as GGUF, written so that stock llama.cpp loads it, read by the runtime.
 //!
-//! Ternary matrices are written as TQ2_0 or TQ1_0, or as Q2_0 where their rows are no whole number of 256; those of 8 or 4 bits as Q8_0 or Q4_0, embedding and head as Q8_0, norms as F32, a
-//! full-precision student's matrices as F16; what stock readers do not need to know stands under `tristill.*`. Files by others may
-//! hold every format of `block.rs`.
+//! Ternary matrices are written as TQ2_0 or TQ1_0, or as Q2_0 where their rows are no whole number of 256; those of 8 or 4 bits as Q8_0
+//! or Q4_0, embedding and head as Q8_0, norms as F32, a full-precision student's matrices as F16; what stock readers do not need to
+//! know stands under `tristill.*`. Files by others may hold every format of `block.rs`.
 
 mod read;
 mod write;

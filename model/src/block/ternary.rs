@@ -19,16 +19,20 @@ pub fn encode_ternary(matrix: &Ternary, format: Format) -> Vec<u8> {
         let first = index * length;
         let scale = matrix.scales[matrix.scale.index(matrix.columns, first / matrix.columns, first % matrix.columns)].to_le_bytes();
         match format {
-            Format::Tq2_0 => encode_tq2(block, &mut bytes),
-            Format::Tq1_0 => encode_tq1(block, &mut bytes),
+            Format::Tq2_0 => {
+                encode_tq2(block, &mut bytes);
+                bytes.extend(scale);
+            }
+            Format::Tq1_0 => {
+                encode_tq1(block, &mut bytes);
+                bytes.extend(scale);
+            }
             Format::Q2_0 => {
                 bytes.extend(scale);
                 encode_q2(block, &mut bytes);
-                continue;
             }
             other => panic!("{} is not a ternary format", other.name()),
         }
-        bytes.extend(scale);
     }
     bytes
 }

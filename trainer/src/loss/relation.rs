@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     device::Path,
-    operation::fused::{Inputs, Values, run},
+    operation::fused::{Inputs, run},
     student::Layout,
 };
 use fused::FusedRelation;
@@ -32,43 +32,36 @@ pub enum Relation {
 /// Added to squared lengths, so that a state of zeros has a direction.
 const EPSILON: f32 = 1e-12;
 
-/// The loss of the student's states [n, w] against the teacher's [n, w'], summed over the tokens with a weight each.
+/// What a student's states [n, w] are held against, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Comparison {
+    pub(crate) relation: Relation,
+    pub(crate) heads: usize,
+    /// The teacher's states, [n, w'].
+    pub(crate) teacher_nw: Tensor<2>,
+    pub(crate) layout: Arc<Layout>,
+    /// What the loss of each token is multiplied with.
+    pub(crate) weights_n: Tensor<1>,
+}
+
+/// The loss of the student's states, summed over the tokens.
 ///
 /// # Panics
 /// If a width is not a multiple of the heads.
-pub(crate) fn relation(
-    path: Path,
-    relation: Relation,
-    heads: usize,
-    student_nw: Tensor<2>,
-    teacher_nw: Tensor<2>,
-    layout: &Arc<Layout>,
-    weights_n: Tensor<1>,
-) -> Tensor<1> {
-    let n = layout.rows * layout.length;
-    for [states, width] in [student_nw.dims(), teacher_nw.dims()] {
+pub(crate) fn relation(path: Path, student_nw: Tensor<2>, comparison: Comparison) -> Tensor<1> {
+    let (n, heads) = (comparison.layout.starts.len(), comparison.heads);
+    for [states, width] in [student_nw.dims(), comparison.teacher_nw.dims()] {
         assert!(states == n && width.is_multiple_of(heads), "{states} states of width {width} for {n} tokens and {heads} heads");
     }
     match path {
-        Path::Composed => composed(relation, heads, student_nw, teacher_nw, layout, weights_n),
-        Path::Fused => {
-            let (teacher_nw, weights_n) = (Values::of(teacher_nw), Values::of(weights_n));
-            let operation = FusedRelation { relation, heads, teacher_nw, layout: layout.clone(), weights_n };
-            run(operation, Inputs::default().and(student_nw))
-        }
+        Path::Composed => composed(student_nw, comparison),
+        Path::Fused => run(FusedRelation::of(comparison), Inputs::default().and(student_nw)),
     }
 }
 
-fn composed(
-    relation: Relation,
-    heads: usize,
-    student_nw: Tensor<2>,
-    teacher_nw: Tensor<2>,
-    layout: &Arc<Layout>,
-    weights_n: Tensor<1>,
-) -> Tensor<1> {
+fn composed(student_nw: Tensor<2>, Comparison { relation, heads, teacher_nw, layout, weights_n }: Comparison) -> Tensor<1> {
     let (b, t) = (layout.rows, layout.length);
-    let apart = apart_b1tt(layout, &student_nw).expand([b, heads, t, t]);
+    let apart = apart_b1tt(&layout, &student_nw).expand([b, heads, t, t]);
     let log_relations = |states_nw: Tensor<2>| {
         let e = states_nw.dims()[1] / heads;
         let states_brte = states_nw.reshape([b, t, heads, e]).swap_dims(1, 2);
@@ -151,9 +144,9 @@ mod tests {
             for heads in [1, 2, 4] {
                 let expected = by_definition(kind, heads, &student, &teacher, &starts, &weights);
                 for path in [Path::Composed, Path::Fused] {
-                    let (student, teacher) = (states(&student, 7), states(&teacher, 7));
-                    let of_tokens = Tensor::from_floats(weights, &device::cpu());
-                    let found: f32 = relation(path, kind, heads, student, teacher, &layout(1, &starts), of_tokens).into_scalar();
+                    let (teacher_nw, weights_n) = (states(&teacher, 7), Tensor::from_floats(weights, &device::cpu()));
+                    let comparison = Comparison { relation: kind, heads, teacher_nw, layout: layout(1, &starts), weights_n };
+                    let found: f32 = relation(path, states(&student, 7), comparison).into_scalar();
                     assert!((f64::from(found) - expected).abs() < 1e-5 && expected > 1e-3, "{path:?} {kind:?} {heads}: {found} {expected}");
                 }
             }
@@ -166,8 +159,9 @@ mod tests {
         for kind in [Relation::Scaled, Relation::Cosine] {
             same_and_smooth(&[(sample(8 * 4, 1).iter().map(|x| 2.0 * x).collect(), 8)], |path, inputs| {
                 let [student] = inputs.try_into().expect("one input");
-                let weights = Tensor::from_floats([1.0, 0.5, 1.0, 1.0, 0.0, 2.0, 1.0, 1.0], &device::cpu());
-                relation(path, kind, 2, student, states(&teacher, 8), &layout(2, &starts), weights).unsqueeze()
+                let weights_n = Tensor::from_floats([1.0, 0.5, 1.0, 1.0, 0.0, 2.0, 1.0, 1.0], &device::cpu());
+                let (teacher_nw, layout) = (states(&teacher, 8), layout(2, &starts));
+                relation(path, student, Comparison { relation: kind, heads: 2, teacher_nw, layout, weights_n }).unsqueeze()
             });
         }
     }

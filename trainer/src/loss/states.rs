@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use burn::tensor::{Tensor, TensorData};
 
-use super::{hidden::hidden, relation::relation};
+use super::{
+    hidden::hidden,
+    relation::{Comparison, relation},
+};
 use crate::{
     config::{HiddenTable, RelationTable},
     device::Path,
@@ -35,7 +38,9 @@ pub(crate) fn states(path: Path, exemplar: &Exemplar, student: &States, batch: &
         places.iter().for_each(|place| weights[*place as usize] = 1.0);
         let weights_n = Tensor::<1>::from_data(TensorData::new(weights, [n]), &device);
         for (ours, theirs) in ours.iter().zip(theirs) {
-            let of_one = relation(path, table.relation, table.heads, ours.clone(), theirs.clone(), &layout, weights_n.clone());
+            let (teacher_nw, layout, weights_n) = (theirs.clone(), layout.clone(), weights_n.clone());
+            let comparison = Comparison { relation: table.relation, heads: table.heads, teacher_nw, layout, weights_n };
+            let of_one = relation(path, ours.clone(), comparison);
             loss = loss + of_one.mul_scalar(table.weight);
         }
     }

@@ -8,7 +8,7 @@ use std::{ops::Range, sync::Arc};
 
 use rayon::prelude::*;
 
-use super::{EPSILON, Relation};
+use super::{Comparison, EPSILON, Relation};
 use crate::{
     operation::{
         buffer,
@@ -22,11 +22,11 @@ use crate::{
 /// Input: the student's states, [n, w].
 #[derive(Clone, Debug)]
 pub(super) struct FusedRelation {
-    pub(super) relation: Relation,
-    pub(super) heads: usize,
-    pub(super) teacher_nw: Values,
-    pub(super) layout: Arc<Layout>,
-    pub(super) weights_n: Values,
+    relation: Relation,
+    heads: usize,
+    teacher_nw: Values,
+    layout: Arc<Layout>,
+    weights_n: Values,
 }
 
 /// What is multiplied with itself to give the scores of a document's m tokens in a head.
@@ -46,7 +46,8 @@ impl Fused for FusedRelation {
     fn forward(&self, inputs: Vec<Values>) -> (Values, Values) {
         let [student_nw] = inputs.try_into().expect("one input");
         let n = self.layout.starts.len();
-        let (w, e) = (student_nw.len() / n, student_nw.len() / n / self.heads);
+        let w = student_nw.len() / n;
+        let e = w / self.heads;
         let documents = self.documents();
         let tasks: Vec<_> = documents.iter().flat_map(|document| (0..self.heads).map(move |head| (document, head))).collect();
         let found: Vec<_> = tasks.par_iter().map(|(document, head)| self.of_head(&student_nw, document, *head)).collect();
@@ -70,6 +71,10 @@ impl Fused for FusedRelation {
 }
 
 impl FusedRelation {
+    pub(super) fn of(Comparison { relation, heads, teacher_nw, layout, weights_n }: Comparison) -> FusedRelation {
+        FusedRelation { relation, heads, teacher_nw: Values::of(teacher_nw), layout, weights_n: Values::of(weights_n) }
+    }
+
     /// The tokens of each document that has one with a weight.
     fn documents(&self) -> Vec<Range<usize>> {
         let rows = self.layout.starts.chunks(self.layout.length.max(1));
