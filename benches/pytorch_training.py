@@ -10,6 +10,9 @@ PyTorch gets what makes it fast: query, key and value in one product, gate and u
 its attention ignores where documents end, which ours does not. The text is not the same, which no speed depends on. Both must learn: a
 loss that does not fall ends the run.
 
+With --teacher a teacher of the student's sizes in full precision and with random weights runs beside it, and half of the loss is the
+KL divergence from all its probabilities. --set KEY=VALUE changes our config, as train.gradient_checkpointing=true.
+
 The dataset is made in the folder at first use and serves again. With --turns 0 nothing else is done.
 
 The programs take turns, because a machine's speed changes from minute to minute; a turn's figure is the median over its windows of
@@ -73,27 +76,31 @@ def run(command, **options):
     return output, usage.ru_maxrss / 1024
 
 
-def ours(program, folder, threads):
-    """Tokens per second, memory and the losses of one turn of ours."""
+def train(program, folder, settings, **environment):
+    """Our training from the beginning; the most memory it held, in MiB."""
     for made in [*folder.glob("run/step-*"), folder / "run/metrics.jsonl"]:
         subprocess.run(["rm", "-rf", made], check=True)
-    _, memory = run(
-        [program, "train", folder / "bench.toml", "--run", folder / "run"],
-        env={**os.environ, "RAYON_NUM_THREADS": str(threads)},
-        stderr=subprocess.STDOUT,
-    )
+    settings = [word for setting in settings for word in ("--set", setting)]
+    command = [program, "train", folder / "bench.toml", "--run", folder / "run", *settings]
+    return run(command, env={**os.environ, **environment}, stderr=subprocess.STDOUT)[1]
+
+
+def ours(program, folder, threads, settings):
+    """Tokens per second, memory and the losses of one turn of ours."""
+    memory = train(program, folder, settings, RAYON_NUM_THREADS=str(threads))
     lines = [json.loads(line) for line in (folder / "run/metrics.jsonl").open()]
     return statistics.median(line["tokens_per_s"] for line in lines[1:]), memory, [line["loss"] for line in lines]
 
 
-def theirs(size, mode, threads, supervised):
+def theirs(size, mode, threads, supervised, has_teacher):
     """The same of PyTorch, in a process of its own."""
-    output, memory = run([sys.executable, __file__, size, "--threads", str(threads), "--worker", mode, "--supervised", str(supervised)])
+    command = [sys.executable, __file__, size, "--threads", str(threads), "--worker", mode, "--supervised", str(supervised)]
+    output, memory = run(command + ["--teacher"] * has_teacher)
     result = json.loads(output.splitlines()[-1])
     return result["tokens_per_s"], memory, result["losses"]
 
 
-def worker(size, mode, threads, supervised):
+def worker(size, mode, threads, supervised, has_teacher):
     """One turn of PyTorch."""
     import torch
     from torch import nn
@@ -107,7 +114,9 @@ def worker(size, mode, threads, supervised):
     def norm(x, gain):
         return functional.rms_norm(x, (x.shape[-1],), gain, 1e-5)
 
-    def linear(x, weight):
+    def linear(x, weight, is_ternary):
+        if not is_ternary:
+            return functional.linear(x, weight)
         scale = 127 / x.abs().amax(-1, keepdim=True).clamp(min=1e-5)
         x = x + ((x * scale).round().clamp(-127, 127) / scale - x).detach()
         scale = weight.abs().mean(1, keepdim=True).clamp(min=1e-5)
@@ -121,8 +130,9 @@ def worker(size, mode, threads, supervised):
         return x * cosines + x.roll(head_width // 2, -1) * sines
 
     class Block(nn.Module):
-        def __init__(self):
+        def __init__(self, is_ternary):
             super().__init__()
+            self.is_ternary = is_ternary
             matrix = lambda outputs, inputs: nn.Parameter(torch.randn(outputs, inputs) * 0.02)
             gain = lambda inputs: nn.Parameter(torch.ones(inputs))
             self.qkv, self.output = matrix((heads + 2 * kv_heads) * head_width, width), matrix(width, width)
@@ -131,29 +141,38 @@ def worker(size, mode, threads, supervised):
 
         def forward(self, h):
             b, t, _ = h.shape
-            qkv = linear(norm(h, self.gains[0]), self.qkv).view(b, t, heads + 2 * kv_heads, head_width).transpose(1, 2)
+            qkv = linear(norm(h, self.gains[0]), self.qkv, self.is_ternary).view(b, t, heads + 2 * kv_heads, head_width).transpose(1, 2)
             q, k, v = qkv.split([heads, kv_heads, kv_heads], 1)
             mixed = functional.scaled_dot_product_attention(turn(q), turn(k), v, is_causal=True, enable_gqa=True)
-            h = h + linear(norm(mixed.transpose(1, 2).reshape(b, t, width), self.gains[1]), self.output)
-            gate, up = linear(norm(h, self.gains[2]), self.gate_up).chunk(2, -1)
-            return h + linear(norm(functional.silu(gate) * up, self.gains[3]), self.down)
+            h = h + linear(norm(mixed.transpose(1, 2).reshape(b, t, width), self.gains[1]), self.output, self.is_ternary)
+            gate, up = linear(norm(h, self.gains[2]), self.gate_up, self.is_ternary).chunk(2, -1)
+            return h + linear(norm(functional.silu(gate) * up, self.gains[3]), self.down, self.is_ternary)
 
     class Student(nn.Module):
-        def __init__(self):
+        def __init__(self, is_ternary):
             super().__init__()
             self.embedding = nn.Parameter(torch.randn(vocab, width) * 0.02)
-            self.blocks = nn.ModuleList(Block() for _ in range(blocks))
+            self.blocks = nn.ModuleList(Block(is_ternary) for _ in range(blocks))
             self.gain = nn.Parameter(torch.ones(width))
 
-        def forward(self, tokens, places, targets):
+        def forward(self, tokens, places):
             h = functional.embedding(tokens, self.embedding)
             for block in self.blocks:
                 h = block(h)
             h = norm(h.reshape(-1, width)[places], self.gain)
-            return functional.cross_entropy(functional.linear(h, self.embedding), targets)
+            return functional.linear(h, self.embedding)
 
-    student = Student()
-    forward = torch.compile(student) if mode == "compile" else student
+    student, teacher = Student(True), Student(False).requires_grad_(False) if has_teacher else None
+
+    def loss_of(tokens, places, targets):
+        logits = student(tokens, places)
+        cross_entropy = functional.cross_entropy(logits, targets)
+        if teacher is None:
+            return cross_entropy
+        log_said, log_known = (functional.log_softmax(x, -1) for x in (logits, teacher(tokens, places)))
+        return 0.5 * cross_entropy + 0.5 * functional.kl_div(log_said, log_known, reduction="batchmean", log_target=True)
+
+    forward = torch.compile(loss_of) if mode == "compile" else loss_of
     matrices = [p for p in student.parameters() if p.dim() == 2]
     gains = [p for p in student.parameters() if p.dim() == 1]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": gains, "weight_decay": 0.0}]
@@ -181,8 +200,8 @@ def worker(size, mode, threads, supervised):
     print(json.dumps({"tokens_per_s": statistics.median(windows[1:]), "losses": losses}))
 
 
-def prepare(program, folder, size):
-    """Make the dataset, unless it is there; the share of its tokens that are supervised."""
+def prepare(program, folder, size, has_teacher):
+    """Make the dataset and the teacher, unless they are there; the share of the dataset's tokens that are supervised."""
     width, blocks, heads, kv_heads, inner, vocab, length, rows, steps = SIZES[size]
     problems = 2000 + steps * rows * length // 60
     data = f"vocab = {vocab}"
@@ -197,6 +216,9 @@ def prepare(program, folder, size):
     if not manifest.exists():
         for stage in ["synth", "ingest"]:
             run([program, stage, folder / "bench.toml", "--run", folder / "run"], stderr=subprocess.STDOUT)
+    if has_teacher and not (folder / "teacher").exists():
+        train(program, folder, ["model.quant=none", "train.steps=1", "train.warm_up_steps=0"])
+        (folder / "run/step-00000001").rename(folder / "teacher")
     manifest = json.loads(manifest.read_text())
     return manifest["supervised_tokens"] / manifest["tokens"]
 
@@ -208,19 +230,24 @@ def main():
     parser.add_argument("--program", default="target/release/tristill")
     parser.add_argument("--folder", type=pathlib.Path, default="bench-training", help="where the dataset and the runs are")
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--teacher", action="store_true", help="distil a teacher of the same sizes")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of our config")
     parser.add_argument("--worker", choices=["eager", "compile"], help=argparse.SUPPRESS)
     parser.add_argument("--supervised", type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        return worker(arguments.size, arguments.worker, arguments.threads, arguments.supervised)
+        return worker(arguments.size, arguments.worker, arguments.threads, arguments.supervised, arguments.teacher)
 
     folder = arguments.folder
-    supervised = prepare(arguments.program, folder, arguments.size)
+    supervised = prepare(arguments.program, folder, arguments.size, arguments.teacher)
+    settings = arguments.set
+    if arguments.teacher:
+        settings = [f"train.teacher.from={folder.resolve() / 'teacher'}", "train.teacher.share=0.5", *settings]
     turns = {"ours": [], "eager": [], "compile": []}
     for _ in range(arguments.turns):
-        turns["ours"].append(ours(arguments.program, folder, arguments.threads))
+        turns["ours"].append(ours(arguments.program, folder, arguments.threads, settings))
         for mode in ["eager", "compile"]:
-            turns[mode].append(theirs(arguments.size, mode, arguments.threads, supervised))
+            turns[mode].append(theirs(arguments.size, mode, arguments.threads, supervised, arguments.teacher))
     if not arguments.turns:
         return
     for name, results in turns.items():
@@ -229,7 +256,7 @@ def main():
                 sys.exit(f"{name} does not learn: its loss went from {losses[0]} to {losses[-1]}")
 
     width, blocks, *_, length, rows, _ = SIZES[arguments.size]
-    print(f"{arguments.size}: width {width}, {blocks} blocks, {rows} rows of {length} tokens, {supervised:.0%} supervised, {arguments.threads} threads")
+    print(f"{arguments.size}: width {width}, {blocks} blocks, {rows} rows of {length} tokens, {supervised:.0%} supervised, {arguments.threads} threads{', a teacher beside' * arguments.teacher}")
     speeds, memories = ({name: statistics.median(result[at] for result in results) for name, results in turns.items()} for at in (0, 1))
     for name, results in turns.items():
         spread = f"{min(result[0] for result in results):.0f} to {max(result[0] for result in results):.0f}"

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use teacher::{DivergenceName, HiddenTable, RelationTable, TeacherTable};
 
-use crate::{AdapterTable, EarlyStop, Error};
+use crate::{AdapterTable, EarlyStop, Error, device::Storage};
 
 /// The `[train]` table of a run's config.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,7 +31,7 @@ pub struct TrainTable {
     pub memory_gib: Option<f64>,
     /// Gradient checkpointing: the backward pass computes blocks again instead of keeping what they computed, which takes less memory
     /// and more time. On the CPU the bits are the same. Default: no.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub gradient_checkpointing: bool,
     /// The peak learning rate.
     pub rate: f64,
@@ -75,6 +75,10 @@ pub struct TrainTable {
     /// Where to train. Default: `cpu`.
     #[serde(default = "cpu")]
     pub device: DeviceName,
+    /// What a device other than the CPU multiplies with and keeps for the backward pass: `f32`, `f16` or `bf16`. What is trained stays
+    /// f32, so that a run may go on with another. Default: `f32`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub storage: Storage,
     /// Steps between checkpoints. Default 200.
     #[serde(default = "save_every")]
     pub save_every: u64,
@@ -129,8 +133,8 @@ impl DeviceName {
     }
 }
 
-fn is_false(value: &bool) -> bool {
-    !value
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 fn two_stage() -> Schedule {
     Schedule::TwoStage
@@ -200,6 +204,8 @@ impl TrainTable {
             let needed = "but train.adapter is given too, and the average of merged weights is that of no adapter; leave one of them out";
             require(self.adapter.is_none(), "ema", ema, needed.into())?;
         }
+        let needed = "but on the cpu everything is f32; leave it out";
+        require(self.storage == Storage::F32 || self.device != DeviceName::Cpu, "storage", self.storage.name(), needed.into())?;
         if let Some((key, value)) = self.early_stop.as_ref().and_then(EarlyStop::fault) {
             require(false, key, value, "which is not at least 1".into())?;
         }
@@ -238,7 +244,7 @@ impl TrainTable {
     }
 
     /// This table with every setting that leaves the weights as they are set to one value and every default spelled out: two
-    /// runs train the same weights if and only if these are equal. A run may go on with other saving, logging or device.
+    /// runs train the same weights if and only if these are equal. A run may go on with other saving, logging, device or storage.
     pub fn same_training(&self) -> TrainTable {
         TrainTable {
             microbatch_rows: Some(self.microbatch_rows()),
@@ -248,6 +254,7 @@ impl TrainTable {
             quant_warm_up_steps: self.quant_warm_up_steps.filter(|steps| *steps > 0),
             early_stop: self.early_stop.as_ref().map(EarlyStop::same_training),
             device: DeviceName::Cpu,
+            storage: Storage::F32,
             save_every: save_every(),
             keep_last: keep_last(),
             evaluate_every: None,
@@ -287,7 +294,7 @@ pub(crate) mod tests {
     #[test]
     fn each_limit_names_its_key() {
         type Spoil = fn(&mut TrainTable);
-        let cases: [(&str, Spoil); 20] = [
+        let cases: [(&str, Spoil); 21] = [
             ("train.steps is 0", |t| t.steps = 0),
             ("train.steps is 100000000", |t| t.steps = 100_000_000),
             ("train.rows is 0", |t| t.rows = 0),
@@ -303,6 +310,7 @@ pub(crate) mod tests {
             ("train.memory_gib is 2, but train.microbatch_rows", |t| (t.memory_gib, t.microbatch_rows) = (Some(2.0), Some(1))),
             ("train.ema is 1, which is not between 0 and 1", |t| t.ema = Some(1.0)),
             ("train.early_stop.rows is 0", |t| t.early_stop = Some(EarlyStop { every: 1, patience: 1, rows: 0 })),
+            ("train.storage is bf16, but on the cpu", |t| t.storage = Storage::Bf16),
             ("train.keep_last is 0", |t| t.keep_last = 0),
             ("train.teacher.share is 1.5", |t| t.teacher.share = 1.5),
             ("train.teacher.top_k is 8, but there is no teacher", |t| t.teacher.top_k = Some(8)),

@@ -4,7 +4,11 @@
 use burn::tensor::DeviceKind;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 use burn::tensor::DeviceType;
-use burn::{backend::DispatchDevice, tensor::Device};
+use burn::{
+    backend::DispatchDevice,
+    tensor::{Device, FloatDType, Tensor},
+};
+use serde::{Deserialize, Serialize};
 
 use crate::{DeviceName, Error, TrainTable};
 
@@ -14,7 +18,46 @@ pub enum Path {
     /// Operations written by hand for a CPU: forward and backward on slices.
     Fused,
     /// The same operations put together from burn's own; any device runs them, and they are the meaning of the fused ones.
-    Composed,
+    Composed(Storage),
+}
+
+/// What burn's operations multiply with and keep for the backward pass. The weights that are trained, their moments, the residual
+/// stream, norms, softmax and loss are f32 in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Storage {
+    /// Single precision.
+    #[default]
+    F32,
+    /// Half precision with 10 bits of fraction. The loss is a sum over tokens and not a mean, so that its gradients are far from the
+    /// least of these numbers and need no factor.
+    F16,
+    /// Half precision with the range of f32 and 7 bits of fraction.
+    Bf16,
+}
+
+impl Storage {
+    /// Its name in a config.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Storage::F32 => "f32",
+            Storage::F16 => "f16",
+            Storage::Bf16 => "bf16",
+        }
+    }
+
+    fn dtype(self) -> FloatDType {
+        match self {
+            Storage::F32 => FloatDType::F32,
+            Storage::F16 => FloatDType::F16,
+            Storage::Bf16 => FloatDType::BF16,
+        }
+    }
+
+    /// Numbers in this type.
+    pub(crate) fn keep<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+        x.cast(self.dtype())
+    }
 }
 
 /// The device of that name with derivatives on, or why there is none.
@@ -42,7 +85,12 @@ pub fn open(name: DeviceName) -> Result<Device, Error> {
 /// The device of a training. What is not kept there for the backward pass is burn's to choose; on the fused path the student's.
 pub(crate) fn of(config: &TrainTable) -> Result<Device, Error> {
     let device = open(config.device)?;
-    let is_burns = config.gradient_checkpointing && Path::of(&device) == Path::Composed;
+    let storage = config.storage;
+    if !device.supports_dtype(storage.dtype()) {
+        let (name, storage) = (config.device.feature(), storage.name());
+        return Err(Error::Device(format!("{name} does not compute with {storage} here; take another train.storage, or leave it out")));
+    }
+    let is_burns = config.gradient_checkpointing && Path::of(&device) != Path::Fused;
     Ok(if is_burns { device.gradient_checkpointing() } else { device })
 }
 
@@ -66,7 +114,7 @@ impl Path {
         #[allow(unreachable_patterns)]
         match device.clone().inner().as_dispatch() {
             DispatchDevice::Flex(_) => Path::Fused,
-            _ => Path::Composed,
+            _ => Path::Composed(Storage::F32),
         }
     }
 }

@@ -59,6 +59,7 @@ pub fn find_rate(job: &Job, test: &RateTest, should_stop: &AtomicBool, report: &
     let device = device::of(config)?;
     let mut student = train::first_student(job, &device)?;
     student.recompute(config.gradient_checkpointing);
+    student.store_as(config.storage);
     let teacher = train::teacher(job, &job.dataset.tokenizer()?, &device)?;
     let mut optimizer = AdamW::new(&student, BETAS);
     let workers = Workers::new(student.path(), config.rows.div_ceil(config.microbatch_rows()))?;

@@ -142,7 +142,7 @@ impl AdamW {
             };
             let update = Update::new(self.betas, self.steps, rate, decay, scale);
             match path {
-                Path::Composed => update.composed(parameter, gradient, moments),
+                Path::Composed(_) => update.composed(parameter, gradient, moments),
                 Path::Fused => update.fused(parameter, gradient, moments),
             }
         });

@@ -22,7 +22,7 @@ pub(crate) use parameter::Parameter;
 
 use crate::{
     adapter::{Adapted, AdapterTable, Frozen},
-    device::Path,
+    device::{Path, Storage},
     loss::{
         head::{Targets, Terms, head_loss},
         states::{Exemplar, states},
@@ -173,6 +173,13 @@ impl Student {
         self.is_recomputed = is_recomputed && self.plan.path == Path::Fused;
     }
 
+    /// From now on burn's operations multiply with this and keep it; at first it is f32. The fused ones know f32 alone.
+    pub(crate) fn store_as(&mut self, storage: Storage) {
+        if let Path::Composed(current) = &mut self.plan.path {
+            *current = storage;
+        }
+    }
+
     /// The student's sizes.
     pub fn config(&self) -> &ModelConfig {
         &self.plan.config
@@ -278,7 +285,7 @@ impl Student {
     /// As much of a batch as its loss depends on. The composed form, which says what is meant, takes it as it is.
     pub(crate) fn needed<'a>(&self, batch: &'a Batch) -> Cow<'a, Batch> {
         match self.plan.path {
-            Path::Composed => Cow::Borrowed(batch),
+            Path::Composed(_) => Cow::Borrowed(batch),
             Path::Fused => Cow::Owned(batch.needed()),
         }
     }
@@ -324,7 +331,7 @@ impl Student {
     /// What a forward pass leaves behind at some places, and of one block, if asked for.
     pub(crate) fn states(&self, batch: &Batch, places: &[u32], block: Option<usize>) -> States {
         let (hidden_kd, qkv) = match self.plan.path {
-            Path::Composed => {
+            Path::Composed(_) => {
                 let (hidden_nd, qkv) = self.hidden(batch, None, block);
                 (select_rows(hidden_nd, places, &self.plan.device), qkv)
             }
@@ -335,7 +342,7 @@ impl Student {
 
     /// Make what the fused form multiplies with, with all threads, where weights have changed.
     pub(crate) fn prepare(&self) {
-        if self.plan.path == Path::Composed {
+        if self.plan.path != Path::Fused {
             return;
         }
         for (layer, groups) in self.prepared.iter().enumerate() {

@@ -253,6 +253,7 @@ impl<'a> Run<'a> {
             }
         };
         student.recompute(job.config.gradient_checkpointing);
+        student.store_as(job.config.storage);
         let rows_of = |early: &EarlyStop| HeldOut::open(job.dataset, job.model, early.rows, job.config.microbatch_rows());
         let held_out = job.config.early_stop.as_ref().map(rows_of).transpose()?;
         let teacher = teacher(job, &tokenizer, &device)?;

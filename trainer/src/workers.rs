@@ -43,7 +43,7 @@ impl Workers {
     pub(crate) fn new(path: Path, microbatches: usize) -> Result<Workers, Error> {
         match path {
             Path::Fused => Workers::with_threads(rayon::current_num_threads(), microbatches),
-            Path::Composed => Ok(Workers { pools: Vec::new() }),
+            Path::Composed(_) => Ok(Workers { pools: Vec::new() }),
         }
     }
 

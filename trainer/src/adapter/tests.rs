@@ -3,7 +3,8 @@ use model::{InputQuant, Quant, Scale, ternary};
 
 use super::*;
 use crate::{
-    Student, device,
+    Student,
+    device::{self, Path, Storage},
     operation::{
         check::{same_and_smooth, sample},
         linear::{Group, Layer, Precision, linear},
@@ -70,7 +71,7 @@ fn both_paths_give_the_same_and_it_is_the_gradient_of_the_whole_layer() {
         student.quantise_in_part(share);
         whole.quantise_in_part(share);
         let batch = packed(67);
-        let (composed_loss, composed) = differentiate(&student.clone().with_path(crate::device::Path::Composed), &batch);
+        let (composed_loss, composed) = differentiate(&student.clone().with_path(Path::Composed(Storage::F32)), &batch);
         let (loss, fused) = differentiate(&student, &batch);
         let (whole_loss, of_whole) = differentiate(&whole, &batch);
         let mut recomputed = student.clone();

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::{cross_entropy, divergence::Teaching};
 use crate::{
-    device::Path,
+    device::{Path, Storage},
     operation::{
         buffer,
         fused::{Fused, Inputs, Values, run},
@@ -68,7 +68,7 @@ pub(crate) fn head_loss(
     let [vocab, width] = head_vd.dims();
     assert!(targets.tokens.iter().all(|token| (*token as usize) < vocab), "a target is not below the vocabulary of {vocab}");
     match path {
-        Path::Composed => composed(hidden_kd, gain_d, head_vd, &targets, norm_epsilon),
+        Path::Composed(storage) => composed(hidden_kd, gain_d, head_vd, &targets, norm_epsilon, storage),
         Path::Fused => {
             let operation = FusedHead { targets, norm_epsilon, vocab, width, is_trained: head_vd.is_require_grad() };
             run(operation, Inputs::default().and(hidden_kd).and(gain_d).and(head_vd))
@@ -76,9 +76,17 @@ pub(crate) fn head_loss(
     }
 }
 
-fn composed(hidden_kd: Tensor<2>, gain_d: Tensor<1>, head_vd: Tensor<2>, targets: &Targets, norm_epsilon: f32) -> Tensor<1> {
+fn composed(
+    hidden_kd: Tensor<2>,
+    gain_d: Tensor<1>,
+    head_vd: Tensor<2>,
+    targets: &Targets,
+    norm_epsilon: f32,
+    storage: Storage,
+) -> Tensor<1> {
     let (device, k) = (hidden_kd.device(), targets.tokens.len());
-    let logits_kv = rms_norm(hidden_kd, gain_d, norm_epsilon).matmul(head_vd.transpose());
+    let normed_kd = storage.keep(rms_norm(hidden_kd, gain_d, norm_epsilon));
+    let logits_kv = Storage::F32.keep(normed_kd.matmul(storage.keep(head_vd).transpose()));
     let cross_entropy_k = cross_entropy::composed(logits_kv.clone(), &targets.tokens);
     let scalar = |sum: &Tensor<1>| f64::from(sum.clone().sum().into_scalar::<f32>());
     let mut terms = Terms { cross_entropy: scalar(&cross_entropy_k), ..Terms::default() };

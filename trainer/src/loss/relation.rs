@@ -54,7 +54,7 @@ pub(crate) fn relation(path: Path, student_nw: Tensor<2>, comparison: Comparison
         assert!(states == n && width.is_multiple_of(heads), "{states} states of width {width} for {n} tokens and {heads} heads");
     }
     match path {
-        Path::Composed => composed(student_nw, comparison),
+        Path::Composed(_) => composed(student_nw, comparison),
         Path::Fused => run(FusedRelation::of(comparison), Inputs::default().and(student_nw)),
     }
 }
@@ -93,7 +93,7 @@ fn apart_b1tt(layout: &Layout, like: &Tensor<2>) -> Tensor<4, Bool> {
 mod tests {
     use super::*;
     use crate::{
-        device,
+        device::{self, Storage},
         operation::check::{same_and_smooth, sample},
     };
 
@@ -143,7 +143,7 @@ mod tests {
         for kind in [Relation::Scaled, Relation::Cosine] {
             for heads in [1, 2, 4] {
                 let expected = by_definition(kind, heads, &student, &teacher, &starts, &weights);
-                for path in [Path::Composed, Path::Fused] {
+                for path in [Path::Composed(Storage::F32), Path::Fused] {
                     let (teacher_nw, weights_n) = (states(&teacher, 7), Tensor::from_floats(weights, &device::cpu()));
                     let comparison = Comparison { relation: kind, heads, teacher_nw, layout: layout(1, &starts), weights_n };
                     let found: f32 = relation(path, states(&student, 7), comparison).into_scalar();

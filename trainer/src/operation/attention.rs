@@ -13,7 +13,10 @@ use super::{
     fused::{Inputs, run},
     rotary::Rotary,
 };
-use crate::{device::Path, student::Layout};
+use crate::{
+    device::{Path, Storage},
+    student::Layout,
+};
 use fused::FusedAttention;
 
 /// The heads of an attention layer.
@@ -38,12 +41,12 @@ impl Heads {
 /// Attention over `qkv_nw`, each token's queries, keys and values side by side; gives [n, h * e].
 pub(crate) fn attention(path: Path, qkv_nw: Tensor<2>, heads: &Heads, layout: &Arc<Layout>, device: &Device) -> Tensor<2> {
     match path {
-        Path::Composed => composed(qkv_nw, heads, layout, device),
+        Path::Composed(storage) => composed(qkv_nw, heads, layout, device, storage),
         Path::Fused => run(FusedAttention { heads: heads.clone(), layout: layout.clone() }, Inputs::default().and(qkv_nw)),
     }
 }
 
-fn composed(qkv_nw: Tensor<2>, heads: &Heads, layout: &Layout, device: &Device) -> Tensor<2> {
+fn composed(qkv_nw: Tensor<2>, heads: &Heads, layout: &Layout, device: &Device, storage: Storage) -> Tensor<2> {
     let (b, t) = (layout.rows, layout.length);
     let Heads { heads: h, kv_heads: kv, width: e, ref rotary } = *heads;
     let (n, repeats) = (b * t, h / kv);
@@ -54,15 +57,16 @@ fn composed(qkv_nw: Tensor<2>, heads: &Heads, layout: &Layout, device: &Device) 
     let query = rotary.turn(query, &layout.positions, device);
     let key = rotary.turn(key, &layout.positions, device);
 
-    let by_head = |x: Tensor<3>, count: usize| x.reshape([b, t, count, e]).swap_dims(1, 2);
+    let by_head = |x: Tensor<3>, count: usize| storage.keep(x).reshape([b, t, count, e]).swap_dims(1, 2);
     // The query heads that share a key head lie below one another, so that keys need not be repeated.
     let query = by_head(query, h).reshape([b, kv, repeats * t, e]);
     let (key, value) = (by_head(key, kv), by_head(value, kv));
 
-    let scores = query.matmul(key.transpose()).div_scalar((e as f32).sqrt()).reshape([b, h, t, t]);
+    // The softmax is computed in f32 whatever is kept.
+    let scores = Storage::F32.keep(query.matmul(key.transpose())).div_scalar((e as f32).sqrt()).reshape([b, h, t, t]);
     let hidden = hidden_b1tt(layout, device).expand([b, h, t, t]);
-    let weights = softmax(scores.mask_fill(hidden, f32::NEG_INFINITY), 3).reshape([b, kv, repeats * t, t]);
-    weights.matmul(value).reshape([b, h, t, e]).swap_dims(1, 2).reshape([n, h * e])
+    let weights = storage.keep(softmax(scores.mask_fill(hidden, f32::NEG_INFINITY), 3)).reshape([b, kv, repeats * t, t]);
+    Storage::F32.keep(weights.matmul(value)).reshape([b, h, t, e]).swap_dims(1, 2).reshape([n, h * e])
 }
 
 /// True where a token (third dimension) must not see another (fourth).

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 
-use crate::device::{self, Path};
+use crate::device::{self, Path, Storage};
 
 /// Numbers in [-1, 1] that look random and are the same every time.
 pub(crate) fn sample(count: usize, seed: u64) -> Vec<f32> {
@@ -19,7 +19,7 @@ pub(crate) fn sample(count: usize, seed: u64) -> Vec<f32> {
 /// Asserts that the fused form's value and gradients are the composed one's, and that the gradients are the function's slope
 /// along a random direction. Inputs are matrices given as (values, rows); vectors are given one row and arrive as [1, n].
 pub(crate) fn same_and_smooth(inputs: &[(Vec<f32>, usize)], operation: impl Fn(Path, Vec<Tensor<2>>) -> Tensor<2>) {
-    let (composed_value, composed) = differentiate(Path::Composed, inputs, &operation);
+    let (composed_value, composed) = differentiate(Path::Composed(Storage::F32), inputs, &operation);
     let (fused_value, fused) = differentiate(Path::Fused, inputs, &operation);
     assert!(norm(&difference(&fused_value, &composed_value)) <= 1e-5 * norm(&composed_value) + 1e-6, "the values differ");
     for (at, (fused, composed)) in fused.iter().zip(&composed).enumerate() {

@@ -18,7 +18,7 @@ pub(crate) fn embed(path: Path, table_vd: Tensor<2>, tokens_n: &[u32], device: &
     let [v, d] = table_vd.dims();
     assert!(tokens_n.iter().all(|token| (*token as usize) < v), "a token is not below the vocabulary of {v}");
     match path {
-        Path::Composed => select_rows(table_vd, tokens_n, device),
+        Path::Composed(_) => select_rows(table_vd, tokens_n, device),
         Path::Fused => run(FusedEmbed { tokens: tokens_n.into(), vocab: v, width: d }, Inputs::default().and(table_vd)),
     }
 }

@@ -12,12 +12,12 @@ use super::{
     fused::{Fused, Inputs, Values, run},
     simd::{for_each_isa, sigmoid},
 };
-use crate::device::Path;
+use crate::device::{Path, Storage};
 
 /// The gated activation of `gate_up_n2f`, each token's gate and up values side by side; gives [n, f].
 pub(crate) fn gate(path: Path, gate_up_n2f: Tensor<2>, activation: Activation) -> Tensor<2> {
     match path {
-        Path::Composed => composed(gate_up_n2f, activation),
+        Path::Composed(storage) => Storage::F32.keep(composed(storage.keep(gate_up_n2f), activation)),
         Path::Fused => {
             let [_, both] = gate_up_n2f.dims();
             run(FusedGate { activation, width: both / 2 }, Inputs::default().and(gate_up_n2f))

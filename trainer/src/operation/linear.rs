@@ -21,7 +21,10 @@ use super::{
     norm, quantize,
     tiles::Tiles,
 };
-use crate::{adapter::Adapted, device::Path};
+use crate::{
+    adapter::Adapted,
+    device::{Path, Storage},
+};
 use fused::FusedLinear;
 
 /// How a linear group computes.
@@ -95,12 +98,12 @@ impl Layer {
 /// The outputs of all layers of a group side by side, [n, o_1 + o_2 + ...].
 pub(crate) fn linear(path: Path, group: Group, precision: Precision) -> Tensor<2> {
     match path {
-        Path::Composed => composed(group, precision),
+        Path::Composed(storage) => composed(group, precision, storage),
         Path::Fused => fused(group, precision),
     }
 }
 
-fn composed(group: Group, precision: Precision) -> Tensor<2> {
+fn composed(group: Group, precision: Precision, storage: Storage) -> Tensor<2> {
     let Group { x_ni, gain_i, layers, residual_no, prepared: _ } = group;
     let device = x_ni.device();
     let x_ni = match gain_i {
@@ -116,8 +119,10 @@ fn composed(group: Group, precision: Precision) -> Tensor<2> {
         (_, Some(grid)) => quantize::integer_weights(weights_oi, grid),
         (_, None) => weights_oi,
     };
-    let multiply = |layer: Layer| x_ni.clone().matmul(quantize::in_part(precision.share, layer.composed(&device), quantised).transpose());
-    let y_no = Tensor::cat(layers.into_iter().map(multiply).collect(), 1);
+    let x_ni = storage.keep(x_ni);
+    let weights = |layer: Layer| storage.keep(quantize::in_part(precision.share, layer.composed(&device), quantised));
+    let multiply = |layer| x_ni.clone().matmul(weights(layer).transpose());
+    let y_no = Storage::F32.keep(Tensor::cat(layers.into_iter().map(multiply).collect(), 1));
     match residual_no {
         Some(residual_no) => residual_no + y_no,
         None => y_no,

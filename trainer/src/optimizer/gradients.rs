@@ -65,7 +65,7 @@ pub(super) fn plus(path: Path, sum: Option<Tensor<1>>, more: Option<Tensor<1>>) 
     match (sum, more) {
         (Some(sum), Some(more)) => Some(match path {
             Path::Fused => in_place(sum, |sum| add(sum, &Values::of(more))),
-            Path::Composed => sum + more,
+            Path::Composed(_) => sum + more,
         }),
         (sum, more) => sum.or(more),
     }

@@ -3,7 +3,7 @@ use model::Role;
 
 use super::*;
 use crate::{
-    device,
+    device::{self, Storage},
     student::{Batch, tests::tiny},
 };
 
@@ -41,7 +41,7 @@ fn expected(student: &Student, rate: f64, decay: f64, clip: f64) -> (f64, Vec<Ve
 
 #[test]
 fn the_first_step_is_that_of_the_formula() {
-    for path in [Path::Composed, Path::Fused] {
+    for path in [Path::Composed(Storage::F32), Path::Fused] {
         for clip in [1e-3, 1e3] {
             let mut student = tiny(|_| {}).with_path(path);
             let (norm, expected) = expected(&student, 1e-2, 0.1, clip);
@@ -121,7 +121,7 @@ fn a_gradient_that_is_no_number_changes_nothing() {
 
 #[test]
 fn a_loss_falls() {
-    for path in [Path::Composed, Path::Fused] {
+    for path in [Path::Composed(Storage::F32), Path::Fused] {
         let mut student = tiny(|_| {}).with_path(path);
         let mut optimizer = AdamW::new(&student, BETAS);
         let mut losses = Vec::new();

@@ -96,7 +96,7 @@ for_each_isa! {
 /// The sum of squares of a tensor.
 pub(super) fn sum_of_squares(path: Path, gradient: &Tensor<1>) -> f64 {
     match path {
-        Path::Composed => f64::from(gradient.clone().square().sum().into_scalar::<f32>()),
+        Path::Composed(_) => f64::from(gradient.clone().square().sum().into_scalar::<f32>()),
         Path::Fused => {
             let gradient = Values::of(gradient.clone());
             let sums: Vec<f32> = gradient.par_chunks(CHUNK).map(chunk_squares).collect();

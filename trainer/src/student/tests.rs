@@ -2,7 +2,10 @@ use burn::tensor::TensorData;
 use model::{Activation, Architecture, InputQuant, ModelTable, Quant, Scale};
 
 use super::*;
-use crate::{device, loss::divergence::Lesson};
+use crate::{
+    device::{self, Storage},
+    loss::divergence::Lesson,
+};
 
 /// A student of one or two blocks whose weights are large enough to matter; `change` edits the table.
 pub(crate) fn tiny(change: impl FnOnce(&mut ModelTable)) -> Student {
@@ -89,13 +92,37 @@ fn both_paths_give_the_same_loss_and_gradients() {
         let mut student = tiny(table);
         student.quantise_in_part(share);
         let batch = packed(67);
-        let (composed_loss, composed) = differentiate(&student.clone().with_path(Path::Composed), &batch);
+        let (composed_loss, composed) = differentiate(&student.clone().with_path(Path::Composed(Storage::F32)), &batch);
         let (fused_loss, fused) = differentiate(&student.with_path(Path::Fused), &batch);
         assert!((fused_loss / composed_loss - 1.0).abs() < 1e-4, "case {case}: {fused_loss} {composed_loss}");
         for ((name, fused), (_, composed)) in fused.iter().zip(&composed) {
             let apart: Vec<f32> = fused.iter().zip(composed).map(|(a, b)| a - b).collect();
             // An activation on the edge between two codes may fall to either side, which moves a gradient a little.
             assert!(norm(&apart) <= 2e-2 * norm(composed) + 1e-6, "case {case} {name}: {} of {}", norm(&apart), norm(composed));
+        }
+    }
+}
+
+#[test]
+fn half_precision_gives_nearly_the_same_loss_and_gradients() {
+    // Codes on an edge fall to the other side here and there, which moves a gradient more than the roundings do.
+    let tables: [(fn(&mut ModelTable), [f64; 2]); 3] = [
+        (|t| t.quant = Quant::None, [1e-2, 5e-2]),
+        (|_| {}, [1e-1, 3e-1]),
+        (|t| (t.architecture, t.kv_heads) = (Architecture::Qwen2, None), [1e-1, 3e-1]),
+    ];
+    for (case, (table, tolerances)) in tables.into_iter().enumerate() {
+        let student = tiny(table);
+        let with = |storage| differentiate(&student.clone().with_path(Path::Composed(storage)), &packed(67));
+        let (loss, gradients) = with(Storage::F32);
+        for (storage, tolerance) in [Storage::F16, Storage::Bf16].into_iter().zip(tolerances) {
+            let (half_loss, half) = with(storage);
+            let apart = f64::from((half_loss / loss - 1.0).abs());
+            assert!(0.0 < apart && apart < 0.2 * tolerance, "case {case} {storage:?}: {half_loss} {loss}");
+            for ((name, half), (_, single)) in half.iter().zip(&gradients) {
+                let apart = norm(&half.iter().zip(single).map(|(a, b)| a - b).collect::<Vec<_>>()) / norm(single);
+                assert!(apart < tolerance, "case {case} {storage:?} {name}: {apart}");
+            }
         }
     }
 }
@@ -121,7 +148,7 @@ fn blocks_that_are_computed_again_give_the_same_bits() {
 
 #[test]
 fn no_quantisation_at_all_is_full_precision_and_all_of_it_is_the_student() {
-    for path in [Path::Composed, Path::Fused] {
+    for path in [Path::Composed(Storage::F32), Path::Fused] {
         let mut student = tiny(|t| t.activations = InputQuant::Int4).with_path(path);
         let full = tiny(|t| t.quant = Quant::None).with_path(path);
         let all = student.logits(&[5, 6, 7, 8]);
@@ -137,7 +164,7 @@ fn no_quantisation_at_all_is_full_precision_and_all_of_it_is_the_student() {
 
 #[test]
 fn documents_of_a_row_do_not_see_each_other() {
-    for path in [Path::Composed, Path::Fused] {
+    for path in [Path::Composed(Storage::F32), Path::Fused] {
         let student = tiny(|_| {}).with_path(path);
         let batch = packed(67);
         let (together, kept) = student.loss(&batch);
@@ -161,7 +188,7 @@ fn documents_of_a_row_do_not_see_each_other() {
 
 #[test]
 fn a_later_token_changes_no_earlier_logit() {
-    for path in [Path::Composed, Path::Fused] {
+    for path in [Path::Composed(Storage::F32), Path::Fused] {
         let student = tiny(|_| {}).with_path(path);
         let vocab = student.config().vocab;
         let one = student.logits(&[5, 6, 7, 8, 9]);
@@ -174,7 +201,7 @@ fn a_later_token_changes_no_earlier_logit() {
 
 #[test]
 fn the_loss_is_that_of_the_logits() {
-    for path in [Path::Composed, Path::Fused] {
+    for path in [Path::Composed(Storage::F32), Path::Fused] {
         let student = tiny(|_| {}).with_path(path);
         let mut batch = Batch::document(&[5, 6, 7, 8, 9, 10, 11]);
         batch.targets = vec![6, 7, 8, 9, 10, 11, 12];
@@ -219,7 +246,7 @@ fn a_changed_parameter_changes_the_next_forward_pass() {
 #[test]
 fn the_gradient_of_a_gain_is_the_slope_of_the_loss() {
     // Full precision, so that the loss is smooth.
-    for path in [Path::Composed, Path::Fused] {
+    for path in [Path::Composed(Storage::F32), Path::Fused] {
         let student = tiny(|t| t.quant = Quant::None).with_path(path);
         let batch = packed(67);
         let (_, gradients) = differentiate(&student, &batch);

@@ -87,7 +87,7 @@ pub fn six_steps(changed: Value) -> TrainTable {
     serde_json::from_value(merged(table, changed)).unwrap()
 }
 
-fn merged(mut table: Value, changed: Value) -> Value {
+pub fn merged(mut table: Value, changed: Value) -> Value {
     let Value::Object(changed) = changed else { panic!("a table was needed") };
     table.as_object_mut().unwrap().extend(changed);
     table
