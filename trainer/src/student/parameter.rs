@@ -1,6 +1,6 @@
 //! One tensor of a student, whatever its rank.
 
-use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use burn::tensor::{Device, GradientCheckpointingStrategy, Gradients, Tensor, TensorData};
 use model::{Kind, TensorSpec};
 
 /// One tensor, a leaf of burn's graph where it is trained.
@@ -25,16 +25,16 @@ impl Parameter {
     /// The same values as a node of its own.
     pub(super) fn fork(&self) -> Parameter {
         match self {
-            Parameter::Vector(vector) => Parameter::Vector(Tensor::from_inner(vector.clone().inner()).require_grad()),
-            Parameter::Matrix(matrix) => Parameter::Matrix(Tensor::from_inner(matrix.clone().inner()).require_grad()),
+            Parameter::Vector(vector) => Parameter::Vector(node(vector.clone(), |values| values).require_grad()),
+            Parameter::Matrix(matrix) => Parameter::Matrix(node(matrix.clone(), |values| values).require_grad()),
         }
     }
 
     /// The same values without derivatives.
     pub(super) fn frozen(&self) -> Parameter {
         match self {
-            Parameter::Vector(vector) => Parameter::Vector(Tensor::from_inner(vector.clone().inner())),
-            Parameter::Matrix(matrix) => Parameter::Matrix(Tensor::from_inner(matrix.clone().inner())),
+            Parameter::Vector(vector) => Parameter::Vector(node(vector.clone(), |values| values)),
+            Parameter::Matrix(matrix) => Parameter::Matrix(node(matrix.clone(), |values| values)),
         }
     }
 
@@ -49,11 +49,11 @@ impl Parameter {
     /// The same parameter with its values changed; `change` sees them flat and without derivatives.
     pub(crate) fn map_flat(self, change: impl FnOnce(Tensor<1>) -> Tensor<1>) -> Parameter {
         match self {
-            Parameter::Vector(vector) => Parameter::Vector(Tensor::from_inner(change(vector.inner())).require_grad()),
+            Parameter::Vector(vector) => Parameter::Vector(node(vector, change).require_grad()),
             Parameter::Matrix(matrix) => {
                 let shape = matrix.dims();
-                let changed = change(matrix.inner().flatten(0, 1)).reshape(shape);
-                Parameter::Matrix(Tensor::from_inner(changed).require_grad())
+                let change = |matrix: Tensor<2>| change(matrix.flatten(0, 1)).reshape(shape);
+                Parameter::Matrix(node(matrix, change).require_grad())
             }
         }
     }
@@ -66,4 +66,11 @@ impl Parameter {
         };
         data.try_into_vec().expect("parameters are f32")
     }
+}
+
+/// What becomes of values without derivatives, as a node of its own.
+fn node<const D: usize>(old: Tensor<D>, change: impl FnOnce(Tensor<D>) -> Tensor<D>) -> Tensor<D> {
+    // All tensors of a graph must agree on what is kept for the backward pass, and those without derivatives do not know.
+    let kept = old.gradient_checkpointing_strategy().unwrap_or(GradientCheckpointingStrategy::Disabled);
+    Tensor::from_inner(change(old.inner())).with_gradient_checkpointing_strategy(kept)
 }
