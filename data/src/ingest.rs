@@ -20,7 +20,7 @@ use crate::pool::Pool;
 use crate::rules::contamination::{Contamination, EvalSet};
 use crate::scans::{ScanFolder, fingerprint};
 use crate::shard::packed_target_bytes;
-use crate::sidecar::Sidecar;
+use crate::sidecar::{self, Sidecar};
 use crate::stage::Stage as Staging;
 use crate::tokenise::{self, count_repeated_ids, tokenise, train_tokenizer};
 use crate::{Card, Dataset, Error, Flow, Manifest, card};
@@ -129,7 +129,10 @@ pub fn ingest(job: &Job, progress: &mut dyn FnMut(Progress)) -> Result<Ingested,
         |of: fn(&crate::stage::Staged) -> u32| documents.documents().iter().map(|it| u64::from(it.copies) * u64::from(of(it))).sum();
     let (count, tokens, learned): (u64, u64, u64) = (counted(|_| 1), counted(|it| it.len), counted(|it| it.len - it.prompt_len));
     if learned == 0 {
-        return Err(Error::Empty(format!("{}; why is in {}", card.why_empty(), at(DROPPED_FILE).display())));
+        let dropped = sidecar::read(&at(DROPPED_FILE))?;
+        let last = dropped.last().map(|last| format!(", as line {} of {}: {}", last.line, last.source, last.detail));
+        let (why, last) = (card.why_empty(), last.unwrap_or_default());
+        return Err(Error::Empty(format!("{why}{last}; all of them are in {}", at(DROPPED_FILE).display())));
     }
     let temperature = |trace: u32| {
         let source = &config.sources[source_of[pool.scan_of(trace)]];

@@ -2,6 +2,7 @@
 //! trace says, and it never loses one.
 
 mod chat_completion;
+mod completions;
 mod fields;
 mod json_text;
 mod messages;
@@ -53,6 +54,8 @@ pub enum Layout {
     Trajectory,
     /// `question`, and `steps` of pairs of a text and a probability.
     Sampled,
+    /// What `tristill eval` recorded of a packed teacher: `id`, `sample`, `text`, `finish`. The questions are in the source's `requests`.
+    Completions,
     /// `messages` or `conversations`: turns with a role and a content, reasoning inline or beside it.
     Messages,
     /// `output`: a text that holds reasoning and answer as JSON.
@@ -142,7 +145,7 @@ struct Known {
 }
 
 /// The layouts that can be recognised, the more particular ones first.
-const KNOWN: [Known; 12] = [
+const KNOWN: [Known; 13] = [
     Known { layout: Layout::Batch, needs: "custom_id and response", fits: chat_completion::fits_batch, read: chat_completion::read_batch },
     Known { layout: Layout::ChatCompletion, needs: "choices with a message", fits: chat_completion::fits, read: chat_completion::read },
     Known { layout: Layout::Vllm, needs: "prompt, and outputs with a text", fits: offline::fits_vllm, read: offline::read_vllm },
@@ -155,6 +158,7 @@ const KNOWN: [Known; 12] = [
         read: trajectory::read,
     },
     Known { layout: Layout::Sampled, needs: "question, and steps with probabilities", fits: sampled::fits, read: sampled::read },
+    Known { layout: Layout::Completions, needs: "sample, text and finish", fits: completions::fits, read: completions::read },
     Known {
         layout: Layout::Messages,
         needs: "messages or conversations, turns with role and content",
@@ -179,6 +183,7 @@ impl Layout {
             Layout::OpenR1 => "open_r1",
             Layout::Trajectory => "trajectory",
             Layout::Sampled => "sampled",
+            Layout::Completions => "completions",
             Layout::Messages => "messages",
             Layout::JsonText => "json_text",
             Layout::Written => "written",
@@ -344,7 +349,7 @@ mod tests {
         })
     }
 
-    const KEYS: [&str; 36] = [
+    const KEYS: [&str; 40] = [
         "question",
         "answer",
         "problem",
@@ -381,6 +386,10 @@ mod tests {
         "info",
         "top_logprobs",
         "logprob",
+        "sample",
+        "finish",
+        "student",
+        "samples",
     ];
 
     proptest! {

@@ -10,7 +10,7 @@ use model::ChatTemplate;
 use task::Problem;
 use tristill_data::{Cursor, DataConfig, Dataset, Decontaminate, EvalSet, Job, PackedRow, Source, Verify, check, marked};
 
-use place::{CONTEXT, Place, config, rows_of, steps, try_ingest};
+use place::{CONTEXT, Place, config, rows_of, steps, texts_of, try_ingest};
 
 fn bytes_of(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
@@ -43,6 +43,32 @@ fn every_row_is_in_the_dataset_or_in_the_sidecar() {
     assert_eq!((malformed.line, malformed.excerpt.as_str()), (54, r#"{"question": "Tom"#));
     assert!(malformed.source.ends_with("a.jsonl") && malformed.detail.starts_with("not JSON"), "{malformed:?}");
     assert_eq!(found.card, found.dataset.card().unwrap());
+}
+
+#[test]
+fn what_a_packed_teacher_said_is_traces_with_the_set_that_it_was_asked() {
+    let place = Place::new();
+    let questions: Vec<String> =
+        (0..30).map(|number| steps(number, number + 3).replacen('{', &format!(r#"{{"id": "q-{number}", "#), 1)).collect();
+    let set = place.file("questions.jsonl", &questions).path;
+    let said = |number: u32, sample: u32, answer: u32, finish: &str| {
+        let text = format!("<think>\n{number} + 3 = {answer}\n</think>\n\nThe answer is {answer}.");
+        serde_json::json!({ "id": format!("q-{number}"), "sample": sample, "text": text, "finish": finish, "tokens": 20 }).to_string()
+    };
+    let mut lines = vec![r#"{"completions":1,"name":"t","student":"ab","set":"questions","prompt":"chat","samples":2}"#.to_owned()];
+    lines.extend((0..30).flat_map(|number| [said(number, 0, number + 3, "stop"), said(number, 1, number + 4, "stop")]));
+    lines[1] = said(0, 0, 3, "length");
+    let source = Source { requests: Some(set), ..place.file("completions.jsonl", &lines) };
+    let found = try_ingest(&config(vec![source]), &[], &place.path("dataset")).unwrap();
+    let flow = &found.card.sources[0];
+    let dropped = [("incomplete", 1), ("unfinished", 1), ("wrong_answer", 30)].map(|(rule, count)| (rule.to_owned(), count));
+    assert_eq!((&*flow.layout, flow.rows, flow.verified, &flow.dropped), ("completions", 61, 29, &BTreeMap::from(dropped)));
+    let first = &texts_of(&found.dataset)[0];
+    assert!(first.contains("Tom has 1 hats and buys 3. How many?") && first.contains("The answer is 4."), "{first}");
+
+    // Without the set nothing is learned, least of all as plain text.
+    let alone = try_ingest(&config(vec![place.file("completions.jsonl", &lines)]), &[], &place.path("alone")).unwrap_err();
+    assert!(alone.contains("name the set that it answers as the source's requests"), "{alone}");
 }
 
 #[test]
@@ -208,7 +234,12 @@ fn bad_input_is_explained() {
     let wrong = r#"{"question": "1 + 1?", "answer": "7", "reference": 2}"#.to_owned();
     let nothing_left = fails(&config(vec![place.file("wrong.jsonl", &[wrong])]));
     let sidecar = place.path("dataset.partial/dropped.parquet");
-    let expected = format!("the dataset would be empty: all 1 traces were dropped (wrong_answer 1); why is in {}", sidecar.display());
+    let expected = format!(
+        "the dataset would be empty: all 1 traces were dropped (wrong_answer 1), as line 1 of {}: the answer ends in \"7\", the reference is \"2\"; \
+         all of them are in {}",
+        place.path("wrong.jsonl").display(),
+        sidecar.display()
+    );
     assert!(nothing_left == expected && sidecar.exists(), "{nothing_left}");
     assert!(!place.path("dataset").exists());
 }

@@ -97,7 +97,7 @@ fn another_schema_is_refused_with_the_columns_found() {
     let mut forced = parquet("c.parquet");
     forced.layout = Layout::QuestionAnswer;
     let dropped = fails(forced);
-    assert!(dropped.starts_with("the dataset would be empty: all 2 traces were dropped (incomplete 2); why is in "), "{dropped}");
+    assert!(dropped.starts_with("the dataset would be empty: all 2 traces were dropped (incomplete 2), as line 2 of "), "{dropped}");
 }
 
 #[test]
