@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use anyhow::{Context, Result, bail};
-use model::{Quant, hugging_face};
+use model::{InputQuant, Quant, hugging_face};
 use runtime::{Options, Student, bench, bench::Speed, kernel::Bits};
 use serde_json::json;
 
@@ -54,14 +54,16 @@ pub fn bench(arguments: &BenchArguments) -> Result<()> {
     Ok(())
 }
 
-/// The speed of random weights of another kind and a student's sizes; none where they would take much memory.
+/// The speed of random weights of another kind and a student's sizes; none where they would take much memory, or that kind has no such
+/// sizes.
 pub fn measure_twin(student: &Student, quant: Quant, threads: usize) -> Result<Option<Speed>> {
     let mut config = student.config().clone();
-    config.quant = quant;
+    (config.quant, config.activations) = (quant, InputQuant::Int8);
     if config.parameters() * size_of::<f32>() > MOST_TWIN_BYTES {
         return Ok(None);
     }
-    let twin = Arc::new(Student::random(&config.validated()?, Bits::Eight, 1)?);
+    let Ok(config) = config.validated() else { return Ok(None) };
+    let twin = Arc::new(Student::random(&config, Bits::Eight, 1)?);
     Ok(Some(bench::measure(&twin, threads)?))
 }
 
@@ -81,4 +83,24 @@ fn random(path: &Path, kind: ShapeType, head: HeadType) -> Result<Student> {
         HeadType::Q4_0 => Bits::Four,
     };
     Ok(Student::random(&config.validated()?, head, 1)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_student_has_the_twins_that_its_sizes_allow() {
+        let student = |quant: &str, activations: &str, width: usize| {
+            let table = json!({ "width": width, "layers": 1, "heads": 2, "feed_forward": 2 * width, "context": 256,
+                "architecture": "llama", "quant": quant, "activations": activations });
+            let config = serde_json::from_value::<model::ModelTable>(table).unwrap().resolve(64).unwrap();
+            Student::random(&config, Bits::Eight, 1).unwrap()
+        };
+        let has = |student: &Student, quant| measure_twin(student, quant, 1).unwrap().is_some();
+        let coarse = student("ternary", "int4", 64);
+        assert!(has(&coarse, Quant::None) && has(&coarse, Quant::Int8));
+        let narrow = student("none", "int8", 36);
+        assert!(has(&narrow, Quant::None) && !has(&narrow, Quant::Int8));
+    }
 }
