@@ -27,7 +27,9 @@ fn finish(row: &Object) -> Option<Finish> {
 
 fn candidate(row: &Object) -> Result<Candidate, Drop> {
     if is_head(row) {
-        return Err(Drop::new(Rule::Incomplete, "it is the head of a file of completions, which says how they were asked"));
+        let set = first_of(row, &["set"]).unwrap_or_default();
+        let head = format!("it is the head of a file of completions; the set {set}, which they answer, must be the source's requests");
+        return Err(Drop::new(Rule::Incomplete, head));
     }
     let asked = "a completion holds no question; name the set that it answers as the source's requests";
     let question =
@@ -74,6 +76,6 @@ mod tests {
     fn without_its_question_it_is_none() {
         let drop = read_one(r#"{"id":"q","sample":0,"text":"2","finish":"stop","tokens":1}"#).unwrap_err();
         assert!(drop.detail.contains("name the set that it answers as the source's requests"), "{}", drop.detail);
-        assert!(read_one(HEAD).unwrap_err().detail.starts_with("it is the head"));
+        assert!(read_one(HEAD).unwrap_err().detail.contains("the set asked, which they answer, must be"));
     }
 }
