@@ -6,9 +6,11 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result, anyhow, bail};
+use model::{ModelConfig, hugging_face};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use trainer::TrainTable;
 
-use crate::stages::StageTable;
+use crate::stages::{self, StageTable};
 
 /// A whole run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -126,9 +128,36 @@ pub fn check(config: &RunConfig) -> Result<()> {
     config.data.check()?;
     config.model.resolve(config.data.vocab.unwrap_or(1))?;
     config.train.check()?;
-    config.train.check_start(config.model.from())?;
     config.eval.check()?;
     Ok(())
+}
+
+/// What a training needs of its student, which starts from a folder's weights or from new ones, and of its teacher, as far as that shows
+/// before there is any data. `of_stage` gives the sizes of an earlier stage's student.
+pub fn check_training(
+    train: &TrainTable,
+    student: &ModelConfig,
+    from: Option<&Path>,
+    of_stage: impl Fn(&str) -> Option<ModelConfig>,
+) -> Result<()> {
+    train.check()?;
+    train.check_for(student, from)?;
+    let Some(folder) = &train.teacher.from else { return Ok(()) };
+    let teacher = match stages::reference(Some(folder)) {
+        Some(stage) => of_stage(stage),
+        None => Some(sizes_of(folder).context("cannot use train.teacher.from")?),
+    };
+    teacher.map_or(Ok(()), |teacher| Ok(train.teacher.check_for(student, &teacher)?))
+}
+
+/// The sizes of the student in a folder.
+fn sizes_of(folder: &Path) -> Result<ModelConfig> {
+    let path = folder.join(hugging_face::CONFIG);
+    if let (false, Ok(Some((_, last)))) = (path.exists(), trainer::latest(folder)) {
+        bail!("{} is the folder of a run; its last checkpoint is {}", folder.display(), last.display());
+    }
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(hugging_face::read_config(&text, &path)?)
 }
 
 /// A message about an unknown key or word, with the nearest of those that it lists.

@@ -77,6 +77,11 @@ impl Run {
         config::check(&config).with_context(|| path.display().to_string())?;
         let mut run = Run { name, dataset: folder.join("dataset"), folder, config, brings, stages: Vec::new() };
         run.stages = stages::stages(&run, path)?;
+        if !run.has_stages() {
+            let RunConfig { data, model, train, .. } = &run.config;
+            let sizes = model.resolve(data.vocab.unwrap_or(1))?;
+            config::check_training(train, &sizes, model.from(), |_| None).with_context(|| path.display().to_string())?;
+        }
         Ok(run)
     }
 
@@ -132,8 +137,9 @@ impl Run {
         self.folder.join("report.json")
     }
 
-    /// Read the questions of every set that the run is scored on. Lines that are no question are told.
+    /// Read the questions of every set that the run is scored on, and the examples that are shown with them. Lines that are no question are told.
     pub fn sets(&self) -> Result<Vec<(SetTable, Questions)>> {
+        eval::check_examples(&self.config.eval).context("cannot use eval.examples")?;
         read_sets(&self.config.eval.sets)
     }
 

@@ -43,7 +43,7 @@ pub struct StageTable {
 
 /// The stages of a run whose own tables are resolved. `path` is that of its config.
 pub fn stages(run: &Run, path: &Path) -> Result<Vec<Run>> {
-    let mut making = Making { run, made: Vec::new(), data: Vec::new(), sizes: None };
+    let mut making = Making { run, made: Vec::new(), data: Vec::new(), sizes: Vec::new() };
     for (number, table) in run.config.stages.iter().enumerate() {
         let place = || format!("{}, stage {}", config::place_of_stage(path, number), table.name);
         making.add(table).with_context(place)?;
@@ -88,8 +88,8 @@ struct Making<'a> {
     made: Vec<Run>,
     /// What each of them is trained on, as the config has it, with the longest row.
     data: Vec<(DataConfig, usize)>,
-    /// Those of the last one's student.
-    sizes: Option<ModelConfig>,
+    /// The sizes of each one's student.
+    sizes: Vec<ModelConfig>,
 }
 
 impl Making<'_> {
@@ -113,13 +113,11 @@ impl Making<'_> {
                 StudentTable::From(merged("model", &base.model.going_on(&from)?, &table.model)?)
             }
         };
-        let sizes = match (&model, self.sizes.take()) {
-            (StudentTable::From(table), Some(sizes)) => table.change(sizes)?,
+        let sizes = match (&model, self.sizes.last()) {
+            (StudentTable::From(table), Some(sizes)) => table.change(sizes.clone())?,
             _ => model.resolve(base.data.vocab.unwrap_or(1))?,
         };
         let train: trainer::TrainTable = merged("train", &base.train, &table.train)?;
-        train.check()?;
-        train.check_for(&sizes)?;
         if let Some(teacher) = reference(train.teacher.from.as_deref())
             && !self.made.iter().any(|made| made.name == teacher)
         {
@@ -127,6 +125,8 @@ impl Making<'_> {
             let earlier = if earlier.is_empty() { "there is none".to_owned() } else { format!("these are {}", earlier.join(", ")) };
             bail!("train.teacher.from is {STUDENT}{teacher}, an earlier stage was needed; {earlier}");
         }
+        let of_stage = |name: &str| self.made.iter().position(|made| made.name == name).map(|place| self.sizes[place].clone());
+        config::check_training(&train, &sizes, model.from(), of_stage)?;
 
         let data: DataConfig = merged("data", &base.data, &table.data)?;
         data.check()?;
@@ -142,7 +142,7 @@ impl Making<'_> {
             (config.data.vocab, config.data.tokenizer) = (None, Some(first.dataset().join("tokenizer.json")));
         }
         self.data.push(known);
-        self.sizes = Some(sizes);
+        self.sizes.push(sizes);
         self.made.push(self.run.stage(name, folder, dataset, config));
         Ok(())
     }

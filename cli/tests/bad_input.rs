@@ -51,6 +51,26 @@ fn a_missing_file_is_named() {
     says(&place.fail(&["check", "variable.toml"]), &["NO_SUCH_FOLDER", "not set"]);
 }
 
+#[test]
+fn what_a_run_will_need_is_looked_for_before_it_is_trained() {
+    let without_vocab = TINY.replace("vocab = 320", "");
+    let cases: [(&str, &[&str], &[&str]); 4] = [
+        (TINY, &["eval.prompt=gsm8k", "eval.examples=nowhere.jsonl"], &["cannot use eval.examples", "nowhere.jsonl"]),
+        (TINY, &["model.quant=none", "train.quant_warm_up_steps=3"], &["train.quant_warm_up_steps is 3, but model.quant is none"]),
+        (TINY, &["train.adapter.rank=4"], &["train.adapter is of rank 4, but there is no model.from"]),
+        (&without_vocab, &["train.teacher.from=nowhere"], &["cannot use train.teacher.from: cannot read nowhere/config.json"]),
+    ];
+    for (config, settings, parts) in cases {
+        let place = Place::new(config);
+        let settings = settings.iter().flat_map(|setting| ["--set", setting]);
+        says(&place.fail(&["distill", "tiny.toml"].into_iter().chain(settings).collect::<Vec<_>>()), parts);
+        assert!(!place.path("checkpoints/tiny/metrics.jsonl").exists());
+    }
+    let place = Place::new(TINY);
+    says(&place.fail(&["sweep", "tiny.toml", "--over", "train.rate=1e-3,-1"]), &["train.rate is -1"]);
+    assert!(!place.path("checkpoints").exists());
+}
+
 /// A config whose only traces are those of a file.
 fn from_file(name: &str) -> String {
     let (_, rest) = TINY.split_once("[data]").unwrap();

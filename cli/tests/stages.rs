@@ -85,6 +85,18 @@ fn a_killed_run_of_stages_ends_with_the_bytes_of_one_that_was_not() {
 }
 
 #[test]
+fn a_stage_that_is_added_goes_on_and_its_student_is_asked_anew() {
+    let one = config().replace(STAGES, "[[stage]]\nname = \"first\"\ntrain = { steps = 2 }\n");
+    let place = Place::new(&one);
+    place.succeed(&["distill", "tiny.toml"]);
+    place.write("tiny.toml", &(one + "[[stage]]\nname = \"second\"\ntrain = { steps = 2 }\n"));
+    place.succeed(&["distill", "tiny.toml"]);
+    let names = fs::read_dir(place.path("checkpoints/tiny/eval/held_out")).unwrap().map(|entry| entry.unwrap().file_name());
+    let kept = names.filter(|name| name.to_str().unwrap().starts_with("completions-")).count();
+    assert_eq!(kept, 1, "what the first student said");
+}
+
+#[test]
 fn a_stage_of_other_data_has_the_tokenizer_of_the_first() {
     let more = "[[stage]]\nname = \"more\"\ndata = { sources = [{ path = \"more.jsonl\" }] }\ntrain = { steps = 2 }\n";
     let place = Place::new(&config().replace(STAGES, &format!("[[stage]]\nname = \"first\"\ntrain = {{ steps = 2 }}\n{more}")));
@@ -102,10 +114,14 @@ fn a_stage_of_other_data_has_the_tokenizer_of_the_first() {
 fn what_is_wrong_with_a_stage_is_told_before_anything_is_done() {
     let line = |text: &str, part: &str| 1 + text[..text.find(part).unwrap()].matches('\n').count();
     let config = config();
-    let cases: [(&str, &str, &[&str]); 10] = [
+    let relation = "stage:full\", relation = { relation = \"scaled\", heads = 4, block = 0, teacher_block = 7, weight = 1.0 }, divergence = \"forward_kl";
+    let cases: [(&str, &str, &[&str]); 13] = [
         ("train = { steps = 6", "train = { stpes = 6", &["train: unknown field `stpes`", "did you mean `steps`"]),
         ("stage:full", "stage:ful", &["stage ternary: train.teacher.from is stage:ful,", "these are full, sub_norms"]),
         ("stage:full", "stage:ternary", &["train.teacher.from is stage:ternary, an earlier stage was needed"]),
+        ("stage:full", "nowhere", &["stage ternary: cannot use train.teacher.from: cannot read nowhere/config.json"]),
+        ("stage:full", relation, &["train.teacher.relation.teacher_block is 7, which is not below the 1 blocks"]),
+        ("steps = 18", "steps = 18\nadapter = { rank = 300 }", &["stage ternary: train.adapter.rank is 300, but"]),
         ("name = \"ternary\"", "name = \"full\"", &["stage full: an earlier stage has that name"]),
         ("name = \"ternary\"", "name = \"../full\"", &["its name is to be that of a folder"]),
         ("{ quant = \"none\", sub", "{ quant = \"none\", width = 512, sub", &["stage sub_norms: model: unknown field `width`"]),

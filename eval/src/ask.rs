@@ -163,6 +163,11 @@ pub fn ask(
     Ok(Asked { completions, whole, resumed, too_long, tokens: at.tokens, wall_s: started.elapsed().as_secs_f64() })
 }
 
+/// Whether the examples that the prompts draw from can be read and are enough.
+pub fn check_examples(config: &EvalConfig) -> Result<(), Error> {
+    prompts(config, &[]).map(|_| ())
+}
+
 fn prompts(config: &EvalConfig, problems: &[Problem]) -> Result<Vec<Prompt>, Error> {
     let examples = match &config.examples {
         Some(path) if config.prompt.needs_examples() => task::read_set(path, &Fields::default())?.problems,

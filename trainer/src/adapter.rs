@@ -48,7 +48,7 @@ fn alpha() -> f64 {
 
 impl AdapterTable {
     /// The first setting that no adapter can have, or that does not fit a student of these sizes that starts from a folder or not.
-    pub(crate) fn check(&self, from: Option<&Path>, model: Option<&ModelConfig>) -> Result<(), Error> {
+    pub(crate) fn check(&self, from: Option<&Path>, model: &ModelConfig) -> Result<(), Error> {
         let refuse = |key, found: String, needed: String| Err(Error::Config { key, found, needed });
         if self.rank == 0 {
             return refuse("adapter.rank", self.rank.to_string(), "which is not at least 1".into());
@@ -60,7 +60,7 @@ impl AdapterTable {
             let needed = "but there is no model.from: an adapter changes the weights of a folder; name one, or leave train.adapter out";
             return refuse("adapter", format!("of rank {}", self.rank), needed.into());
         }
-        let layers = model.into_iter().flat_map(inventory).filter(|spec| spec.kind() == Kind::Linear);
+        let layers = inventory(model).into_iter().filter(|spec| spec.kind() == Kind::Linear);
         match layers.min_by_key(|spec| spec.shape[0].min(spec.shape[1])) {
             Some(least) if least.shape[0].min(least.shape[1]) < self.rank => {
                 let [o, i] = [least.shape[0], least.shape[1]];

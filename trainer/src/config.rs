@@ -216,16 +216,12 @@ impl TrainTable {
         require(self.log_every >= 1, "log_every", self.log_every, "which is not at least 1".into())
     }
 
-    /// The first setting that no run of such a student can have.
-    pub fn check_for(&self, model: &ModelConfig) -> Result<(), Error> {
+    /// The first setting that no run can have of such a student, which starts from the weights of a folder or from new ones.
+    pub fn check_for(&self, model: &ModelConfig, from: Option<&Path>) -> Result<(), Error> {
         let steps = self.quant_warm_up_steps.unwrap_or(0);
         let needed = "but model.quant is none: there is no quantisation to come in; leave it out".into();
-        require(steps == 0 || model.quant != Quant::None, "quant_warm_up_steps", steps, needed)
-    }
-
-    /// What this table needs of the folder that the student starts from.
-    pub fn check_start(&self, from: Option<&Path>) -> Result<(), Error> {
-        self.adapter.as_ref().map_or(Ok(()), |adapter| adapter.check(from, None))
+        require(steps == 0 || model.quant != Quant::None, "quant_warm_up_steps", steps, needed)?;
+        self.adapter.as_ref().map_or(Ok(()), |adapter| adapter.check(from, model))
     }
 
     /// Rows per forward pass.

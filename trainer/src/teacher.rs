@@ -73,31 +73,12 @@ impl Teacher {
 
     /// The same teacher, whose states are learned as the table says; or why this student cannot learn them.
     pub(crate) fn with_states(self, table: &TeacherTable, student: &ModelConfig) -> Result<Teacher, Error> {
-        let teacher = self.student.config();
-        let refuse = |key: &'static str, found: usize, needed: String| Err(Error::Config { key, found: found.to_string(), needed });
         if table.has_states() && self.reader.is_some() {
             let key = if table.hidden.is_some() { "teacher.hidden" } else { "teacher.relation" };
             let (found, needed) = ("given".into(), "but the teacher has another tokenizer, so that its states are not of the same tokens");
             return Err(Error::Config { key, found, needed: needed.into() });
         }
-        if table.hidden.is_some() && student.width != teacher.width {
-            let needed = format!("but the student's width is {} and states are compared number by number; learn relations", student.width);
-            return refuse("teacher.hidden", teacher.width, needed);
-        }
-        if let Some(relation) = &table.relation {
-            let blocks =
-                [("teacher.relation.block", relation.block, student), ("teacher.relation.teacher_block", relation.teacher_block, teacher)];
-            for (key, block, config) in blocks {
-                if block >= config.layers {
-                    return refuse(key, block, format!("which is not below the {} blocks there are", config.layers));
-                }
-            }
-            let widths = [student.query_width(), student.kv_width(), teacher.query_width(), teacher.kv_width()];
-            if relation.heads == 0 || widths.iter().any(|width| !width.is_multiple_of(relation.heads)) {
-                let needed = format!("which does not divide all of {widths:?}, the widths of the queries and keys of both");
-                return refuse("teacher.relation.heads", relation.heads, needed);
-            }
-        }
+        table.check_for(student, self.student.config())?;
         Ok(Teacher { hidden: table.hidden.clone(), relation: table.relation.clone(), ..self })
     }
 

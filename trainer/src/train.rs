@@ -429,11 +429,8 @@ pub(crate) fn teacher(job: &Job, tokenizer: &Tokenizer, device: &Device) -> Resu
 /// Whether student and dataset belong together.
 pub(crate) fn check(job: &Job) -> Result<(), Error> {
     job.config.check()?;
-    job.config.check_for(job.model)?;
+    job.config.check_for(job.model, job.from)?;
     let (model, manifest) = (job.model, job.dataset.manifest());
-    if let Some(adapter) = &job.config.adapter {
-        adapter.check(job.from, Some(model))?;
-    }
     let refuse = |found: String| Err(Error::Rows(found));
     if model.vocab < manifest.vocab {
         return refuse(format!("its tokenizer has {} tokens, the student {}", manifest.vocab, model.vocab));

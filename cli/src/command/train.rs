@@ -24,11 +24,17 @@ const GLANCE: usize = 200;
 
 pub fn command(arguments: &ConfigArguments) -> Result<()> {
     let run = Run::open(arguments)?;
+    check_devices(&run)?;
     for part in run.parts() {
         dataset(part, arguments)?;
     }
     run.start()?;
     train_parts(&run, arguments).map(|_| ())
+}
+
+/// Whether all devices that the run's parts are trained on are here.
+pub fn check_devices(run: &Run) -> Result<()> {
+    run.parts().iter().try_for_each(|part| Ok(trainer::device::open(part.config.train.device).map(drop)?))
 }
 
 /// A part of a run, trained.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use model::ModelConfig;
 use serde::{Deserialize, Serialize};
 
 use super::require;
@@ -119,6 +120,30 @@ impl TeacherTable {
     /// Whether inner states are learned.
     pub fn has_states(&self) -> bool {
         self.hidden.is_some() || self.relation.is_some()
+    }
+
+    /// The first setting of inner states that cannot be between a student and a teacher of these sizes.
+    pub fn check_for(&self, student: &ModelConfig, teacher: &ModelConfig) -> Result<(), Error> {
+        let refuse = |key: &'static str, found: usize, needed: String| Err(Error::Config { key, found: found.to_string(), needed });
+        if self.hidden.is_some() && student.width != teacher.width {
+            let needed = format!("but the student's width is {} and states are compared number by number; learn relations", student.width);
+            return refuse("teacher.hidden", teacher.width, needed);
+        }
+        if let Some(relation) = &self.relation {
+            let blocks =
+                [("teacher.relation.block", relation.block, student), ("teacher.relation.teacher_block", relation.teacher_block, teacher)];
+            for (key, block, config) in blocks {
+                if block >= config.layers {
+                    return refuse(key, block, format!("which is not below the {} blocks there are", config.layers));
+                }
+            }
+            let widths = [student.query_width(), student.kv_width(), teacher.query_width(), teacher.kv_width()];
+            if relation.heads == 0 || widths.iter().any(|width| !width.is_multiple_of(relation.heads)) {
+                let needed = format!("which does not divide all of {widths:?}, the widths of the queries and keys of both");
+                return refuse("teacher.relation.heads", relation.heads, needed);
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn check(&self) -> Result<(), Error> {
