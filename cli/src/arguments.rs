@@ -309,3 +309,10 @@ pub enum HeadType {
     #[value(name = "q4_0")]
     Q4_0,
 }
+
+/// The program with these words behind it, as a shell takes it.
+pub fn command_line(words: impl Iterator<Item = String>) -> String {
+    let words: Vec<String> = ["tristill".to_owned()].into_iter().chain(words).collect();
+    // A word with a zero byte, which alone cannot be quoted, no shell can have given.
+    shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| words.join(" "))
+}

@@ -4,7 +4,7 @@
 
 mod program;
 
-use std::fs;
+use std::{fs, io::Write, process::Stdio};
 
 use program::{Place, TINY};
 use serde_json::Value;
@@ -73,8 +73,19 @@ fn each_stage_stands_alone() {
             "1"
         ])
     );
-    let speeds = place.succeed(&["bench", "checkpoints/tiny/student.gguf", "--json"]);
-    assert!(serde_json::from_str::<Value>(&speeds).unwrap()[0]["decode_tokens_per_s"].as_f64().unwrap() > 0.0, "{speeds}");
+    for prompt in ["128", "5000"] {
+        let speeds = place.succeed(&["bench", "checkpoints/tiny/student.gguf", "--json", "--prompt", prompt]);
+        assert!(serde_json::from_str::<Value>(&speeds).unwrap()[0]["decode_tokens_per_s"].as_f64().unwrap() > 0.0, "{speeds}");
+    }
+
+    // A question that is too long, and bytes that are no text, do not end a talk.
+    let mut talk = place.command(&["chat", "checkpoints/tiny/student.gguf", "--max-tokens", "4"]);
+    let mut talk = talk.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let questions = ["Why? ".repeat(500).as_bytes(), b"\n\xff?\nHow many?\n"].concat();
+    talk.stdin.take().unwrap().write_all(&questions).unwrap();
+    let output = talk.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && told.matches("ask a shorter one").count() == 1, "{told}");
 }
 
 #[test]

@@ -107,6 +107,21 @@ pub fn read_likelihoods(path: &Path) -> Result<Vec<Likelihoods>, Error> {
     read(path).map(|(_, likelihoods, _)| likelihoods)
 }
 
+/// Make way for another student: a file of completions or likelihoods whose head names one of another hash gets a name of its own, which
+/// is given.
+pub fn set_aside(path: &Path, student: &str) -> Result<Option<PathBuf>, Error> {
+    let Ok(file) = File::open(path) else { return Ok(None) };
+    let mut line = String::new();
+    BufReader::new(file).read_line(&mut line).map_err(file_error("read", path))?;
+    let Some(other) = serde_json::from_str::<Head>(&line).ok().map(|head| head.student).filter(|other| other != student) else {
+        return Ok(None);
+    };
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let aside = path.with_file_name(format!("{name}-{}.jsonl", other.chars().take(8).collect::<String>()));
+    std::fs::rename(path, &aside).map_err(file_error("rename", path))?;
+    Ok(Some(aside))
+}
+
 /// A file that is being written.
 #[derive(Debug)]
 pub struct Journal<E> {
@@ -313,6 +328,18 @@ pub(crate) mod tests {
         assert!(other(&|head| head.prompts = "0".into()).contains("prompts was"));
         std::fs::write(&path, "").unwrap();
         assert!(other(&|_| ()).contains("completions was not said"));
+    }
+
+    #[test]
+    fn what_another_student_said_is_kept_under_another_name() {
+        let (folder, problems) = (tempfile::tempdir().unwrap(), problems(3));
+        let path = folder.path().join("completions.jsonl");
+        assert_eq!(set_aside(&path, "abc").unwrap(), None);
+        open(&path, head(&problems), &problems).unwrap().add(&said(1, "2")).unwrap();
+        assert_eq!(set_aside(&path, "abc").unwrap(), None);
+        let aside = set_aside(&path, "def").unwrap().unwrap();
+        assert_eq!(aside, folder.path().join("completions-abc.jsonl"));
+        assert_eq!((path.exists(), read_completions(&aside).unwrap().completions.len()), (false, 1));
     }
 
     #[test]

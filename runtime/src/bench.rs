@@ -37,6 +37,8 @@ const MOST_BYTES: usize = 1 << 30;
 pub struct Speed {
     /// Threads that computed.
     pub threads: usize,
+    /// Tokens of the prompt.
+    pub prompt: usize,
     /// Tokens of a prompt a second.
     pub prefill_tokens_per_s: f64,
     /// Tokens of one answer a second.
@@ -57,12 +59,12 @@ pub fn measure(student: &Arc<Student>, threads: usize) -> Result<Speed, Error> {
     measure_prompt(student, threads, PROMPT)
 }
 
-/// As [`measure`] with a prompt of another length; one that the context cannot hold is shortened.
+/// As [`measure`] with a prompt of another length; one that the context cannot hold together with an answer is shortened.
 pub fn measure_prompt(student: &Arc<Student>, threads: usize, prompt: usize) -> Result<Speed, Error> {
     let isa = Isa::detect()?;
     let (config, network) = (student.config(), &student.network);
-    let prompt = prompt.clamp(1, config.context);
-    let answer = ANSWER.min(config.context - prompt);
+    let answer = ANSWER.min(config.context / 2);
+    let prompt = prompt.clamp(1, config.context - answer);
     let mut cache = Cache::new(config, prompt + answer);
     let pages = take(&mut cache, prompt + answer);
     let mut work = Work::new(isa, threads);
@@ -95,6 +97,7 @@ pub fn measure_prompt(student: &Arc<Student>, threads: usize, prompt: usize) -> 
     let decode_tokens_per_s = median(&mut decode[1..]);
     Ok(Speed {
         threads: work.threads(),
+        prompt,
         prefill_tokens_per_s: median(&mut prefill[1..]),
         decode_tokens_per_s,
         batch_tokens_per_s: batch(student, &mut work),

@@ -11,7 +11,7 @@ pub use bench::measure;
 
 use crate::{
     arguments::{BenchArguments, HeadType, ShapeType},
-    progress::print,
+    progress::{print, say},
 };
 
 /// The largest twin that is measured.
@@ -31,6 +31,10 @@ pub fn bench(arguments: &BenchArguments) -> Result<()> {
     }
     for threads in 1..=most {
         let speed = bench::measure_prompt(&student, threads, arguments.prompt)?;
+        if threads == 1 && speed.prompt < arguments.prompt {
+            let context = student.config().context;
+            say(&format!("the context is {context} tokens, so that the prompt has {} and not {}", speed.prompt, arguments.prompt));
+        }
         let (prefill, decode, bytes) = (speed.prefill_tokens_per_s, speed.decode_tokens_per_s, speed.bytes_per_token);
         if arguments.json {
             rows.push(json!({
@@ -77,6 +81,9 @@ fn random(path: &Path, kind: ShapeType, head: HeadType) -> Result<Student> {
         ShapeType::Q4_0 => Quant::Int4,
         ShapeType::F32 => Quant::None,
     };
+    if config.quant == Quant::None {
+        config.activations = InputQuant::Int8;
+    }
     let head = match head {
         HeadType::Q8_0 => Bits::Eight,
         HeadType::Q6K => Bits::Six,

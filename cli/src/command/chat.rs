@@ -18,30 +18,33 @@ pub fn chat(arguments: &StudentArguments) -> Result<()> {
     if terminal {
         say(&format!("{}: ask something; /new forgets what was said, Ctrl-D ends", student.name()));
     }
-    let mut messages: Vec<Message> = Vec::new();
+    let (context, mut messages) = (student.config().context, Vec::<Message>::new());
+    let tokens_of = |messages: &[Message]| student.tokenizer().encode(&student.chat().render(messages, true)?);
     loop {
         if terminal {
             print("> ");
         }
-        let mut line = String::new();
-        if std::io::stdin().lock().read_line(&mut line).context("cannot read the question")? == 0 {
+        let mut line = Vec::new();
+        if std::io::stdin().lock().read_until(b'\n', &mut line).context("cannot read the question")? == 0 {
             return Ok(());
         }
-        match line.trim() {
+        match String::from_utf8_lossy(&line).trim() {
             "" => continue,
             "/new" => messages.clear(),
             question => {
-                messages.push(Message::user(question));
-                let tokens = student.tokenizer().encode(&student.chat().render(&messages, true)?)?;
-                if tokens.len() >= student.config().context {
-                    say(&format!(
-                        "(the talk has {} tokens, the context is {}; the earlier part is forgotten)",
-                        tokens.len(),
-                        student.config().context
-                    ));
-                    messages.drain(..messages.len() - 1);
+                let question = Message::user(question);
+                let alone = tokens_of(std::slice::from_ref(&question))?;
+                if alone.len() >= context {
+                    say(&format!("(the question has {} tokens, the context is {context}; ask a shorter one)", alone.len()));
+                    continue;
                 }
-                let tokens = student.tokenizer().encode(&student.chat().render(&messages, true)?)?;
+                messages.push(question);
+                let mut tokens = tokens_of(&messages)?;
+                if tokens.len() >= context {
+                    say(&format!("(the talk has {} tokens, the context is {context}; the earlier part is forgotten)", tokens.len()));
+                    messages.drain(..messages.len() - 1);
+                    tokens = alone;
+                }
                 let text = answer(&mut engine, tokens, &arguments.sampling)?;
                 // What the student thought is not part of the talk, as the R1 family's templates have it.
                 let said = text.rsplit("</think>").next().unwrap_or(&text).trim();

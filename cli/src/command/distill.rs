@@ -8,7 +8,7 @@ use eval::report::{Packing, Report, Speed, Stage};
 use trainer::{Exported, Totals, metrics::Line};
 
 use crate::{
-    arguments::ConfigArguments,
+    arguments::{ConfigArguments, command_line},
     command::{
         bench,
         eval::{Exam, describe},
@@ -16,7 +16,7 @@ use crate::{
         ingest::ingest_parts,
         report,
         synth::synth,
-        train::{Part, train_parts},
+        train::{Part, check_devices, train_parts},
     },
     progress::{print, say},
     run::Run,
@@ -28,6 +28,7 @@ const AFTER: [&str; 2] = ["export", "eval"];
 
 pub fn distill(arguments: &ConfigArguments) -> Result<()> {
     let run = Run::open(arguments)?;
+    check_devices(&run)?;
     run.start()?;
     say(&format!("       run {} in {}", run.name, run.folder.display()));
     synth(&run)?;
@@ -71,8 +72,10 @@ fn facts(run: &Run, arguments: &ConfigArguments, parts: &[Part], exported: &Expo
     let model = last.config.model.resolve(manifest.vocab)?;
     let of_all = |of: fn(&Totals) -> f64| parts.iter().map(|part| of(&part.trained.totals)).sum::<f64>();
     let path = |path: std::path::PathBuf| path.display().to_string();
-    let settings: String = arguments.overrides.set.iter().map(|setting| format!(" --set {setting}")).collect();
-    let folder = arguments.overrides.run.as_ref().map_or(String::new(), |run| format!(" --run {}", run.display()));
+    let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    let settings = arguments.overrides.set.iter().flat_map(|setting| ["--set".to_owned(), setting.clone()]);
+    let folder = arguments.overrides.run.iter().flat_map(|run| ["--run".to_owned(), text(run)]);
+    let words = ["distill".to_owned(), text(&arguments.config)].into_iter().chain(settings).chain(folder);
     Ok(Report {
         run: run.name.clone(),
         program: env!("CARGO_PKG_VERSION").to_owned(),
@@ -88,7 +91,7 @@ fn facts(run: &Run, arguments: &ConfigArguments, parts: &[Part], exported: &Expo
             ("report".to_owned(), path(run.report())),
             ("page".to_owned(), path(run.folder.join(report::PAGE))),
         ]),
-        commands: vec![format!("tristill distill {}{settings}{folder}", arguments.config.display())],
+        commands: vec![command_line(words)],
         config: serde_json::to_value(&run.config).context("cannot write the config as JSON")?,
         packing: Some(Packing {
             traces: manifest.documents,

@@ -12,7 +12,7 @@ use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value};
 
 use crate::{
-    arguments::EvalArguments,
+    arguments::{EvalArguments, command_line},
     command::report::{self, FACTS},
     config,
     progress::print,
@@ -62,6 +62,7 @@ fn settings(arguments: &EvalArguments) -> Result<EvalConfig> {
         data: Option<IgnoredAny>,
         model: Option<IgnoredAny>,
         train: Option<IgnoredAny>,
+        stage: Option<IgnoredAny>,
     }
     let threads = arguments.threads.threads;
     if let Some(path) = &arguments.config {
@@ -134,9 +135,7 @@ fn print_scores(scores: Map<String, Value>) -> Result<()> {
 /// The report that the scores go into: the run's where the folder is one, else a new one.
 fn facts(student: &Path, folder: &Path, exam: &Exam) -> Result<Report> {
     let path = folder.join(FACTS);
-    let quoted = |part: &str| if part.contains(char::is_whitespace) { format!("'{part}'") } else { part.to_owned() };
-    let typed: Vec<String> = std::env::args_os().skip(1).map(|part| quoted(&part.to_string_lossy())).collect();
-    let command = format!("tristill {}", typed.join(" "));
+    let command = command_line(std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()));
     let mut facts = match path.exists() {
         true => {
             Report::read(&path).with_context(|| format!("cannot add the score to {}; name another folder with --to", path.display()))?

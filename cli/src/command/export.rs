@@ -22,19 +22,19 @@ pub fn command(arguments: &ExportArguments) -> Result<()> {
 
 /// The last checkpoint of a run's folder, or of its last stage that has one; or the folder itself if it is one.
 pub fn checkpoint(folder: &Path) -> Result<PathBuf> {
+    if let Some(stage) = stages::last(folder, |stage| trainer::latest(stage).is_ok_and(|last| last.is_some())) {
+        return checkpoint(&stage);
+    }
     match trainer::latest(folder)? {
         Some((_, checkpoint)) => Ok(checkpoint),
         None if folder.join("config.json").exists() => Ok(folder.to_owned()),
-        None => match stages::last(folder, |stage| trainer::latest(stage).is_ok_and(|last| last.is_some())) {
-            Some(stage) => checkpoint(&stage),
-            None => {
-                model::hugging_face::refuse_adapter(folder)?;
-                bail!(
-                    "{} is no checkpoint and holds none: a config.json or a folder step-… was needed; `tristill train` makes one",
-                    folder.display()
-                )
-            }
-        },
+        None => {
+            model::hugging_face::refuse_adapter(folder)?;
+            bail!(
+                "{} is no checkpoint and holds none: a config.json or a folder step-… was needed; `tristill train` makes one",
+                folder.display()
+            )
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use trainer::{Job, RateTest, TriedRate};
 
 use crate::{
     arguments::{ConfigArguments, SweepArguments},
-    command::{distill::distill, ingest::ingest, synth::synth},
+    command::{annotate::annotate, distill::distill, ingest::ingest, synth::synth},
     interrupt,
     progress::{Progress, print, say},
     run::Run,
@@ -27,27 +27,32 @@ pub fn sweep(arguments: &SweepArguments) -> Result<()> {
     let name = arguments.config.file_stem().and_then(|name| name.to_str()).unwrap_or("run");
     let folder = arguments.overrides.run.clone().unwrap_or_else(|| PathBuf::from("checkpoints").join(format!("{name}-sweep")));
     let combinations = combinations(&arguments.over)?;
-    let mut rows = Vec::new();
-    for (place, settings) in combinations.iter().enumerate() {
-        let title = settings.join(", ");
-        say(&format!("     sweep {} of {}: {title}", place + 1, combinations.len()));
-        let run = folder.join(settings.join(",").replace(['/', '\\'], "_"));
+    let run = |settings: &Vec<String>| {
         let mut overrides = arguments.overrides.clone();
         overrides.set.extend(settings.iter().cloned());
-        overrides.run = Some(run.clone());
-        distill(&ConfigArguments { config: arguments.config.clone(), overrides })?;
-        rows.push((title, Report::read(&run.join("report.json"))?));
+        overrides.run = Some(folder.join(settings.join(",").replace(['/', '\\'], "_")));
+        ConfigArguments { config: arguments.config.clone(), overrides }
+    };
+    let runs: Vec<ConfigArguments> = combinations.iter().map(run).collect();
+    // A combination that cannot be is found before the first is trained.
+    let opened = runs.iter().map(Run::open).collect::<Result<Vec<_>>>()?;
+    let mut rows = Vec::new();
+    for ((settings, arguments), run) in combinations.iter().zip(&runs).zip(opened) {
+        let title = settings.join(", ");
+        say(&format!("     sweep {} of {}: {title}", rows.len() + 1, combinations.len()));
+        distill(arguments)?;
+        rows.push((title, Report::read(&run.report())?));
     }
     print(&table(&rows));
     Ok(())
 }
 
-/// Train the run's student from its start while the rate rises. Nothing but the run's traces and dataset is written.
+/// Train the run's student from its start while the rate rises. Nothing but the run's traces and datasets is written.
 fn find_rate(arguments: &ConfigArguments) -> Result<()> {
     let run = Run::open(arguments)?;
     synth(&run)?;
     let run = &run.parts()[0];
-    let dataset = ingest(run)?;
+    let dataset = annotate(run, ingest(run)?)?;
     let model = run.config.model.resolve(dataset.manifest().vocab)?;
     let job = Job { config: &run.config.train, model: &model, from: run.config.model.from(), dataset: &dataset, run: &run.folder };
     let mut bar = Progress::start("rates", RATES.steps, 0);
@@ -90,11 +95,27 @@ fn combinations(over: &[String]) -> Result<Vec<Vec<String>>> {
         }
         let with_each = |settings: Vec<String>| {
             let add = move |value: &str| settings.iter().cloned().chain([format!("{key}={value}")]).collect();
-            values.split(',').map(add).collect::<Vec<_>>()
+            at_commas(values).into_iter().map(add).collect::<Vec<_>>()
         };
         combinations = combinations.into_iter().flat_map(with_each).collect();
     }
     Ok(combinations)
+}
+
+/// The parts of a text between commas; one within brackets, braces or quotes belongs to its part.
+fn at_commas(text: &str) -> Vec<&str> {
+    let (mut depth, mut quote) = (0, None);
+    let separates = |letter: char| {
+        match (quote, letter) {
+            (None, '"' | '\'') => quote = Some(letter),
+            (Some(open), _) if open == letter => quote = None,
+            (None, '[' | '{') => depth += 1,
+            (None, ']' | '}') => depth -= 1,
+            _ => {}
+        }
+        letter == ',' && depth == 0 && quote.is_none()
+    };
+    text.split(separates).collect()
 }
 
 /// A line for each run: its settings, its scores with their intervals, its size and its time.
@@ -105,6 +126,10 @@ fn table(rows: &[(String, Report)]) -> String {
         text += &format!("{title:width$}");
         for (set, score) in &facts.eval {
             text += &format!("  {set} {:5.1} % ({:.1} to {:.1})", 100.0 * score.accuracy, 100.0 * score.low, 100.0 * score.high);
+        }
+        for (set, score) in &facts.choices {
+            let [letters, texts, by_length] = [&score.letters, &score.texts, &score.texts_by_length].map(|share| 100.0 * share.accuracy);
+            text += &format!("  {set} {letters:5.1} % by letter, {texts:.1} % by text, {by_length:.1} % by text per character");
         }
         text += &format!("  {} bytes  {:.0} s\n", facts.packed_bytes, facts.wall_s);
     }
@@ -131,6 +156,9 @@ mod tests {
         let expected = [["train.rate=1e-3", "train.seed=1"], ["train.rate=1e-3", "train.seed=2"]];
         assert_eq!(found[..2], expected);
         assert_eq!((found.len(), &found[3]), (4, &vec!["train.rate=2e-3".to_owned(), "train.seed=2".to_owned()]));
+        let found = over(&[r#"data.rules.pass_rate=[0,1],[0.2,0.8]"#, r#"data.sources=[{ path = "a,b" }]"#]).unwrap();
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[1], [r#"data.rules.pass_rate=[0.2,0.8]"#, r#"data.sources=[{ path = "a,b" }]"#]);
         assert!(over(&["train.rate"]).unwrap_err().to_string().contains("KEY=VALUE,VALUE"));
         assert!(over(&["train.rate="]).unwrap_err().to_string().contains("names no value"));
     }

@@ -70,7 +70,7 @@ impl Exam<'_> {
 
     /// Ask every problem that has no answer yet, then mark all of them. What the student said lies in the folder's `eval/<set>/`.
     pub fn sit(&mut self, set: &str, problems: &[Problem], folder: &Path) -> Result<(Asked, Score)> {
-        let path: PathBuf = completions(folder, set);
+        let path = self.begin(set, completions(folder, set))?;
         let asking = Asking { student: &self.hash, set, problems, config: self.config };
         let mut bar = Bar::new(set);
         let asked = eval::ask(&mut self.engine, &asking, &path, |at| bar.at(at)).with_context(|| format!("cannot ask {set}"))?;
@@ -84,7 +84,7 @@ impl Exam<'_> {
 
     /// The same for multiple choice.
     pub fn choose(&mut self, set: &str, choices: &[Choice], folder: &Path) -> Result<ChoiceScore> {
-        let path: PathBuf = likelihoods(folder, set);
+        let path = self.begin(set, likelihoods(folder, set))?;
         let choosing = Choosing { student: &self.hash, set, choices, style: self.config.prompt };
         let mut bar = Bar::new(set);
         let chosen = eval::choose(&mut self.engine, &choosing, &path, |at| bar.at(at)).with_context(|| format!("cannot ask {set}"))?;
@@ -96,6 +96,14 @@ impl Exam<'_> {
         let shares = format!("{letters:.1} % by letter, {texts:.1} % by text, {by_length:.1} % by text per character");
         say(&format!("     score {set}: of {} {shares}, guessing {:.1} %", score.n, 100.0 * score.chance));
         Ok(score)
+    }
+
+    /// The file for what this student says; what another one said in its place is kept.
+    fn begin(&self, set: &str, path: PathBuf) -> Result<PathBuf> {
+        if let Some(aside) = eval::set_aside(&path, &self.hash)? {
+            say(&format!("{set:>10} asked anew: what another student said is now {}", aside.display()));
+        }
+        Ok(path)
     }
 
     fn say_too_long(&self, set: &str, count: usize) {
