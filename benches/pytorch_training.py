@@ -219,6 +219,10 @@ def prepare(program, folder, size, has_teacher):
     if has_teacher and not (folder / "teacher").exists():
         train(program, folder, ["model.quant=none", "train.steps=1", "train.warm_up_steps=0"])
         (folder / "run/step-00000001").rename(folder / "teacher")
+    if has_teacher:
+        # It brings the tokenizer.
+        config = (folder / "bench.toml").read_text().replace(f"vocab = {vocab}\n", "")
+        (folder / "bench.toml").write_text(config)
     manifest = json.loads(manifest.read_text())
     return manifest["supervised_tokens"] / manifest["tokens"]
 
