@@ -24,6 +24,8 @@ use crate::{
 /// The names under which the programmatic teacher's held-out problems are scored.
 const HELD_OUT: &str = "held_out";
 const UNSEEN: &str = "unseen";
+/// The name of the file of times, which every run's folder has.
+const SECONDS: &str = "stages.json";
 /// The name of a file of likelihoods.
 pub const LIKELIHOODS: &str = "likelihoods.jsonl";
 
@@ -52,6 +54,7 @@ impl Run {
         let folder = arguments.overrides.run.clone().unwrap_or_else(|| Path::new("checkpoints").join(name));
         let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or(name).to_owned();
         let mut config: RunConfig = config::load(path, &arguments.overrides.set)?;
+        leave_out_kept(&mut config, path);
         if let Some(synth) = &config.synth {
             let file = |name: &str| folder.join("traces").join(name).with_extension("jsonl");
             config.data.sources.insert(0, Source::new(file("train")));
@@ -169,8 +172,19 @@ impl Run {
     }
 
     fn stages(&self) -> PathBuf {
-        self.folder.join("stages.json")
+        self.folder.join(SECONDS)
     }
+}
+
+/// Leave out of a config that a run keeps what its programmatic teacher wrote: for the run that is meant it writes anew.
+fn leave_out_kept(config: &mut RunConfig, path: &Path) {
+    if config.synth.is_none() || !path.with_file_name(SECONDS).exists() {
+        return;
+    }
+    let kept = |name: &str| path.with_file_name("traces").join(name).with_extension("jsonl").canonicalize().ok();
+    let is_kept = |file: &Path, name: &str| kept(name).is_some_and(|kept| file.canonicalize().is_ok_and(|file| file == kept));
+    config.data.sources.retain(|source| !is_kept(&source.path, "train"));
+    config.eval.sets.retain(|set| !is_kept(&set.path, &set.name));
 }
 
 /// The folder whose tokenizer and chat template are the run's, and the key that names it: what the student starts from, or its teacher.

@@ -106,6 +106,9 @@ impl Making<'_> {
             bail!("data.{key} is given, but all stages have one tokenizer; say which in [data]");
         }
         let model = match self.made.last() {
+            None if table.model.contains_key("from") && base.model.from().is_none() => {
+                bail!("model.from is given, but [model] has the sizes of a new student; put it there in their place")
+            }
             None => merged("model", &base.model, &table.model)?,
             Some(_) if table.model.contains_key("from") => bail!("model.from is given, but a stage starts from the one before it"),
             Some(before) => {

@@ -6,7 +6,7 @@ mod program;
 
 use std::{fs, io::Write, process::Stdio};
 
-use program::{Place, TINY};
+use program::{Place, TINY, last_checkpoint};
 use serde_json::Value;
 
 #[test]
@@ -77,6 +77,11 @@ fn each_stage_stands_alone() {
         let speeds = place.succeed(&["bench", "checkpoints/tiny/student.gguf", "--json", "--prompt", prompt]);
         assert!(serde_json::from_str::<Value>(&speeds).unwrap()[0]["decode_tokens_per_s"].as_f64().unwrap() > 0.0, "{speeds}");
     }
+
+    // The config that a run keeps makes the same student again.
+    place.succeed(&["distill", "checkpoints/tiny/config.toml", "--run", "checkpoints/again"]);
+    let weights = |run: &str| fs::read(last_checkpoint(&place.path(run)).join("model.safetensors")).unwrap();
+    assert!(weights("checkpoints/tiny") == weights("checkpoints/again"));
 
     // A question that is too long, and bytes that are no text, do not end a talk.
     let mut talk = place.command(&["chat", "checkpoints/tiny/student.gguf", "--max-tokens", "4"]);

@@ -115,7 +115,7 @@ fn what_is_wrong_with_a_stage_is_told_before_anything_is_done() {
     let line = |text: &str, part: &str| 1 + text[..text.find(part).unwrap()].matches('\n').count();
     let config = config();
     let relation = "stage:full\", relation = { relation = \"scaled\", heads = 4, block = 0, teacher_block = 7, weight = 1.0 }, divergence = \"forward_kl";
-    let cases: [(&str, &str, &[&str]); 13] = [
+    let cases: [(&str, &str, &[&str]); 14] = [
         ("train = { steps = 6", "train = { stpes = 6", &["train: unknown field `stpes`", "did you mean `steps`"]),
         ("stage:full", "stage:ful", &["stage ternary: train.teacher.from is stage:ful,", "these are full, sub_norms"]),
         ("stage:full", "stage:ternary", &["train.teacher.from is stage:ternary, an earlier stage was needed"]),
@@ -125,6 +125,7 @@ fn what_is_wrong_with_a_stage_is_told_before_anything_is_done() {
         ("name = \"ternary\"", "name = \"full\"", &["stage full: an earlier stage has that name"]),
         ("name = \"ternary\"", "name = \"../full\"", &["its name is to be that of a folder"]),
         ("{ quant = \"none\", sub", "{ quant = \"none\", width = 512, sub", &["stage sub_norms: model: unknown field `width`"]),
+        ("model = { quant = \"none\" }", "model = { from = \"x\" }", &["stage full: model.from is given, but [model] has the sizes"]),
         ("sub_norms = true\n", "from = \"x\"\n", &["stage ternary: model.from is given, but a stage starts from the one before it"]),
         ("steps = 18", "steps = 0", &["stage ternary: train.steps is 0"]),
         ("steps = 6,", "steps = 6, quant_warm_up_steps = 2,", &["train.quant_warm_up_steps is 2, but model.quant is none"]),
