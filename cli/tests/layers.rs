@@ -40,7 +40,7 @@ const LAYERS: [(&str, &[&str], &[&str]); 7] = [
     (
         "cli",
         &["model", "task", "runtime", "data", "trainer", "eval"],
-        &["anyhow", "clap", "ctrlc", "indicatif", "mimalloc", "serde", "serde_json", "strsim", "tempfile", "toml"],
+        &["anyhow", "clap", "ctrlc", "indicatif", "mimalloc", "serde", "serde_json", "shlex", "strsim", "tempfile", "toml"],
     ),
 ];
 
