@@ -132,8 +132,8 @@ pub fn check(config: &RunConfig) -> Result<()> {
     Ok(())
 }
 
-/// What a training needs of its student, which starts from a folder's weights or from new ones, and of its teacher, as far as that shows
-/// before there is any data. `of_stage` gives the sizes of an earlier stage's student.
+/// What a training needs of its student, which starts from a folder's weights or from new ones, and of its teacher's sizes. `of_stage`
+/// gives those of an earlier stage's student.
 pub fn check_training(
     train: &TrainTable,
     student: &ModelConfig,
@@ -142,7 +142,7 @@ pub fn check_training(
 ) -> Result<()> {
     train.check()?;
     train.check_for(student, from)?;
-    let Some(folder) = &train.teacher.from else { return Ok(()) };
+    let Some(folder) = train.teacher.from.as_ref().filter(|_| train.teacher.has_states()) else { return Ok(()) };
     let teacher = match stages::reference(Some(folder)) {
         Some(stage) => of_stage(stage),
         None => Some(sizes_of(folder).context("cannot use train.teacher.from")?),
@@ -151,7 +151,7 @@ pub fn check_training(
 }
 
 /// The sizes of the student in a folder.
-fn sizes_of(folder: &Path) -> Result<ModelConfig> {
+pub fn sizes_of(folder: &Path) -> Result<ModelConfig> {
     let path = folder.join(hugging_face::CONFIG);
     if let (false, Ok(Some((_, last)))) = (path.exists(), trainer::latest(folder)) {
         bail!("{} is the folder of a run; its last checkpoint is {}", folder.display(), last.display());

@@ -181,8 +181,10 @@ fn leave_out_kept(config: &mut RunConfig, path: &Path) {
     if config.synth.is_none() || !path.with_file_name(SECONDS).exists() {
         return;
     }
-    let kept = |name: &str| path.with_file_name("traces").join(name).with_extension("jsonl").canonicalize().ok();
-    let is_kept = |file: &Path, name: &str| kept(name).is_some_and(|kept| file.canonicalize().is_ok_and(|file| file == kept));
+    let is_kept = |file: &Path, name: &str| {
+        let kept = path.with_file_name("traces").join(name).with_extension("jsonl");
+        file == kept || file.canonicalize().is_ok_and(|file| kept.canonicalize().is_ok_and(|kept| file == kept))
+    };
     config.data.sources.retain(|source| !is_kept(&source.path, "train"));
     config.eval.sets.retain(|set| !is_kept(&set.path, &set.name));
 }

@@ -119,7 +119,7 @@ fn what_is_wrong_with_a_stage_is_told_before_anything_is_done() {
         ("train = { steps = 6", "train = { stpes = 6", &["train: unknown field `stpes`", "did you mean `steps`"]),
         ("stage:full", "stage:ful", &["stage ternary: train.teacher.from is stage:ful,", "these are full, sub_norms"]),
         ("stage:full", "stage:ternary", &["train.teacher.from is stage:ternary, an earlier stage was needed"]),
-        ("stage:full", "nowhere", &["stage ternary: cannot use train.teacher.from: cannot read nowhere/config.json"]),
+        ("stage:full", "nowhere", &["ternary: cannot use train.teacher.from: cannot read nowhere/config.json"]),
         ("stage:full", relation, &["train.teacher.relation.teacher_block is 7, which is not below the 1 blocks"]),
         ("steps = 18", "steps = 18\nadapter = { rank = 300 }", &["stage ternary: train.adapter.rank is 300, but"]),
         ("name = \"ternary\"", "name = \"full\"", &["stage full: an earlier stage has that name"]),

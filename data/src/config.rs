@@ -66,7 +66,8 @@ pub struct Source {
     /// How often each trace stands in the dataset: 3 is three times, 0.25 a quarter of the traces, chosen by `rules.seed`.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub weight: f64,
-    /// What was asked, where the traces do not say it: the input file of a batch, or the question set that completions answer.
+    /// What was asked, where the traces do not say it: the input file of a batch, or the question set that completions answer, whose
+    /// fields must have the names that published sets use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<PathBuf>,
     /// Take the teacher's probabilities along, where the traces have them.

@@ -50,6 +50,14 @@ pub enum Error {
         /// Its value now.
         now: String,
     },
+    /// A student's file that cannot give way to another's.
+    #[error("{} is of another student, and the name that it would be kept under, {}, is there already; remove one of them", path.display(), aside.display())]
+    Aside {
+        /// The file.
+        path: PathBuf,
+        /// The name.
+        aside: PathBuf,
+    },
     /// A line of a completions file that is none.
     #[error("{} line {line}: {fault}", path.display())]
     Line {

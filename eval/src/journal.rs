@@ -107,8 +107,8 @@ pub fn read_likelihoods(path: &Path) -> Result<Vec<Likelihoods>, Error> {
     read(path).map(|(_, likelihoods, _)| likelihoods)
 }
 
-/// Make way for another student: a file of completions or likelihoods whose head names one of another hash gets a name of its own, which
-/// is given.
+/// Make way for a student: a file of completions or likelihoods of another one gets a name of its own, which is given, and what this one
+/// said before, under such a name, comes back.
 pub fn set_aside(path: &Path, student: &str) -> Result<Option<PathBuf>, Error> {
     let Ok(file) = File::open(path) else { return Ok(None) };
     let mut line = String::new();
@@ -117,8 +117,18 @@ pub fn set_aside(path: &Path, student: &str) -> Result<Option<PathBuf>, Error> {
         return Ok(None);
     };
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
-    let aside = path.with_file_name(format!("{name}-{}.jsonl", other.chars().take(8).collect::<String>()));
+    let of = |student: &str| {
+        let hash: String = student.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+        path.with_file_name(format!("{name}-{hash}.jsonl"))
+    };
+    let (aside, ours) = (of(&other), of(student));
+    if aside.exists() {
+        return Err(Error::Aside { path: path.to_owned(), aside });
+    }
     std::fs::rename(path, &aside).map_err(file_error("rename", path))?;
+    if ours.exists() {
+        std::fs::rename(&ours, path).map_err(file_error("rename", &ours))?;
+    }
     Ok(Some(aside))
 }
 
@@ -340,6 +350,13 @@ pub(crate) mod tests {
         let aside = set_aside(&path, "def").unwrap().unwrap();
         assert_eq!(aside, folder.path().join("completions-abc.jsonl"));
         assert_eq!((path.exists(), read_completions(&aside).unwrap().completions.len()), (false, 1));
+        // It comes back with its student, and nothing is written over.
+        let other = || Head { student: "def".into(), ..head(&problems) };
+        open(&path, other(), &problems).unwrap();
+        assert_eq!(set_aside(&path, "abc").unwrap(), Some(folder.path().join("completions-def.jsonl")));
+        assert_eq!((aside.exists(), read_completions(&path).unwrap().completions.len()), (false, 1));
+        std::fs::write(&aside, "mine").unwrap();
+        assert!(set_aside(&path, "def").unwrap_err().to_string().contains("completions-abc.jsonl, is there already"));
     }
 
     #[test]

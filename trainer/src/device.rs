@@ -21,7 +21,7 @@ pub enum Path {
     Composed(Storage),
 }
 
-/// What burn's operations multiply with and keep for the backward pass. The weights that are trained, their moments, the residual
+/// What burn's operations multiply with and keep for a student's backward pass; a teacher computes in f32. The weights that are trained, their moments, the residual
 /// stream, norms, softmax and loss are f32 in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -30,7 +30,7 @@ pub enum Storage {
     #[default]
     F32,
     /// Half precision with 10 bits of fraction. The loss is a sum over tokens and not a mean, so that its gradients are far from the
-    /// least of these numbers and need no factor.
+    /// least of these numbers and need no factor. The largest is 65,504; where that is passed the gradient is not finite and the run stops.
     F16,
     /// Half precision with the range of f32 and 7 bits of fraction.
     Bf16,
@@ -82,8 +82,8 @@ pub fn open(name: DeviceName) -> Result<Device, Error> {
     }
 }
 
-/// The device of a training. What is not kept there for the backward pass is burn's to choose; on the fused path the student's.
-pub(crate) fn of(config: &TrainTable) -> Result<Device, Error> {
+/// The device of a training, or why there is none that computes as it wants. What is not kept there for the backward pass is burn's to choose; on the fused path the student's.
+pub fn of(config: &TrainTable) -> Result<Device, Error> {
     let device = open(config.device)?;
     let storage = config.storage;
     if !device.supports_dtype(storage.dtype()) {

@@ -16,7 +16,7 @@ use crate::{
         ingest::ingest_parts,
         report,
         synth::synth,
-        train::{Part, check_devices, train_parts},
+        train::{Part, check_at_hand, train_parts},
     },
     progress::{print, say},
     run::Run,
@@ -28,7 +28,7 @@ const AFTER: [&str; 2] = ["export", "eval"];
 
 pub fn distill(arguments: &ConfigArguments) -> Result<()> {
     let run = Run::open(arguments)?;
-    check_devices(&run)?;
+    check_at_hand(&run)?;
     run.start()?;
     say(&format!("       run {} in {}", run.name, run.folder.display()));
     synth(&run)?;
@@ -108,7 +108,10 @@ fn facts(run: &Run, arguments: &ConfigArguments, parts: &[Part], exported: &Expo
 /// Ask the packed student every set, and measure how fast it writes.
 fn score(run: &Run, facts: &mut Report) -> Result<()> {
     let mut exam = Exam::open(&run.student(), &run.config.eval)?;
-    facts.eval_tokens_per_s = exam.sit_all(&run.sets()?, &run.folder, facts)?;
+    let sets = run.sets()?;
+    // A run has one student, so that what another one said is of a training that it has left behind.
+    exam.set_aside(&sets, &run.folder)?;
+    facts.eval_tokens_per_s = exam.sit_all(&sets, &run.folder, facts)?;
     let speed = bench::measure(exam.engine.student(), exam.engine.threads())?;
     facts.prefill_tokens_per_s = Some(speed.prefill_tokens_per_s);
     facts.decode_tokens_per_s = Some(speed.decode_tokens_per_s);

@@ -9,7 +9,7 @@ use trainer::{Job, RateTest, TriedRate};
 
 use crate::{
     arguments::{ConfigArguments, SweepArguments},
-    command::{annotate::annotate, distill::distill, ingest::ingest, synth::synth},
+    command::{annotate::annotate, distill::distill, ingest::ingest, synth::synth, train::check_at_hand},
     interrupt,
     progress::{Progress, print, say},
     run::Run,
@@ -36,6 +36,7 @@ pub fn sweep(arguments: &SweepArguments) -> Result<()> {
     let runs: Vec<ConfigArguments> = combinations.iter().map(run).collect();
     // A combination that cannot be is found before the first is trained.
     let opened = runs.iter().map(Run::open).collect::<Result<Vec<_>>>()?;
+    opened.iter().try_for_each(check_at_hand)?;
     let mut rows = Vec::new();
     for ((settings, arguments), run) in combinations.iter().zip(&runs).zip(opened) {
         let title = settings.join(", ");
@@ -50,6 +51,7 @@ pub fn sweep(arguments: &SweepArguments) -> Result<()> {
 /// Train the run's student from its start while the rate rises. Nothing but the run's traces and datasets is written.
 fn find_rate(arguments: &ConfigArguments) -> Result<()> {
     let run = Run::open(arguments)?;
+    check_at_hand(&run)?;
     synth(&run)?;
     let run = &run.parts()[0];
     let dataset = annotate(run, ingest(run)?)?;
@@ -93,17 +95,18 @@ fn combinations(over: &[String]) -> Result<Vec<Vec<String>>> {
         if values.is_empty() {
             bail!("--over {choice}: it names no value");
         }
+        let values = at_commas(values).with_context(|| format!("--over {choice}: a bracket or a quote is not closed"))?;
         let with_each = |settings: Vec<String>| {
-            let add = move |value: &str| settings.iter().cloned().chain([format!("{key}={value}")]).collect();
-            at_commas(values).into_iter().map(add).collect::<Vec<_>>()
+            let add = move |value: &&str| settings.iter().cloned().chain([format!("{key}={value}")]).collect();
+            values.iter().map(add).collect::<Vec<_>>()
         };
         combinations = combinations.into_iter().flat_map(with_each).collect();
     }
     Ok(combinations)
 }
 
-/// The parts of a text between commas; one within brackets, braces or quotes belongs to its part.
-fn at_commas(text: &str) -> Vec<&str> {
+/// The parts of a text between commas, or none where a bracket, brace or quote is open at the end; a comma within these separates nothing.
+fn at_commas(text: &str) -> Option<Vec<&str>> {
     let (mut depth, mut quote) = (0, None);
     let separates = |letter: char| {
         match (quote, letter) {
@@ -115,7 +118,8 @@ fn at_commas(text: &str) -> Vec<&str> {
         }
         letter == ',' && depth == 0 && quote.is_none()
     };
-    text.split(separates).collect()
+    let parts = text.split(separates).collect();
+    (depth == 0 && quote.is_none()).then_some(parts)
 }
 
 /// A line for each run: its settings, its scores with their intervals, its size and its time.
@@ -159,6 +163,7 @@ mod tests {
         let found = over(&[r#"data.rules.pass_rate=[0,1],[0.2,0.8]"#, r#"data.sources=[{ path = "a,b" }]"#]).unwrap();
         assert_eq!(found.len(), 2);
         assert_eq!(found[1], [r#"data.rules.pass_rate=[0.2,0.8]"#, r#"data.sources=[{ path = "a,b" }]"#]);
+        assert!(over(&["model.scale='row,tensor"]).unwrap_err().to_string().contains("a quote is not closed"));
         assert!(over(&["train.rate"]).unwrap_err().to_string().contains("KEY=VALUE,VALUE"));
         assert!(over(&["train.rate="]).unwrap_err().to_string().contains("names no value"));
     }

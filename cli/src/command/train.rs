@@ -13,10 +13,11 @@ use trainer::{DivergenceName, Evaluation, Hooks, Job, Trained};
 use crate::{
     arguments::ConfigArguments,
     command::{annotate::annotate, eval::Exam},
+    config,
     interrupt::{self, Interrupted},
     progress::{Progress, say},
     run::Run,
-    stages::placed,
+    stages::{placed, reference},
 };
 
 /// Problems of each set that are asked in mid-run.
@@ -24,7 +25,7 @@ const GLANCE: usize = 200;
 
 pub fn command(arguments: &ConfigArguments) -> Result<()> {
     let run = Run::open(arguments)?;
-    check_devices(&run)?;
+    check_at_hand(&run)?;
     for part in run.parts() {
         dataset(part, arguments)?;
     }
@@ -32,9 +33,17 @@ pub fn command(arguments: &ConfigArguments) -> Result<()> {
     train_parts(&run, arguments).map(|_| ())
 }
 
-/// Whether all devices that the run's parts are trained on are here.
-pub fn check_devices(run: &Run) -> Result<()> {
-    run.parts().iter().try_for_each(|part| Ok(trainer::device::open(part.config.train.device).map(drop)?))
+/// Whether what the run's parts need besides their data is here: devices, and the teachers that are still to be asked.
+pub fn check_at_hand(run: &Run) -> Result<()> {
+    for part in run.parts() {
+        let train = &part.config.train;
+        trainer::device::of(train)?;
+        let is_asked = train.teacher.beside().is_some() || !part.annotated().exists();
+        if let Some(teacher) = train.teacher.from.as_deref().filter(|teacher| is_asked && reference(Some(teacher)).is_none()) {
+            config::sizes_of(teacher).with_context(|| format!("{}: cannot use train.teacher.from", part.name))?;
+        }
+    }
+    Ok(())
 }
 
 /// A part of a run, trained.

@@ -31,7 +31,7 @@ fn candidate(row: &Object) -> Result<Candidate, Drop> {
         let head = format!("it is the head of a file of completions; the set {set}, which they answer, must be the source's requests");
         return Err(Drop::new(Rule::Incomplete, head));
     }
-    let asked = "a completion holds no question; name the set that it answers as the source's requests";
+    let asked = "its question is not known: name the set that it answers as the source's requests, which must have a problem of its id";
     let question =
         first_of(row, &["question"]).ok_or_else(|| Drop::new(Rule::Incomplete, format!("{asked}; the row has {}", keys(row))))?;
     let (reasoning, answer) = reasoning::split(text(row, "text")?)?;
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn without_its_question_it_is_none() {
         let drop = read_one(r#"{"id":"q","sample":0,"text":"2","finish":"stop","tokens":1}"#).unwrap_err();
-        assert!(drop.detail.contains("name the set that it answers as the source's requests"), "{}", drop.detail);
+        assert!(drop.detail.contains("name the set that it answers as the source's requests, which must have"), "{}", drop.detail);
         assert!(read_one(HEAD).unwrap_err().detail.contains("the set asked, which they answer, must be"));
     }
 }

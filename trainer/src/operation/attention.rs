@@ -58,12 +58,13 @@ fn composed(qkv_nw: Tensor<2>, heads: &Heads, layout: &Layout, device: &Device, 
     let key = rotary.turn(key, &layout.positions, device);
 
     let by_head = |x: Tensor<3>, count: usize| storage.keep(x).reshape([b, t, count, e]).swap_dims(1, 2);
-    // The query heads that share a key head lie below one another, so that keys need not be repeated.
-    let query = by_head(query, h).reshape([b, kv, repeats * t, e]);
+    // The query heads that share a key head lie below one another, so that keys need not be repeated. They are divided before the
+    // product, which half precision might not hold.
+    let query = by_head(query.div_scalar((e as f32).sqrt()), h).reshape([b, kv, repeats * t, e]);
     let (key, value) = (by_head(key, kv), by_head(value, kv));
 
     // The softmax is computed in f32 whatever is kept.
-    let scores = Storage::F32.keep(query.matmul(key.transpose())).div_scalar((e as f32).sqrt()).reshape([b, h, t, t]);
+    let scores = Storage::F32.keep(query.matmul(key.transpose())).reshape([b, h, t, t]);
     let hidden = hidden_b1tt(layout, device).expand([b, h, t, t]);
     let weights = storage.keep(softmax(scores.mask_fill(hidden, f32::NEG_INFINITY), 3)).reshape([b, kv, repeats * t, t]);
     Storage::F32.keep(weights.matmul(value)).reshape([b, h, t, e]).swap_dims(1, 2).reshape([n, h * e])

@@ -70,7 +70,7 @@ impl Exam<'_> {
 
     /// Ask every problem that has no answer yet, then mark all of them. What the student said lies in the folder's `eval/<set>/`.
     pub fn sit(&mut self, set: &str, problems: &[Problem], folder: &Path) -> Result<(Asked, Score)> {
-        let path = self.begin(set, completions(folder, set))?;
+        let path: PathBuf = completions(folder, set);
         let asking = Asking { student: &self.hash, set, problems, config: self.config };
         let mut bar = Bar::new(set);
         let asked = eval::ask(&mut self.engine, &asking, &path, |at| bar.at(at)).with_context(|| format!("cannot ask {set}"))?;
@@ -84,7 +84,7 @@ impl Exam<'_> {
 
     /// The same for multiple choice.
     pub fn choose(&mut self, set: &str, choices: &[Choice], folder: &Path) -> Result<ChoiceScore> {
-        let path = self.begin(set, likelihoods(folder, set))?;
+        let path: PathBuf = likelihoods(folder, set);
         let choosing = Choosing { student: &self.hash, set, choices, style: self.config.prompt };
         let mut bar = Bar::new(set);
         let chosen = eval::choose(&mut self.engine, &choosing, &path, |at| bar.at(at)).with_context(|| format!("cannot ask {set}"))?;
@@ -98,12 +98,18 @@ impl Exam<'_> {
         Ok(score)
     }
 
-    /// The file for what this student says; what another one said in its place is kept.
-    fn begin(&self, set: &str, path: PathBuf) -> Result<PathBuf> {
-        if let Some(aside) = eval::set_aside(&path, &self.hash)? {
-            say(&format!("{set:>10} asked anew: what another student said is now {}", aside.display()));
+    /// Put what another student of the same run said to the sets under a name of its own.
+    pub fn set_aside(&self, sets: &[(SetTable, Questions)], folder: &Path) -> Result<()> {
+        for (SetTable { name, .. }, questions) in sets {
+            let path = match questions {
+                Questions::Numbers(_) => completions(folder, name),
+                Questions::Choices(_) => likelihoods(folder, name),
+            };
+            if let Some(aside) = eval::set_aside(&path, &self.hash)? {
+                say(&format!("{name:>10} asked anew: what another student said is now {}", aside.display()));
+            }
         }
-        Ok(path)
+        Ok(())
     }
 
     fn say_too_long(&self, set: &str, count: usize) {
