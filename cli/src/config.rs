@@ -140,7 +140,6 @@ pub fn check_training(
     from: Option<&Path>,
     of_stage: impl Fn(&str) -> Option<ModelConfig>,
 ) -> Result<()> {
-    train.check()?;
     train.check_for(student, from)?;
     let Some(folder) = train.teacher.from.as_ref().filter(|_| train.teacher.has_states()) else { return Ok(()) };
     let teacher = match stages::reference(Some(folder)) {

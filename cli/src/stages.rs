@@ -128,6 +128,7 @@ impl Making<'_> {
             let earlier = if earlier.is_empty() { "there is none".to_owned() } else { format!("these are {}", earlier.join(", ")) };
             bail!("train.teacher.from is {STUDENT}{teacher}, an earlier stage was needed; {earlier}");
         }
+        train.check()?;
         let of_stage = |name: &str| self.made.iter().position(|made| made.name == name).map(|place| self.sizes[place].clone());
         config::check_training(&train, &sizes, model.from(), of_stage)?;
 

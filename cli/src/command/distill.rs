@@ -72,10 +72,9 @@ fn facts(run: &Run, arguments: &ConfigArguments, parts: &[Part], exported: &Expo
     let model = last.config.model.resolve(manifest.vocab)?;
     let of_all = |of: fn(&Totals) -> f64| parts.iter().map(|part| of(&part.trained.totals)).sum::<f64>();
     let path = |path: std::path::PathBuf| path.display().to_string();
-    let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
     let settings = arguments.overrides.set.iter().flat_map(|setting| ["--set".to_owned(), setting.clone()]);
-    let folder = arguments.overrides.run.iter().flat_map(|run| ["--run".to_owned(), text(run)]);
-    let words = ["distill".to_owned(), text(&arguments.config)].into_iter().chain(settings).chain(folder);
+    let folder = arguments.overrides.run.iter().flat_map(|run| ["--run".to_owned(), path(run.clone())]);
+    let words = ["distill".to_owned(), path(arguments.config.clone())].into_iter().chain(settings).chain(folder);
     Ok(Report {
         run: run.name.clone(),
         program: env!("CARGO_PKG_VERSION").to_owned(),
