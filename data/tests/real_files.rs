@@ -95,7 +95,10 @@ fn test_questions_are_dropped_by_that_rule_even_where_the_output_cannot_be_read(
         let place = tempfile::tempdir().unwrap();
         let source = Source::new(folder.join(format!("zeroeval/{name}.jsonl.gz")));
         let error = try_ingest(vec![source.clone()], &sets, 2048, &place.path().join("dataset")).unwrap_err();
-        assert!(error.starts_with("the dataset would be empty: all 1319 traces were dropped (contaminated 1319), as line "), "{name}: {error}");
+        assert!(
+            error.starts_with("the dataset would be empty: all 1319 traces were dropped (contaminated 1319), as line "),
+            "{name}: {error}"
+        );
         // Without the set, reasoning and answer are read of every output, most of which in the second file are no JSON.
         let found = try_ingest(vec![source], &[], 2048, &place.path().join("dataset")).unwrap();
         let flow = &found.card.sources[0];
