@@ -64,6 +64,7 @@ pub(crate) use key_values::{KeyValues, NewKeyValues, PAGE};
 pub(crate) use vectorise::vectorised;
 
 use isa::Kind;
+use matrix::ROWS;
 use tile::Output;
 
 /// Multiply every token with the matrix: `out` is `[tokens, matrix.rows()]`. Equal to `model::ternary::multiply` in every bit, for
@@ -75,17 +76,16 @@ pub fn multiply(isa: Isa, pool: &Pool, matrix: &Matrix, activations: &Activation
     assert_eq!(activations.width(), matrix.columns(), "the activations' width is not the matrix's columns");
     assert_eq!(out.len(), activations.tokens() * matrix.rows(), "the output is not tokens x rows");
     let output = Output { start: out.as_mut_ptr(), stride: matrix.rows() };
-    let parts = pool.threads();
-    pool.run(&|part| {
-        let blocks = share(matrix.blocks(), part, parts);
-        // SAFETY: the sizes were checked above, the parts' blocks are disjoint, and `out` stays borrowed until all are done.
+    pool.for_each_range(matrix.blocks(), piece(matrix.columns(), activations.tokens()), &|blocks| {
+        // SAFETY: the sizes were checked above, the ranges are disjoint, and `out` stays borrowed until all are done.
         unsafe { multiply_blocks(isa, matrix, activations, blocks, output) };
     });
 }
 
-/// A part's share of `count` things, as even as it can be.
-fn share(count: usize, part: usize, parts: usize) -> Range<usize> {
-    count * part / parts..count * (part + 1) / parts
+/// Blocks that are a piece of work worth taking from another thread, which costs some 100 ns.
+fn piece(columns: usize, tokens: usize) -> usize {
+    const PRODUCTS: usize = 1 << 18;
+    PRODUCTS / (ROWS * columns * tokens).max(1)
 }
 
 /// # Safety

@@ -2,7 +2,7 @@
 
 use std::{hint::black_box, time::Instant};
 
-use super::{Isa, Pool, matrix::Line, memory::Lines, share, vectorise::vectorised};
+use super::{Isa, Pool, matrix::Line, memory::Lines, vectorise::vectorised};
 
 /// How often each way of reading is tried.
 const TIMES: usize = 3;
@@ -18,8 +18,8 @@ pub(crate) fn read_bytes_per_s(isa: Isa, pool: &Pool, len_bytes: usize) -> f64 {
         for ahead_bytes in [0, 512, 1024, 4096] {
             for _ in 0..TIMES {
                 let started = Instant::now();
-                pool.run(&|part| {
-                    black_box(read(isa, &lines[share(lines.len(), part, pool.threads())], streams, ahead_bytes));
+                pool.for_each_range(lines.len(), 1, &|range| {
+                    black_box(read(isa, &lines[range], streams, ahead_bytes));
                 });
                 best = best.min(started.elapsed().as_secs_f64());
             }

@@ -1,6 +1,6 @@
 //! A full-precision matrix, for students that were trained without quantisation: the twin that a ternary student is compared with.
 
-use super::{Isa, Pool, matrix::ROWS, share, tile::Output, vectorise::vectorised};
+use super::{Isa, Pool, matrix::ROWS, piece, tile::Output, vectorise::vectorised};
 
 /// A matrix of f32, sixteen rows to a block.
 #[derive(Clone, Debug)]
@@ -59,9 +59,8 @@ pub(crate) fn multiply_floats(isa: Isa, pool: &Pool, matrix: &FloatMatrix, activ
     assert_eq!(activations.len(), tokens * matrix.columns, "the activations' width is not the matrix's columns");
     assert_eq!(out.len(), tokens * matrix.rows, "the output is not tokens x rows");
     let output = Output { start: out.as_mut_ptr(), stride: matrix.rows };
-    let parts = pool.threads();
-    pool.run(&|part| {
-        for block in share(matrix.rows.div_ceil(ROWS), part, parts) {
+    pool.for_each_range(matrix.rows.div_ceil(ROWS), piece(matrix.columns, tokens), &|blocks| {
+        for block in blocks {
             let weights = &matrix.weights[block * matrix.columns..(block + 1) * matrix.columns];
             let count = ROWS.min(matrix.rows - block * ROWS);
             for first in (0..tokens).step_by(TOKENS) {
@@ -75,7 +74,7 @@ pub(crate) fn multiply_floats(isa: Isa, pool: &Pool, matrix: &FloatMatrix, activ
                     multiply_tile(isa, weights, codes, &mut totals);
                 }
                 for (n, totals) in totals.iter().enumerate().take(tokens - first) {
-                    // SAFETY: these rows of an existing token lie in the output, and the block belongs to this part alone.
+                    // SAFETY: these rows of an existing token lie in the output, and the block is in this range alone.
                     let out = unsafe { std::slice::from_raw_parts_mut(output.at((first + n) * matrix.rows + block * ROWS), count) };
                     out.copy_from_slice(&totals[..count]);
                 }

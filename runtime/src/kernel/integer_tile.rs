@@ -8,7 +8,7 @@ use super::{
     integers::{Bits, IntegerMatrix},
     isa::Kind,
     matrix::{Line, ROWS},
-    scalar, share,
+    piece, scalar,
     tile::{Output, Vector, store_rows},
 };
 
@@ -25,11 +25,9 @@ pub fn multiply_integers(isa: Isa, pool: &Pool, matrix: &IntegerMatrix, activati
     assert_eq!(activations.width(), matrix.columns(), "the activations' width is not the matrix's columns");
     assert_eq!(out.len(), activations.tokens() * matrix.rows(), "the output is not tokens x rows");
     let output = Output { start: out.as_mut_ptr(), stride: matrix.rows() };
-    let parts = pool.threads();
-    pool.run(&|part| {
-        let blocks = share(matrix.blocks(), part, parts);
+    pool.for_each_range(matrix.blocks(), piece(matrix.columns(), activations.tokens()), &|blocks| {
         match isa.0 {
-            // SAFETY: the sizes were checked above, the parts' blocks are disjoint, `out` stays borrowed until all are done, and the
+            // SAFETY: the sizes were checked above, the ranges are disjoint, `out` stays borrowed until all are done, and the
             // `Isa` is the proof that the CPU has the instructions; so for the others.
             Kind::Scalar => unsafe { multiply_any::<scalar::Plain, 1, 1>(matrix, activations, blocks, output) },
             #[cfg(target_arch = "x86_64")]
