@@ -156,7 +156,7 @@ impl Pool {
         let Some(turn) = self.turn() else { return task(0..count) };
         let parts = self.threads();
         let share = |part: usize| count * part / parts..count * (part + 1) / parts;
-        let piece = (count / parts / PIECES).max(least).next_multiple_of(WHOLE);
+        let piece = (count / parts / PIECES).max(least).max(1).next_multiple_of(WHOLE);
         if piece >= count / parts {
             return self.run_together(turn, &|part| task(share(part)));
         }
@@ -317,14 +317,15 @@ mod tests {
     fn ranges_are_every_number_once() {
         for threads in [1, 2, 3, 7] {
             let pool = Pool::new(threads);
-            for count in [0, 1, 3, 4, 5, 31, 100, 1000] {
+            for (count, least) in [0, 1, 3, 4, 5, 31, 100, 1000].into_iter().flat_map(|count| [0, 1, 9, 5000].map(|least| (count, least))) {
                 let counts: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
-                pool.for_each_range(count, 1, &|range| {
+                pool.for_each_range(count, least, &|range| {
                     for count in &counts[range] {
                         count.fetch_add(1, Ordering::Relaxed);
                     }
                 });
-                assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1), "{count} over {threads} threads");
+                let once = counts.iter().all(|count| count.load(Ordering::Relaxed) == 1);
+                assert!(once, "{count} over {threads} threads, at least {least} at once");
             }
         }
     }
