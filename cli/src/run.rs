@@ -140,7 +140,8 @@ impl Run {
         self.folder.join("report.json")
     }
 
-    /// Read the questions of every set that the run is scored on, and the examples that are shown with them. Lines that are no question are told.
+    /// Read the questions of every set that the run is scored on, and the examples that are shown with them. Lines that are no question
+    /// are told.
     pub fn sets(&self) -> Result<Vec<(SetTable, Questions)>> {
         eval::check_examples(&self.config.eval).context("cannot use eval.examples")?;
         read_sets(&self.config.eval.sets)

@@ -21,8 +21,8 @@ pub enum Path {
     Composed(Storage),
 }
 
-/// What burn's operations multiply with and keep for a student's backward pass; a teacher computes in f32. The weights that are trained, their moments, the residual
-/// stream, norms, softmax and loss are f32 in any case.
+/// What burn's operations multiply with and keep for a student's backward pass; a teacher computes in f32. The weights that are trained,
+/// their moments, the residual stream, norms, softmax and loss are f32 in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Storage {
@@ -82,7 +82,8 @@ pub fn open(name: DeviceName) -> Result<Device, Error> {
     }
 }
 
-/// The device of a training, or why there is none that computes as it wants. What is not kept there for the backward pass is burn's to choose; on the fused path the student's.
+/// The device of a training, or why there is none that computes as it wants. What is not kept there for the backward pass is burn's to
+/// choose; on the fused path the student's.
 pub fn of(config: &TrainTable) -> Result<Device, Error> {
     let device = open(config.device)?;
     let storage = config.storage;

@@ -19,7 +19,8 @@ use std::{
 /// How often a worker looks for the next task before it goes to sleep: some tens of microseconds, a pause being 40 to 140 cycles.
 const SPINS: usize = 1_000;
 
-/// Most pieces that a thread's share of a range is taken in, and what their lengths are a multiple of: what a kernel reads side by side.
+/// The pieces that a thread's share of a range is taken in, where they are not too short, and what their lengths are a multiple of: what
+/// a kernel reads side by side.
 const PIECES: usize = 8;
 const WHOLE: usize = 4;
 
@@ -156,7 +157,7 @@ impl Pool {
         let Some(turn) = self.turn() else { return task(0..count) };
         let parts = self.threads();
         let share = |part: usize| count * part / parts..count * (part + 1) / parts;
-        let piece = (count / parts / PIECES).max(least).max(1).next_multiple_of(WHOLE);
+        let piece = (count / parts).div_ceil(PIECES).max(least).next_multiple_of(WHOLE);
         if piece >= count / parts {
             return self.run_together(turn, &|part| task(share(part)));
         }
