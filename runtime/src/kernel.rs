@@ -35,6 +35,9 @@ mod memory;
 #[cfg(target_arch = "aarch64")]
 #[allow(clippy::needless_range_loop, reason = "as above")]
 mod neon;
+#[cfg(target_arch = "x86_64")]
+#[allow(clippy::needless_range_loop, reason = "as above")]
+mod pairs;
 mod pool;
 mod scalar;
 #[allow(clippy::needless_range_loop, reason = "as above")]
@@ -76,6 +79,11 @@ pub fn multiply(isa: Isa, pool: &Pool, matrix: &Matrix, activations: &Activation
     assert_eq!(activations.width(), matrix.columns(), "the activations' width is not the matrix's columns");
     assert_eq!(out.len(), activations.tokens() * matrix.rows(), "the output is not tokens x rows");
     let output = Output { start: out.as_mut_ptr(), stride: matrix.rows() };
+    #[cfg(target_arch = "x86_64")]
+    if pairs::fits(isa, matrix, activations) {
+        // SAFETY: the sizes were checked above, and `out` stays borrowed until all are done.
+        return unsafe { pairs::multiply(pool, matrix, activations, output) };
+    }
     pool.for_each_range(matrix.blocks(), piece(matrix.columns(), activations.tokens()), &|blocks| {
         // SAFETY: the sizes were checked above, the ranges are disjoint, and `out` stays borrowed until all are done.
         unsafe { multiply_blocks(isa, matrix, activations, blocks, output) };
@@ -140,7 +148,7 @@ macro_rules! compiled {
         unsafe fn $name(matrix: &Matrix, activations: &Activations, blocks: Range<usize>, output: Output) {
             // SAFETY: as above.
             unsafe {
-                if x86::reads_one_stream() {
+                if x86::is_amd() {
                     tile::multiply_blocks::<$vector, $one, $one_deep, $tall, $tokens>(matrix, activations, blocks, output)
                 } else {
                     tile::multiply_blocks::<$vector, $wide, $deep, $tall, $tokens>(matrix, activations, blocks, output)

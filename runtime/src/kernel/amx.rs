@@ -16,6 +16,7 @@ use super::{
     activations::{LEAST_TILE_TOKENS, TILE_TOKENS as TOKENS},
     matrix::{Line, MAX_COLUMNS, Packing, ROWS},
     tile::Output,
+    x86,
 };
 
 /// Lines of the layout that are unpacked to one tile: 64 inputs.
@@ -95,7 +96,7 @@ pub(super) unsafe fn multiply_blocks(matrix: &Matrix, activations: &Activations,
                 // A last block without a second one is multiplied twice.
                 let pair = [first, (first + 1).min(blocks.end - 1)];
                 for (block, unpacked) in pair.into_iter().zip(unpacked.chunks_exact_mut(block_lines)) {
-                    unpack(&matrix.lines()[block * matrix.block_lines()..][..matrix.block_lines()], unpacked);
+                    x86::unpack(&matrix.lines()[block * matrix.block_lines()..][..matrix.block_lines()], unpacked);
                 }
                 for token in (0..activations.tokens()).step_by(2 * TOKENS) {
                     multiply_tiles(matrix, activations, pair, token, unpacked, output);
@@ -104,22 +105,6 @@ pub(super) unsafe fn multiply_blocks(matrix: &Matrix, activations: &Activations,
             asm!("tilerelease", options(nostack, nomem));
         }
     });
-}
-
-/// Each line's four planes, one below the other.
-#[target_feature(enable = "avx512f,avx512bw")]
-fn unpack(lines: &[Line], unpacked: &mut [Line]) {
-    let mask = _mm512_set1_epi8(3);
-    for (line, planes) in lines.iter().zip(unpacked.as_chunks_mut::<4>().0) {
-        // SAFETY: a line is 64 bytes.
-        unsafe {
-            let line = _mm512_load_si512(line.0.as_ptr().cast());
-            _mm512_store_si512(planes[0].0.as_mut_ptr().cast(), _mm512_and_si512(line, mask));
-            _mm512_store_si512(planes[1].0.as_mut_ptr().cast(), _mm512_and_si512(_mm512_srli_epi16::<2>(line), mask));
-            _mm512_store_si512(planes[2].0.as_mut_ptr().cast(), _mm512_and_si512(_mm512_srli_epi16::<4>(line), mask));
-            _mm512_store_si512(planes[3].0.as_mut_ptr().cast(), _mm512_and_si512(_mm512_srli_epi16::<6>(line), mask));
-        }
-    }
 }
 
 /// Two blocks with up to 32 tokens.

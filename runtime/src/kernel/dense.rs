@@ -142,14 +142,17 @@ impl Vector for PlainDense {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use vbmi::Dense;
+pub(super) use vbmi::{Dense, unpack};
 
 #[cfg(target_arch = "x86_64")]
 mod vbmi {
     use std::arch::x86_64::*;
 
     use super::{
-        super::x86::{Register, Vnni, planes, splat},
+        super::{
+            matrix::Line,
+            x86::{Register, Vnni, planes, splat},
+        },
         Vector,
     };
 
@@ -196,6 +199,22 @@ mod vbmi {
                 let last = _mm512_permutex2var_epi8(last_low, _mm512_srli_epi16::<1>(self.0.0), last_high);
                 let rest = _mm512_sub_epi8(self.0.0, _mm512_shuffle_epi8(_mm512_set1_epi32(82 << 8 | 164 << 16), last));
                 (last, _mm512_permutex2var_epi8(low, rest, high))
+            }
+        }
+    }
+
+    /// A block's lines, each of their five planes by itself.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+    pub(in super::super) fn unpack(lines: &[Line], planes: &mut [Line]) {
+        for (line, planes) in lines.iter().zip(planes.as_chunks_mut::<5>().0) {
+            // SAFETY: a line is 64 bytes, and the CPU has what is enabled here.
+            unsafe {
+                let (last, others) = Dense::load(line.0.as_ptr()).unpack();
+                _mm512_store_si512(planes[0].0.as_mut_ptr().cast(), others.and(3));
+                _mm512_store_si512(planes[1].0.as_mut_ptr().cast(), others.right16(2).and(3));
+                _mm512_store_si512(planes[2].0.as_mut_ptr().cast(), others.right16(4).and(3));
+                _mm512_store_si512(planes[3].0.as_mut_ptr().cast(), others.right16(6).and(3));
+                _mm512_store_si512(planes[4].0.as_mut_ptr().cast(), last);
             }
         }
     }

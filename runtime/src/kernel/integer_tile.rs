@@ -62,7 +62,7 @@ macro_rules! compiled {
         unsafe fn $name(matrix: &IntegerMatrix, activations: &FineActivations, blocks: Range<usize>, output: Output) {
             // SAFETY: as above.
             unsafe {
-                if super::x86::reads_one_stream() {
+                if super::x86::is_amd() {
                     multiply_any::<$vector, $one, $tall>(matrix, activations, blocks, output)
                 } else {
                     multiply_any::<$vector, $wide, $tall>(matrix, activations, blocks, output)

@@ -31,12 +31,17 @@ pub enum Packing {
 }
 
 impl Packing {
+    /// Weights in a byte. Those at one place of a line's bytes are a plane: four inputs of each row.
+    pub(crate) const fn planes(self) -> usize {
+        match self {
+            Packing::Four => 4,
+            Packing::Five => 5,
+        }
+    }
+
     /// Inputs in a line.
     pub(crate) const fn step(self) -> usize {
-        match self {
-            Packing::Four => 16,
-            Packing::Five => 20,
-        }
+        4 * self.planes()
     }
 
     /// A row's four bytes of a line from its words, each the codes of four inputs as w + 1; what is missing is 0.

@@ -1,0 +1,320 @@
+//! Many tokens with fewer products than weights, for CPUs that add bytes twice as fast as they multiply them (AMD's with AVX-512-VNNI).
+//!
+//! Two inputs x, y with weights v, w need one product instead of two: xv + yw = (x + w)(y + v) - xy - vw. What is taken off depends on
+//! the token alone or on the row alone, and is computed once for each. Source: S. Winograd, A New Algorithm for Inner Product, IEEE
+//! Transactions on Computers C-17, 1968. Its additions cost too, so of three planes of four inputs two are a pair and the third is
+//! multiplied as it is: then additions and products take as long as each other.
+//!
+//! Weights are unpacked once, a span of a panel's rows at a time, and serve every token from the first cache.
+
+use std::{arch::x86_64::*, cell::RefCell, ops::Range};
+
+use super::{
+    Activations, Isa, Matrix, Pool, dense,
+    isa::Kind,
+    matrix::{Line, Packing, ROWS},
+    piece,
+    pool::Chunks,
+    tile::Output,
+    x86,
+};
+
+/// With fewer tokens it does not pay to unpack weights first.
+const LEAST_TOKENS: usize = 12;
+/// Blocks of a panel and tokens of a tile: their sums and a trio's weights fill the registers.
+const BLOCKS: usize = 3;
+const TOKENS: usize = 6;
+/// Planes of four inputs to a pair and what is multiplied as it is.
+const TRIO: usize = 3;
+/// Planes of a span: whole trios and whole lines, 23 KB of a panel's weights.
+const SPAN: usize = 120;
+const _: () = assert!(SPAN.is_multiple_of(TRIO * Packing::Four.planes()) && SPAN.is_multiple_of(TRIO * Packing::Five.planes()));
+
+/// x + w + 128 and y + v have to be bytes, unsigned and signed, for weights that are stored as w + 1. With this code they are not. Where
+/// it is one of a pair it counts as one less, and its weight is added apart.
+const TOP: i8 = 127;
+/// What makes a trio's codes such bytes.
+const SHIFTS: [i8; TRIO] = [127, -1, 0];
+
+/// Whether a multiply goes by pairs.
+pub(super) fn fits(isa: Isa, matrix: &Matrix, activations: &Activations) -> bool {
+    let unpacks = match matrix.packing() {
+        Packing::Four => matches!(isa.0, Kind::Avx512Vnni | Kind::Avx512Vbmi),
+        Packing::Five => isa.0 == Kind::Avx512Vbmi,
+    };
+    unpacks && x86::is_amd() && activations.tokens() >= LEAST_TOKENS
+}
+
+thread_local! {
+    static PAIRED: RefCell<Paired> = RefCell::default();
+    static WORK: RefCell<Work> = RefCell::default();
+}
+
+/// Multiply every token with the matrix.
+///
+/// # Safety
+/// [`fits`] holds, `output` has room for all tokens and rows, and no one else writes it.
+pub(super) unsafe fn multiply(pool: &Pool, matrix: &Matrix, activations: &Activations, output: Output) {
+    PAIRED.with_borrow_mut(|paired| {
+        paired.fill(pool, matrix, activations);
+        let panels = matrix.blocks().div_ceil(BLOCKS);
+        pool.for_each_range(panels, piece(matrix.columns(), activations.tokens()).div_ceil(BLOCKS), &|panels| {
+            // SAFETY: passed on from the caller, and the ranges are disjoint.
+            WORK.with_borrow_mut(|work| {
+                panels.for_each(|panel| unsafe { multiply_panel(matrix, activations, paired, panel, work, output) })
+            });
+        });
+    });
+}
+
+/// A section's planes that are trios.
+fn trio_planes(planes: usize) -> usize {
+    planes / TRIO * TRIO
+}
+
+/// Tokens as pairs need them. A section is what shares a scale: a row or a group of its inputs.
+#[derive(Default)]
+struct Paired {
+    /// `[tokens, stride]`, with as many tokens as tiles have, and the trios of each section shifted.
+    codes: Vec<i8>,
+    /// `[tokens, sections]`: what a token's sums exceed the products by, besides a row's part.
+    excess: Vec<i32>,
+    /// For each token the inputs of pairs whose code is [`TOP`].
+    tops: Vec<Vec<u32>>,
+}
+
+impl Paired {
+    fn fill(&mut self, pool: &Pool, matrix: &Matrix, activations: &Activations) {
+        let (tokens, stride, sections) = (activations.tokens(), activations.stride(), matrix.groups());
+        // None ever shrinks, because growing again would fill it with zeros each time.
+        self.codes.resize(self.codes.len().max(tokens.next_multiple_of(TOKENS) * stride), 0);
+        self.excess.resize(self.excess.len().max(tokens * sections), 0);
+        self.tops.resize_with(self.tops.len().max(tokens), Vec::new);
+        let codes = Chunks::new(&mut self.codes[..tokens * stride], stride);
+        let (excess, tops) = (Chunks::new(&mut self.excess[..tokens * sections], sections), Chunks::new(&mut self.tops[..tokens], 1));
+        pool.for_each(tokens, &|token| {
+            // SAFETY: there are as many chunks of each, and no two calls are for the same token.
+            let (codes, excess, tops) = unsafe { (codes.get(token), excess.get(token), &mut tops.get(token)[0]) };
+            tops.clear();
+            let parts = activations.sums(token);
+            for (section, excess) in excess.iter_mut().enumerate() {
+                let inputs = inputs_of(matrix, &matrix.lines_of(section));
+                let from = &activations.padded()[token * stride..][inputs.clone()];
+                let sum: i32 = if sections == 1 { parts.iter().sum() } else { parts[section] };
+                // SAFETY: `fits` proves the features.
+                *excess = sum.wrapping_add(unsafe { shift(from, inputs.start, &mut codes[inputs], tops) });
+            }
+        });
+    }
+}
+
+/// The inputs of some lines.
+fn inputs_of(matrix: &Matrix, lines: &Range<usize>) -> Range<usize> {
+    let step = matrix.packing().step();
+    lines.start * step..lines.end * step
+}
+
+/// Shift a section's codes, which begin with input `first`, and collect those that are [`TOP`]. Returns the sum of xy + 127 over its
+/// pairs, of the codes as shifted.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn shift(from: &[i8], first: usize, to: &mut [i8], tops: &mut Vec<u32>) -> i32 {
+    // Four trios at a time: their bytes that are of a pair, and their lanes that are a pair's first four.
+    const WIDTH: usize = 4 * 4 * TRIO;
+    const PAIRS: u64 = 0x0ff0_ff0f_f0ff;
+    const FIRSTS: u16 = 0b0010_0100_1001;
+    let shifts = _mm512_maskz_mov_epi8(PAIRS, _mm512_mask_set1_epi32(_mm512_set1_epi8(SHIFTS[1]), FIRSTS, 0x0101_0101 * SHIFTS[0] as i32));
+    let trios = trio_planes(from.len() / 4) * 4;
+    assert_eq!(from.len(), to.len(), "the codes of another section");
+    to[trios..].copy_from_slice(&from[trios..]);
+    let mut sums = _mm512_setzero_si512();
+    for start in (0..trios).step_by(WIDTH) {
+        let there = u64::MAX >> (64 - WIDTH.min(trios - start));
+        // SAFETY: the masks keep within both slices.
+        unsafe {
+            let codes = _mm512_maskz_loadu_epi8(there, from.as_ptr().add(start));
+            let mut top = _mm512_mask_cmpeq_epi8_mask(there & PAIRS, codes, _mm512_set1_epi8(TOP));
+            let codes = _mm512_mask_sub_epi8(codes, top, codes, _mm512_set1_epi8(1));
+            let codes = _mm512_mask_add_epi8(codes, there, codes, shifts);
+            _mm512_mask_storeu_epi8(to.as_mut_ptr().add(start), there, codes);
+            sums = _mm512_dpbusd_epi32(sums, _mm512_maskz_mov_epi32(FIRSTS, codes), _mm512_alignr_epi32::<1>(codes, codes));
+            while top != 0 {
+                tops.push((first + start) as u32 + top.trailing_zeros());
+                top &= top - 1;
+            }
+        }
+    }
+    _mm512_reduce_add_epi32(sums).wrapping_add((trios / TRIO * 127) as i32)
+}
+
+/// What a thread has beside it.
+#[derive(Default)]
+struct Work {
+    /// `[BLOCKS, SPAN]`: a span's weights.
+    weights: Vec<Line>,
+    sums: Vec<Sums>,
+    totals: Vec<Totals>,
+}
+
+/// A token's sums with a panel's rows.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Sums([[i32; ROWS]; BLOCKS]);
+
+/// The same times their scales.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Totals([[f32; ROWS]; BLOCKS]);
+
+/// # Safety
+/// As [`multiply`], for the rows of one panel.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn multiply_panel(matrix: &Matrix, activations: &Activations, paired: &Paired, panel: usize, work: &mut Work, output: Output) {
+    let (tokens, stride, sections) = (activations.tokens(), activations.stride(), matrix.groups());
+    let padded = tokens.next_multiple_of(TOKENS);
+    work.weights.resize(BLOCKS * SPAN, Line([0; 64]));
+    work.sums.resize(work.sums.len().max(padded), Sums([[0; ROWS]; BLOCKS]));
+    work.totals.resize(work.totals.len().max(tokens), Totals([[0.0; ROWS]; BLOCKS]));
+    let (sums, totals) = (&mut work.sums[..padded], &mut work.totals[..tokens]);
+    // Where there are fewer the last is multiplied again.
+    let blocks: [usize; BLOCKS] = std::array::from_fn(|block| (panel * BLOCKS + block).min(matrix.blocks() - 1));
+    for section in 0..sections {
+        let (lines, planes) = (matrix.lines_of(section), matrix.packing().planes());
+        let mut excess = [_mm512_setzero_si512(); BLOCKS];
+        sums.fill(Sums([[0; ROWS]; BLOCKS]));
+        for start in lines.clone().step_by(SPAN / planes) {
+            let span = start..lines.end.min(start + SPAN / planes);
+            for (block, weights) in blocks.iter().zip(work.weights.chunks_exact_mut(SPAN)) {
+                let lines = &matrix.lines()[block * matrix.block_lines()..];
+                unpack(matrix.packing(), &lines[span.clone()], weights);
+                // Those of the next span, towards the end of the rows those of the next panel.
+                let ahead = if span.end < matrix.block_lines() { span.end } else { BLOCKS * matrix.block_lines() };
+                for line in 0..span.len() {
+                    _mm_prefetch::<_MM_HINT_T1>(lines.as_ptr().wrapping_add(ahead + line).cast());
+                }
+            }
+            let (planes, inputs) = (span.len() * planes, inputs_of(matrix, &span));
+            row_excess(&work.weights, planes, &mut excess);
+            for (tile, sums) in sums.as_chunks_mut::<TOKENS>().0.iter_mut().enumerate() {
+                // SAFETY: there are codes for whole tiles of tokens, and a span of weights for every block.
+                unsafe {
+                    multiply_tile(&work.weights, planes, paired.codes[tile * TOKENS * stride + inputs.start..].as_ptr(), stride, sums)
+                };
+            }
+            for (tops, sums) in paired.tops.iter().zip(&mut sums[..tokens]) {
+                add_tops(&work.weights, &inputs, tops, sums);
+            }
+        }
+        for (token, (sums, totals)) in sums.iter().zip(&mut *totals).enumerate() {
+            let token_excess = _mm512_set1_epi32(paired.excess[token * sections + section]);
+            for (block, excess) in excess.iter().enumerate() {
+                let scales = &matrix.scales()[(blocks[block] * sections + section) * ROWS..][..ROWS];
+                let row = (panel * BLOCKS + block) * ROWS;
+                // SAFETY: each is sixteen numbers; rows below `matrix.rows()` of an existing token lie in the output, and this thread
+                // alone writes them.
+                unsafe {
+                    let sum = _mm512_load_si512(sums.0[block].as_ptr().cast());
+                    let sum = _mm512_sub_epi32(sum, _mm512_add_epi32(*excess, token_excess));
+                    let product = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_loadu_ps(scales.as_ptr()));
+                    let so_far = totals.0[block].as_mut_ptr();
+                    let total = _mm512_add_ps(if section == 0 { _mm512_setzero_ps() } else { _mm512_load_ps(so_far) }, product);
+                    if section + 1 < sections {
+                        _mm512_store_ps(so_far, total);
+                    } else {
+                        let exist = ((1u32 << matrix.rows().saturating_sub(row).min(ROWS)) - 1) as __mmask16;
+                        let scaled = _mm512_mul_ps(total, _mm512_set1_ps(activations.scales()[token]));
+                        _mm512_mask_storeu_ps(output.at(token * output.stride + row), exist, scaled);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A block's weights of a span, one plane after the other.
+#[target_feature(enable = "avx512f,avx512bw")]
+fn unpack(packing: Packing, lines: &[Line], planes: &mut [Line]) {
+    match packing {
+        Packing::Four => x86::unpack(lines, planes),
+        // SAFETY: `fits` proves the features.
+        Packing::Five => unsafe { dense::unpack(lines, planes) },
+    }
+}
+
+/// Add what each row's sums exceed the products by: those of a token of zeros, but for the 127 that a token's part has.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn row_excess(weights: &[Line], planes: usize, excess: &mut [__m512i; BLOCKS]) {
+    let shifts = [_mm512_set1_epi8(SHIFTS[0]), _mm512_set1_epi8(SHIFTS[1])];
+    for (weights, excess) in weights.chunks_exact(SPAN).zip(excess) {
+        for trio in weights[..trio_planes(planes)].chunks_exact(TRIO) {
+            // SAFETY: a line is 64 bytes.
+            let (first, second) = unsafe { (_mm512_load_si512(trio[0].0.as_ptr().cast()), _mm512_load_si512(trio[1].0.as_ptr().cast())) };
+            *excess = _mm512_dpbusd_epi32(*excess, _mm512_add_epi8(shifts[0], second), _mm512_add_epi8(shifts[1], first));
+        }
+    }
+}
+
+/// Add the weights of a token's inputs that count as one less.
+#[target_feature(enable = "avx512f,avx512bw")]
+fn add_tops(weights: &[Line], inputs: &Range<usize>, tops: &[u32], sums: &mut Sums) {
+    let from = tops.partition_point(|top| (*top as usize) < inputs.start);
+    for top in tops[from..].iter().map(|top| *top as usize).take_while(|top| *top < inputs.end) {
+        let at = top - inputs.start;
+        for (weights, sums) in weights.chunks_exact(SPAN).zip(&mut sums.0) {
+            for (four, sum) in weights[at / 4].0.as_chunks::<4>().0.iter().zip(sums) {
+                *sum = sum.wrapping_add(i32::from(four[at % 4]));
+            }
+        }
+    }
+}
+
+/// Add a span's products with the tokens of a tile, whose codes lie `stride` apart.
+///
+/// # Safety
+/// There are `4 * planes` codes of each token.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn multiply_tile(weights: &[Line], planes: usize, codes: *const i8, stride: usize, sums: &mut [Sums; TOKENS]) {
+    let weights: [*const Line; BLOCKS] = std::array::from_fn(|block| weights[block * SPAN..][..planes].as_ptr());
+    // SAFETY: passed on from the caller; weights are read below `planes`.
+    unsafe {
+        let mut all = [[_mm512_setzero_si512(); BLOCKS]; TOKENS];
+        for n in 0..TOKENS {
+            for m in 0..BLOCKS {
+                all[n][m] = _mm512_load_si512(sums[n].0[m].as_ptr().cast());
+            }
+        }
+        let load = |m: usize, plane: usize| weights[m].add(plane).cast::<__m512i>().read();
+        let four = |n: usize, plane: usize| _mm512_set1_epi32(codes.add(n * stride + 4 * plane).cast::<i32>().read_unaligned());
+        let mut plane = 0;
+        while plane + TRIO <= planes {
+            let mut trio = [[_mm512_setzero_si512(); BLOCKS]; TRIO];
+            for m in 0..BLOCKS {
+                for at in 0..TRIO {
+                    trio[at][m] = load(m, plane + at);
+                }
+            }
+            for n in 0..TOKENS {
+                let [first, second, third] = [four(n, plane), four(n, plane + 1), four(n, plane + 2)];
+                for m in 0..BLOCKS {
+                    all[n][m] = _mm512_dpbusd_epi32(all[n][m], _mm512_add_epi8(first, trio[1][m]), _mm512_add_epi8(second, trio[0][m]));
+                }
+                for m in 0..BLOCKS {
+                    all[n][m] = _mm512_dpbusd_epi32(all[n][m], trio[2][m], third);
+                }
+            }
+            plane += TRIO;
+        }
+        while plane < planes {
+            for n in 0..TOKENS {
+                for m in 0..BLOCKS {
+                    all[n][m] = _mm512_dpbusd_epi32(all[n][m], load(m, plane), four(n, plane));
+                }
+            }
+            plane += 1;
+        }
+        for n in 0..TOKENS {
+            for m in 0..BLOCKS {
+                _mm512_store_si512(sums[n].0[m].as_mut_ptr().cast(), all[n][m]);
+            }
+        }
+    }
+}
