@@ -20,7 +20,7 @@ use super::{
 };
 
 /// With fewer tokens it does not pay to unpack weights first.
-const LEAST_TOKENS: usize = 12;
+const LEAST_TOKENS: usize = 24;
 /// Blocks of a panel and tokens of a tile: their sums and a trio's weights fill the registers.
 const BLOCKS: usize = 3;
 const TOKENS: usize = 6;
@@ -75,23 +75,25 @@ fn trio_planes(planes: usize) -> usize {
 /// Tokens as pairs need them. A section is what shares a scale: a row or a group of its inputs.
 #[derive(Default)]
 struct Paired {
-    /// `[tokens, stride]`, with as many tokens as tiles have, and the trios of each section shifted.
+    /// `[tokens, stride]`, the trios of each section shifted.
     codes: Vec<i8>,
     /// `[tokens, sections]`: what a token's sums exceed the products by, besides a row's part.
     excess: Vec<i32>,
-    /// For each token the inputs of pairs whose code is [`TOP`].
-    tops: Vec<Vec<u32>>,
+    /// Where pairs have [`TOP`]: input and token, in this order.
+    tops: Vec<(usize, usize)>,
+    /// The same for each token by itself, inputs only.
+    tops_of: Vec<Vec<usize>>,
 }
 
 impl Paired {
     fn fill(&mut self, pool: &Pool, matrix: &Matrix, activations: &Activations) {
         let (tokens, stride, sections) = (activations.tokens(), activations.stride(), matrix.groups());
         // None ever shrinks, because growing again would fill it with zeros each time.
-        self.codes.resize(self.codes.len().max(tokens.next_multiple_of(TOKENS) * stride), 0);
+        self.codes.resize(self.codes.len().max(tokens * stride), 0);
         self.excess.resize(self.excess.len().max(tokens * sections), 0);
-        self.tops.resize_with(self.tops.len().max(tokens), Vec::new);
+        self.tops_of.resize_with(self.tops_of.len().max(tokens), Vec::new);
         let codes = Chunks::new(&mut self.codes[..tokens * stride], stride);
-        let (excess, tops) = (Chunks::new(&mut self.excess[..tokens * sections], sections), Chunks::new(&mut self.tops[..tokens], 1));
+        let (excess, tops) = (Chunks::new(&mut self.excess[..tokens * sections], sections), Chunks::new(&mut self.tops_of[..tokens], 1));
         pool.for_each(tokens, &|token| {
             // SAFETY: there are as many chunks of each, and no two calls are for the same token.
             let (codes, excess, tops) = unsafe { (codes.get(token), excess.get(token), &mut tops.get(token)[0]) };
@@ -105,6 +107,11 @@ impl Paired {
                 *excess = sum.wrapping_add(unsafe { shift(from, inputs.start, &mut codes[inputs], tops) });
             }
         });
+        self.tops.clear();
+        for (token, tops) in self.tops_of[..tokens].iter().enumerate() {
+            self.tops.extend(tops.iter().map(|input| (*input, token)));
+        }
+        self.tops.sort_unstable();
     }
 }
 
@@ -117,7 +124,7 @@ fn inputs_of(matrix: &Matrix, lines: &Range<usize>) -> Range<usize> {
 /// Shift a section's codes, which begin with input `first`, and collect those that are [`TOP`]. Returns the sum of xy + 127 over its
 /// pairs, of the codes as shifted.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn shift(from: &[i8], first: usize, to: &mut [i8], tops: &mut Vec<u32>) -> i32 {
+fn shift(from: &[i8], first: usize, to: &mut [i8], tops: &mut Vec<usize>) -> i32 {
     // Four trios at a time: their bytes that are of a pair, and their lanes that are a pair's first four.
     const WIDTH: usize = 4 * 4 * TRIO;
     const PAIRS: u64 = 0x0ff0_ff0f_f0ff;
@@ -138,7 +145,7 @@ fn shift(from: &[i8], first: usize, to: &mut [i8], tops: &mut Vec<u32>) -> i32 {
             _mm512_mask_storeu_epi8(to.as_mut_ptr().add(start), there, codes);
             sums = _mm512_dpbusd_epi32(sums, _mm512_maskz_mov_epi32(FIRSTS, codes), _mm512_alignr_epi32::<1>(codes, codes));
             while top != 0 {
-                tops.push((first + start) as u32 + top.trailing_zeros());
+                tops.push(first + start + top.trailing_zeros() as usize);
                 top &= top - 1;
             }
         }
@@ -170,11 +177,11 @@ struct Totals([[f32; ROWS]; BLOCKS]);
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn multiply_panel(matrix: &Matrix, activations: &Activations, paired: &Paired, panel: usize, work: &mut Work, output: Output) {
     let (tokens, stride, sections) = (activations.tokens(), activations.stride(), matrix.groups());
-    let padded = tokens.next_multiple_of(TOKENS);
+    let tiles = tokens.div_ceil(TOKENS);
     work.weights.resize(BLOCKS * SPAN, Line([0; 64]));
-    work.sums.resize(work.sums.len().max(padded), Sums([[0; ROWS]; BLOCKS]));
+    work.sums.resize(work.sums.len().max(tokens), Sums([[0; ROWS]; BLOCKS]));
     work.totals.resize(work.totals.len().max(tokens), Totals([[0.0; ROWS]; BLOCKS]));
-    let (sums, totals) = (&mut work.sums[..padded], &mut work.totals[..tokens]);
+    let (sums, totals) = (&mut work.sums[..tokens], &mut work.totals[..tokens]);
     // Where there are fewer the last is multiplied again.
     let blocks: [usize; BLOCKS] = std::array::from_fn(|block| (panel * BLOCKS + block).min(matrix.blocks() - 1));
     for section in 0..sections {
@@ -186,22 +193,35 @@ unsafe fn multiply_panel(matrix: &Matrix, activations: &Activations, paired: &Pa
             for (block, weights) in blocks.iter().zip(work.weights.chunks_exact_mut(SPAN)) {
                 let lines = &matrix.lines()[block * matrix.block_lines()..];
                 unpack(matrix.packing(), &lines[span.clone()], weights);
-                // Those of the next span, towards the end of the rows those of the next panel.
-                let ahead = if span.end < matrix.block_lines() { span.end } else { BLOCKS * matrix.block_lines() };
-                for line in 0..span.len() {
-                    _mm_prefetch::<_MM_HINT_T1>(lines.as_ptr().wrapping_add(ahead + line).cast());
-                }
             }
             let (planes, inputs) = (span.len() * planes, inputs_of(matrix, &span));
             row_excess(&work.weights, planes, &mut excess);
-            for (tile, sums) in sums.as_chunks_mut::<TOKENS>().0.iter_mut().enumerate() {
-                // SAFETY: there are codes for whole tiles of tokens, and a span of weights for every block.
-                unsafe {
-                    multiply_tile(&work.weights, planes, paired.codes[tile * TOKENS * stride + inputs.start..].as_ptr(), stride, sums)
+            for (tile, sums) in sums.chunks_mut(TOKENS).enumerate() {
+                // Weights of the next span, towards the end of the rows those of the next panel, a part of them with each tile.
+                let ahead = if span.end < matrix.block_lines() { span.end } else { BLOCKS * matrix.block_lines() };
+                for line in tile * span.len() / tiles..(tile + 1) * span.len() / tiles {
+                    for block in blocks {
+                        let line = matrix.lines().as_ptr().wrapping_add(block * matrix.block_lines() + ahead + line);
+                        _mm_prefetch::<_MM_HINT_T0>(line.cast());
+                    }
+                }
+                let codes = paired.codes[tile * TOKENS * stride + inputs.start..].as_ptr();
+                let multiply_tile = match sums.len() {
+                    1 => multiply_tile::<1>,
+                    2 => multiply_tile::<2>,
+                    3 => multiply_tile::<3>,
+                    4 => multiply_tile::<4>,
+                    5 => multiply_tile::<5>,
+                    _ => multiply_tile::<TOKENS>,
                 };
+                // SAFETY: the tile's tokens have a span of codes each, and every block has a span of weights.
+                unsafe { multiply_tile(&work.weights, planes, codes, stride, sums) };
             }
-            for (tops, sums) in paired.tops.iter().zip(&mut sums[..tokens]) {
-                add_tops(&work.weights, &inputs, tops, sums);
+            for (input, token) in paired.tops[paired.tops.partition_point(|(input, _)| *input < inputs.start)..].iter() {
+                if *input >= inputs.end {
+                    break;
+                }
+                add_top(&work.weights, input - inputs.start, &mut sums[*token]);
             }
         }
         for (token, (sums, totals)) in sums.iter().zip(&mut *totals).enumerate() {
@@ -253,31 +273,27 @@ fn row_excess(weights: &[Line], planes: usize, excess: &mut [__m512i; BLOCKS]) {
     }
 }
 
-/// Add the weights of a token's inputs that count as one less.
+/// Add the weights of a span's input that counts as one less.
 #[target_feature(enable = "avx512f,avx512bw")]
-fn add_tops(weights: &[Line], inputs: &Range<usize>, tops: &[u32], sums: &mut Sums) {
-    let from = tops.partition_point(|top| (*top as usize) < inputs.start);
-    for top in tops[from..].iter().map(|top| *top as usize).take_while(|top| *top < inputs.end) {
-        let at = top - inputs.start;
-        for (weights, sums) in weights.chunks_exact(SPAN).zip(&mut sums.0) {
-            for (four, sum) in weights[at / 4].0.as_chunks::<4>().0.iter().zip(sums) {
-                *sum = sum.wrapping_add(i32::from(four[at % 4]));
-            }
+fn add_top(weights: &[Line], input: usize, sums: &mut Sums) {
+    for (weights, sums) in weights.chunks_exact(SPAN).zip(&mut sums.0) {
+        for (four, sum) in weights[input / 4].0.as_chunks::<4>().0.iter().zip(sums) {
+            *sum = sum.wrapping_add(i32::from(four[input % 4]));
         }
     }
 }
 
-/// Add a span's products with the tokens of a tile, whose codes lie `stride` apart.
+/// Add a span's products with `N` tokens, whose codes lie `stride` apart.
 ///
 /// # Safety
-/// There are `4 * planes` codes of each token.
+/// There are `4 * planes` codes and sums of each token.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn multiply_tile(weights: &[Line], planes: usize, codes: *const i8, stride: usize, sums: &mut [Sums; TOKENS]) {
+unsafe fn multiply_tile<const N: usize>(weights: &[Line], planes: usize, codes: *const i8, stride: usize, sums: &mut [Sums]) {
     let weights: [*const Line; BLOCKS] = std::array::from_fn(|block| weights[block * SPAN..][..planes].as_ptr());
     // SAFETY: passed on from the caller; weights are read below `planes`.
     unsafe {
-        let mut all = [[_mm512_setzero_si512(); BLOCKS]; TOKENS];
-        for n in 0..TOKENS {
+        let mut all = [[_mm512_setzero_si512(); BLOCKS]; N];
+        for n in 0..N {
             for m in 0..BLOCKS {
                 all[n][m] = _mm512_load_si512(sums[n].0[m].as_ptr().cast());
             }
@@ -292,7 +308,7 @@ unsafe fn multiply_tile(weights: &[Line], planes: usize, codes: *const i8, strid
                     trio[at][m] = load(m, plane + at);
                 }
             }
-            for n in 0..TOKENS {
+            for n in 0..N {
                 let [first, second, third] = [four(n, plane), four(n, plane + 1), four(n, plane + 2)];
                 for m in 0..BLOCKS {
                     all[n][m] = _mm512_dpbusd_epi32(all[n][m], _mm512_add_epi8(first, trio[1][m]), _mm512_add_epi8(second, trio[0][m]));
@@ -304,14 +320,14 @@ unsafe fn multiply_tile(weights: &[Line], planes: usize, codes: *const i8, strid
             plane += TRIO;
         }
         while plane < planes {
-            for n in 0..TOKENS {
+            for n in 0..N {
                 for m in 0..BLOCKS {
                     all[n][m] = _mm512_dpbusd_epi32(all[n][m], load(m, plane), four(n, plane));
                 }
             }
             plane += 1;
         }
-        for n in 0..TOKENS {
+        for n in 0..N {
             for m in 0..BLOCKS {
                 _mm512_store_si512(sums[n].0[m].as_mut_ptr().cast(), all[n][m]);
             }
