@@ -57,11 +57,15 @@ thread_local! {
 pub(super) unsafe fn multiply(pool: &Pool, matrix: &Matrix, activations: &Activations, output: Output) {
     PAIRED.with_borrow_mut(|paired| {
         paired.fill(pool, matrix, activations);
-        let panels = matrix.blocks().div_ceil(BLOCKS);
+        let (paired, panels) = (&*paired, matrix.blocks().div_ceil(BLOCKS));
         pool.for_each_range(panels, piece(matrix.columns(), activations.tokens()).div_ceil(BLOCKS), &|panels| {
-            // SAFETY: passed on from the caller, and the ranges are disjoint.
             WORK.with_borrow_mut(|work| {
-                panels.for_each(|panel| unsafe { multiply_panel(matrix, activations, paired, panel, work, output) })
+                for panel in panels {
+                    let blocks = std::array::from_fn(|block| (panel * BLOCKS + block).min(matrix.blocks() - 1));
+                    let panel = Panel { matrix, activations, paired, row: panel * BLOCKS * ROWS, blocks, output };
+                    // SAFETY: passed on from the caller, and the ranges are disjoint.
+                    unsafe { panel.multiply(work) };
+                }
             });
         });
     });
@@ -142,7 +146,12 @@ fn shift(from: &[i8], first: usize, to: &mut [i8], tops: &mut Vec<usize>) -> i32
             let mut top = _mm512_mask_cmpeq_epi8_mask(there & PAIRS, codes, _mm512_set1_epi8(TOP));
             let codes = _mm512_mask_sub_epi8(codes, top, codes, _mm512_set1_epi8(1));
             let codes = _mm512_mask_add_epi8(codes, there, codes, shifts);
-            _mm512_mask_storeu_epi8(to.as_mut_ptr().add(start), there, codes);
+            // A whole register is stored much faster; its end is overwritten by the next.
+            if start + size_of_val(&codes) <= trios {
+                _mm512_storeu_si512(to.as_mut_ptr().add(start).cast(), codes);
+            } else {
+                _mm512_mask_storeu_epi8(to.as_mut_ptr().add(start), there, codes);
+            }
             sums = _mm512_dpbusd_epi32(sums, _mm512_maskz_mov_epi32(FIRSTS, codes), _mm512_alignr_epi32::<1>(codes, codes));
             while top != 0 {
                 tops.push(first + start + top.trailing_zeros() as usize);
@@ -172,77 +181,93 @@ struct Sums([[i32; ROWS]; BLOCKS]);
 #[repr(C, align(64))]
 struct Totals([[f32; ROWS]; BLOCKS]);
 
-/// # Safety
-/// As [`multiply`], for the rows of one panel.
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn multiply_panel(matrix: &Matrix, activations: &Activations, paired: &Paired, panel: usize, work: &mut Work, output: Output) {
-    let (tokens, stride, sections) = (activations.tokens(), activations.stride(), matrix.groups());
-    let tiles = tokens.div_ceil(TOKENS);
-    work.weights.resize(BLOCKS * SPAN, Line([0; 64]));
-    work.sums.resize(work.sums.len().max(tokens), Sums([[0; ROWS]; BLOCKS]));
-    work.totals.resize(work.totals.len().max(tokens), Totals([[0.0; ROWS]; BLOCKS]));
-    let (sums, totals) = (&mut work.sums[..tokens], &mut work.totals[..tokens]);
-    // Where there are fewer the last is multiplied again.
-    let blocks: [usize; BLOCKS] = std::array::from_fn(|block| (panel * BLOCKS + block).min(matrix.blocks() - 1));
-    for section in 0..sections {
-        let (lines, planes) = (matrix.lines_of(section), matrix.packing().planes());
-        let mut excess = [_mm512_setzero_si512(); BLOCKS];
-        sums.fill(Sums([[0; ROWS]; BLOCKS]));
-        for start in lines.clone().step_by(SPAN / planes) {
-            let span = start..lines.end.min(start + SPAN / planes);
-            for (block, weights) in blocks.iter().zip(work.weights.chunks_exact_mut(SPAN)) {
-                let lines = &matrix.lines()[block * matrix.block_lines()..];
-                unpack(matrix.packing(), &lines[span.clone()], weights);
-            }
-            let (planes, inputs) = (span.len() * planes, inputs_of(matrix, &span));
-            row_excess(&work.weights, planes, &mut excess);
-            for (tile, sums) in sums.chunks_mut(TOKENS).enumerate() {
-                // Weights of the next span, towards the end of the rows those of the next panel, a part of them with each tile.
+/// Rows that are multiplied together.
+struct Panel<'a> {
+    matrix: &'a Matrix,
+    activations: &'a Activations,
+    paired: &'a Paired,
+    row: usize,
+    /// Where the matrix has fewer, the last is multiplied again.
+    blocks: [usize; BLOCKS],
+    output: Output,
+}
+
+impl Panel<'_> {
+    /// # Safety
+    /// As [`multiply`], for the panel's rows.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    unsafe fn multiply(&self, work: &mut Work) {
+        let (matrix, tokens, stride) = (self.matrix, self.activations.tokens(), self.activations.stride());
+        work.weights.resize(BLOCKS * SPAN, Line([0; 64]));
+        work.sums.resize(work.sums.len().max(tokens), Sums([[0; ROWS]; BLOCKS]));
+        work.totals.resize(work.totals.len().max(tokens), Totals([[0.0; ROWS]; BLOCKS]));
+        let lines_of_block = |block: usize| &matrix.lines()[block * matrix.block_lines()..][..matrix.block_lines()];
+        let lines_of_span = SPAN / matrix.packing().planes();
+        for section in 0..matrix.groups() {
+            let lines = matrix.lines_of(section);
+            let mut excess = [_mm512_setzero_si512(); BLOCKS];
+            work.sums[..tokens].fill(Sums([[0; ROWS]; BLOCKS]));
+            for start in lines.clone().step_by(lines_of_span) {
+                let span = start..lines.end.min(start + lines_of_span);
+                let (planes, inputs) = (span.len() * matrix.packing().planes(), inputs_of(matrix, &span));
+                for (block, weights) in self.blocks.into_iter().zip(work.weights.chunks_exact_mut(SPAN)) {
+                    unpack(matrix.packing(), &lines_of_block(block)[span.clone()], weights);
+                }
+                add_row_excess(&work.weights, planes, &mut excess);
+                let tops = &self.paired.tops[self.paired.tops.partition_point(|(input, _)| *input < inputs.start)..];
+                for (input, token) in tops.iter().take_while(|(input, _)| *input < inputs.end) {
+                    add_top(&work.weights, input - inputs.start, &mut work.sums[*token]);
+                }
+                // Weights of the next span are asked for, towards the end of the rows those of the next panel, some with each tile.
                 let ahead = if span.end < matrix.block_lines() { span.end } else { BLOCKS * matrix.block_lines() };
-                for line in tile * span.len() / tiles..(tile + 1) * span.len() / tiles {
-                    for block in blocks {
-                        let line = matrix.lines().as_ptr().wrapping_add(block * matrix.block_lines() + ahead + line);
-                        _mm_prefetch::<_MM_HINT_T0>(line.cast());
+                let ahead = self.blocks.map(|block| lines_of_block(block).as_ptr().wrapping_add(ahead));
+                let ahead_lines = span.len().div_ceil(tokens.div_ceil(TOKENS));
+                for first in (0..tokens).step_by(TOKENS) {
+                    for line in (first / TOKENS * ahead_lines..).take(ahead_lines).take_while(|line| *line < span.len()) {
+                        ahead.iter().for_each(|ahead| _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(line).cast()));
                     }
+                    let tile = first..tokens.min(first + TOKENS);
+                    let codes = self.paired.codes[first * stride + inputs.start..].as_ptr();
+                    // SAFETY: the tile's tokens have a span of codes each, and every block has a span of weights.
+                    unsafe { multiply_tile(&work.weights, planes, codes, stride, &mut work.sums[tile]) };
                 }
-                let codes = paired.codes[tile * TOKENS * stride + inputs.start..].as_ptr();
-                let multiply_tile = match sums.len() {
-                    1 => multiply_tile::<1>,
-                    2 => multiply_tile::<2>,
-                    3 => multiply_tile::<3>,
-                    4 => multiply_tile::<4>,
-                    5 => multiply_tile::<5>,
-                    _ => multiply_tile::<TOKENS>,
-                };
-                // SAFETY: the tile's tokens have a span of codes each, and every block has a span of weights.
-                unsafe { multiply_tile(&work.weights, planes, codes, stride, sums) };
             }
-            for (input, token) in paired.tops[paired.tops.partition_point(|(input, _)| *input < inputs.start)..].iter() {
-                if *input >= inputs.end {
-                    break;
-                }
-                add_top(&work.weights, input - inputs.start, &mut sums[*token]);
-            }
+            // SAFETY: passed on from the caller.
+            unsafe { self.scale(section, &excess, &work.sums, &mut work.totals) };
         }
-        for (token, (sums, totals)) in sums.iter().zip(&mut *totals).enumerate() {
-            let token_excess = _mm512_set1_epi32(paired.excess[token * sections + section]);
-            for (block, excess) in excess.iter().enumerate() {
-                let scales = &matrix.scales()[(blocks[block] * sections + section) * ROWS..][..ROWS];
-                let row = (panel * BLOCKS + block) * ROWS;
+    }
+
+    /// Scale the sums of a section, and write what all sections come to after the last.
+    ///
+    /// # Safety
+    /// As [`Panel::multiply`].
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    unsafe fn scale(&self, section: usize, excess: &[__m512i; BLOCKS], sums: &[Sums], totals: &mut [Totals]) {
+        let (matrix, sections) = (self.matrix, self.matrix.groups());
+        let (mut scales, mut exist) = ([_mm512_setzero_ps(); BLOCKS], [0; BLOCKS]);
+        for block in 0..BLOCKS {
+            let of_rows = &matrix.scales()[(self.blocks[block] * sections + section) * ROWS..][..ROWS];
+            // SAFETY: these are sixteen.
+            scales[block] = unsafe { _mm512_loadu_ps(of_rows.as_ptr()) };
+            exist[block] = ((1u32 << matrix.rows().saturating_sub(self.row + block * ROWS).min(ROWS)) - 1) as __mmask16;
+        }
+        for (token, scale) in self.activations.scales().iter().enumerate() {
+            let token_excess = _mm512_set1_epi32(self.paired.excess[token * sections + section]);
+            let out = self.output.at(token * self.output.stride + self.row);
+            for block in 0..BLOCKS {
                 // SAFETY: each is sixteen numbers; rows below `matrix.rows()` of an existing token lie in the output, and this thread
                 // alone writes them.
                 unsafe {
-                    let sum = _mm512_load_si512(sums.0[block].as_ptr().cast());
-                    let sum = _mm512_sub_epi32(sum, _mm512_add_epi32(*excess, token_excess));
-                    let product = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_loadu_ps(scales.as_ptr()));
-                    let so_far = totals.0[block].as_mut_ptr();
-                    let total = _mm512_add_ps(if section == 0 { _mm512_setzero_ps() } else { _mm512_load_ps(so_far) }, product);
+                    let sum = _mm512_load_si512(sums[token].0[block].as_ptr().cast());
+                    let sum = _mm512_sub_epi32(sum, _mm512_add_epi32(excess[block], token_excess));
+                    let so_far = totals[token].0[block].as_mut_ptr();
+                    let total = if section == 0 { _mm512_setzero_ps() } else { _mm512_load_ps(so_far) };
+                    let total = _mm512_add_ps(total, _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scales[block]));
                     if section + 1 < sections {
                         _mm512_store_ps(so_far, total);
                     } else {
-                        let exist = ((1u32 << matrix.rows().saturating_sub(row).min(ROWS)) - 1) as __mmask16;
-                        let scaled = _mm512_mul_ps(total, _mm512_set1_ps(activations.scales()[token]));
-                        _mm512_mask_storeu_ps(output.at(token * output.stride + row), exist, scaled);
+                        let scaled = _mm512_mul_ps(total, _mm512_set1_ps(*scale));
+                        _mm512_mask_storeu_ps(out.wrapping_add(block * ROWS), exist[block], scaled);
                     }
                 }
             }
@@ -262,7 +287,7 @@ fn unpack(packing: Packing, lines: &[Line], planes: &mut [Line]) {
 
 /// Add what each row's sums exceed the products by: those of a token of zeros, but for the 127 that a token's part has.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn row_excess(weights: &[Line], planes: usize, excess: &mut [__m512i; BLOCKS]) {
+fn add_row_excess(weights: &[Line], planes: usize, excess: &mut [__m512i; BLOCKS]) {
     let shifts = [_mm512_set1_epi8(SHIFTS[0]), _mm512_set1_epi8(SHIFTS[1])];
     for (weights, excess) in weights.chunks_exact(SPAN).zip(excess) {
         for trio in weights[..trio_planes(planes)].chunks_exact(TRIO) {
@@ -276,19 +301,40 @@ fn row_excess(weights: &[Line], planes: usize, excess: &mut [__m512i; BLOCKS]) {
 /// Add the weights of a span's input that counts as one less.
 #[target_feature(enable = "avx512f,avx512bw")]
 fn add_top(weights: &[Line], input: usize, sums: &mut Sums) {
+    let bits = _mm_cvtsi32_si128((input % 4 * 8) as i32);
     for (weights, sums) in weights.chunks_exact(SPAN).zip(&mut sums.0) {
-        for (four, sum) in weights[input / 4].0.as_chunks::<4>().0.iter().zip(sums) {
-            *sum = sum.wrapping_add(i32::from(four[input % 4]));
+        // SAFETY: a line is 64 bytes, and so are sixteen sums.
+        unsafe {
+            let weights = _mm512_srl_epi32(_mm512_load_si512(weights[input / 4].0.as_ptr().cast()), bits);
+            let sums: *mut __m512i = sums.as_mut_ptr().cast();
+            sums.write(_mm512_add_epi32(sums.read(), _mm512_and_si512(weights, _mm512_set1_epi32(3))));
         }
     }
 }
 
-/// Add a span's products with `N` tokens, whose codes lie `stride` apart.
+/// Add a span's products with at most [`TOKENS`] tokens, whose codes lie `stride` apart.
 ///
 /// # Safety
-/// There are `4 * planes` codes and sums of each token.
+/// There are `4 * planes` codes of each of the tokens that have sums.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn multiply_tile<const N: usize>(weights: &[Line], planes: usize, codes: *const i8, stride: usize, sums: &mut [Sums]) {
+unsafe fn multiply_tile(weights: &[Line], planes: usize, codes: *const i8, stride: usize, sums: &mut [Sums]) {
+    let multiply = match sums.len() {
+        1 => multiply_tokens::<1>,
+        2 => multiply_tokens::<2>,
+        3 => multiply_tokens::<3>,
+        4 => multiply_tokens::<4>,
+        5 => multiply_tokens::<5>,
+        _ => multiply_tokens::<TOKENS>,
+    };
+    // SAFETY: passed on from the caller.
+    unsafe { multiply(weights, planes, codes, stride, sums) };
+}
+
+/// # Safety
+/// As [`multiply_tile`] with `N` tokens.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn multiply_tokens<const N: usize>(weights: &[Line], planes: usize, codes: *const i8, stride: usize, sums: &mut [Sums]) {
     let weights: [*const Line; BLOCKS] = std::array::from_fn(|block| weights[block * SPAN..][..planes].as_ptr());
     // SAFETY: passed on from the caller; weights are read below `planes`.
     unsafe {
