@@ -1,8 +1,8 @@
 //! Attention over the pages of earlier tokens, for some queries that share their keys at a time.
 //!
 //! A tile of queries times positions stays in registers, so that a key or value that was read once serves several heads and, in a
-//! prompt, several tokens. Each number is added up in one order whatever is beside it in the tile, and no multiplication is fused
-//! with an addition, so that the bits are those of any other batch and instruction set.
+//! prompt, several tokens. Each number is added up in one order whatever is beside it in the tile, and every product is fused with
+//! its addition, so that the bits are those of any other batch and instruction set.
 
 use half::f16;
 
@@ -17,8 +17,8 @@ use super::{
 const LANES: usize = 16;
 /// The most queries that are computed together.
 const QUERIES: usize = 16;
-/// Queries of a tile.
-const TALL: usize = 4;
+/// Queries of a tile where there are too few for a taller one.
+const LOW: usize = 4;
 const _: () = assert!(KEYS == LANES && PAGE.is_multiple_of(LANES));
 
 /// Sixteen floats. Every operation rounds as in plain Rust.
@@ -30,7 +30,7 @@ trait Floats: Copy {
     unsafe fn load(from: *const f32) -> Self;
     unsafe fn widen(from: *const f16) -> Self;
     unsafe fn store(self, to: *mut f32);
-    /// self + a * b, the product rounded first.
+    /// self + a * b, rounded once.
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
 }
 
@@ -85,7 +85,7 @@ pub(crate) fn attend<'p>(
             Width::Avx512 => unsafe { avx512(&task) },
             #[cfg(target_arch = "x86_64")]
             Width::Avx2 => unsafe { avx2(&task) },
-            Width::Baseline => unsafe { task.run::<[f32; LANES], 1>() },
+            Width::Baseline => unsafe { task.run::<[f32; LANES], LOW, 1>() },
         }
     });
 }
@@ -121,9 +121,9 @@ struct Tile {
 // within a head's keys and values, a query or a result, whose lengths `attend` checked.
 
 impl Task<'_> {
-    /// All queries, `WIDE` vectors at a time.
+    /// All queries, in tiles of `TALL` queries and `WIDE` vectors.
     #[inline(always)]
-    unsafe fn run<F: Floats, const WIDE: usize>(&self) {
+    unsafe fn run<F: Floats, const TALL: usize, const WIDE: usize>(&self) {
         let (width, sharing) = (self.key_values.width(), self.queries.heads / self.key_values.heads());
         let count = self.block.rows * sharing;
         for first in (0..count).step_by(QUERIES) {
@@ -150,11 +150,11 @@ impl Task<'_> {
                 }
                 let (keys, values) = self.key_values.head(*page, self.layer, self.kv_head);
                 unsafe {
-                    tile.scores::<F, WIDE>(keys, width);
+                    tile.scores::<F, TALL, WIDE>(keys, width);
                     for (index, softmax) in softmax.iter_mut().enumerate().take(count) {
                         tile.weigh::<F>(index, softmax, width);
                     }
-                    tile.add_values::<F, WIDE>(values, width);
+                    tile.add_values::<F, TALL, WIDE>(values, width);
                 }
             }
             for index in 0..count {
@@ -169,27 +169,36 @@ impl Task<'_> {
 impl Tile {
     /// Every query's products with the page's keys, as far as one of them sees.
     #[inline(always)]
-    unsafe fn scores<F: Floats, const WIDE: usize>(&mut self, keys: &[f16], width: usize) {
-        let vectors = self.seen[self.count - 1].div_ceil(LANES);
+    unsafe fn scores<F: Floats, const TALL: usize, const WIDE: usize>(&mut self, keys: &[f16], width: usize) {
         let mut index = 0;
         unsafe {
             while index + TALL <= self.count {
-                let mut vector = 0;
-                while vector + WIDE <= vectors {
-                    self.score_tile::<F, TALL, WIDE>(keys, width, index, vector);
-                    vector += WIDE;
-                }
-                while vector < vectors {
-                    self.score_tile::<F, TALL, 1>(keys, width, index, vector);
-                    vector += 1;
-                }
+                self.score_rows::<F, TALL, WIDE>(keys, width, index);
                 index += TALL;
             }
+            while index + LOW <= self.count {
+                self.score_rows::<F, LOW, WIDE>(keys, width, index);
+                index += LOW;
+            }
             while index < self.count {
-                for vector in 0..vectors {
-                    self.score_tile::<F, 1, 1>(keys, width, index, vector);
-                }
+                self.score_rows::<F, 1, 1>(keys, width, index);
                 index += 1;
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn score_rows<F: Floats, const M: usize, const WIDE: usize>(&mut self, keys: &[f16], width: usize, index: usize) {
+        let vectors = self.seen[self.count - 1].div_ceil(LANES);
+        let mut vector = 0;
+        unsafe {
+            while vector + WIDE <= vectors {
+                self.score_tile::<F, M, WIDE>(keys, width, index, vector);
+                vector += WIDE;
+            }
+            while vector < vectors {
+                self.score_tile::<F, M, 1>(keys, width, index, vector);
+                vector += 1;
             }
         }
     }
@@ -251,7 +260,7 @@ impl Tile {
 
     /// Add the values, weighted, to every query's result.
     #[inline(always)]
-    unsafe fn add_values<F: Floats, const WIDE: usize>(&self, values: &[f16], width: usize) {
+    unsafe fn add_values<F: Floats, const TALL: usize, const WIDE: usize>(&self, values: &[f16], width: usize) {
         let mut index = 0;
         unsafe {
             while index < self.count {
@@ -259,6 +268,9 @@ impl Tile {
                 if index + TALL <= self.count && self.seen[index] > 0 {
                     self.add_rows::<F, TALL, WIDE>(values, width, index);
                     index += TALL;
+                } else if index + LOW <= self.count && self.seen[index] > 0 {
+                    self.add_rows::<F, LOW, WIDE>(values, width, index);
+                    index += LOW;
                 } else {
                     self.add_rows::<F, 1, WIDE>(values, width, index);
                     index += 1;
@@ -284,7 +296,7 @@ impl Tile {
                 for i in at..width {
                     let out = self.out[index + m].add(i);
                     for (weight, value) in self.weights[index + m][..self.seen[index + m]].iter().zip(values[i..].iter().step_by(width)) {
-                        *out += weight * value.to_f32();
+                        *out = weight.mul_add(value.to_f32(), *out);
                     }
                 }
             }
@@ -352,7 +364,7 @@ impl Floats for [f32; LANES] {
 
     #[inline(always)]
     unsafe fn add_product(self, a: Self, b: Self) -> Self {
-        std::array::from_fn(|lane| self[lane] + a[lane] * b[lane])
+        std::array::from_fn(|lane| a[lane].mul_add(b[lane], self[lane]))
     }
 }
 
@@ -362,14 +374,14 @@ mod x86 {
 
     use super::*;
 
-    #[target_feature(enable = "avx2,f16c")]
+    #[target_feature(enable = "avx2,f16c,fma")]
     pub(super) unsafe fn avx2(task: &Task) {
-        unsafe { task.run::<[__m256; 2], 1>() }
+        unsafe { task.run::<[__m256; 2], LOW, 1>() }
     }
 
-    #[target_feature(enable = "avx2,f16c,avx512f,avx512bw")]
+    #[target_feature(enable = "avx2,f16c,fma,avx512f,avx512bw")]
     pub(super) unsafe fn avx512(task: &Task) {
-        unsafe { task.run::<__m512, 2>() }
+        unsafe { task.run::<__m512, 8, 2>() }
     }
 
     impl Floats for [__m256; 2] {
@@ -398,7 +410,7 @@ mod x86 {
 
         #[inline(always)]
         unsafe fn add_product(self, a: Self, b: Self) -> Self {
-            unsafe { [_mm256_add_ps(self[0], _mm256_mul_ps(a[0], b[0])), _mm256_add_ps(self[1], _mm256_mul_ps(a[1], b[1]))] }
+            unsafe { [_mm256_fmadd_ps(a[0], b[0], self[0]), _mm256_fmadd_ps(a[1], b[1], self[1])] }
         }
     }
 
@@ -425,7 +437,7 @@ mod x86 {
 
         #[inline(always)]
         unsafe fn add_product(self, a: Self, b: Self) -> Self {
-            unsafe { _mm512_add_ps(self, _mm512_mul_ps(a, b)) }
+            unsafe { _mm512_fmadd_ps(a, b, self) }
         }
     }
 }
