@@ -229,11 +229,13 @@ impl Panel<'_> {
                     let tile = first..tokens.min(first + TOKENS);
                     let codes = self.paired.codes[first * stride + inputs.start..].as_ptr();
                     // SAFETY: the tile's tokens have a span of codes each, and every block has a span of weights.
-                    unsafe { multiply_tile(&work.weights, planes, codes, stride, &mut work.sums[tile]) };
+                    unsafe { multiply_tile(&work.weights, planes, codes, stride, &mut work.sums[tile.clone()]) };
+                    if span.end == lines.end {
+                        // SAFETY: passed on from the caller.
+                        unsafe { self.scale(section, &excess, tile, &work.sums, &mut work.totals) };
+                    }
                 }
             }
-            // SAFETY: passed on from the caller.
-            unsafe { self.scale(section, &excess, &work.sums, &mut work.totals) };
         }
     }
 
@@ -242,7 +244,7 @@ impl Panel<'_> {
     /// # Safety
     /// As [`Panel::multiply`].
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    unsafe fn scale(&self, section: usize, excess: &[__m512i; BLOCKS], sums: &[Sums], totals: &mut [Totals]) {
+    unsafe fn scale(&self, section: usize, excess: &[__m512i; BLOCKS], tile: Range<usize>, sums: &[Sums], totals: &mut [Totals]) {
         let (matrix, sections) = (self.matrix, self.matrix.groups());
         let (mut scales, mut exist) = ([_mm512_setzero_ps(); BLOCKS], [0; BLOCKS]);
         for block in 0..BLOCKS {
@@ -251,7 +253,9 @@ impl Panel<'_> {
             scales[block] = unsafe { _mm512_loadu_ps(of_rows.as_ptr()) };
             exist[block] = ((1u32 << matrix.rows().saturating_sub(self.row + block * ROWS).min(ROWS)) - 1) as __mmask16;
         }
-        for (token, scale) in self.activations.scales().iter().enumerate() {
+        let whole = self.row + BLOCKS * ROWS <= matrix.rows();
+        for token in tile {
+            let scale = _mm512_set1_ps(self.activations.scales()[token]);
             let token_excess = _mm512_set1_epi32(self.paired.excess[token * sections + section]);
             let out = self.output.at(token * self.output.stride + self.row);
             for block in 0..BLOCKS {
@@ -266,8 +270,8 @@ impl Panel<'_> {
                     if section + 1 < sections {
                         _mm512_store_ps(so_far, total);
                     } else {
-                        let scaled = _mm512_mul_ps(total, _mm512_set1_ps(*scale));
-                        _mm512_mask_storeu_ps(out.wrapping_add(block * ROWS), exist[block], scaled);
+                        let (out, scaled) = (out.wrapping_add(block * ROWS), _mm512_mul_ps(total, scale));
+                        if whole { _mm512_storeu_ps(out, scaled) } else { _mm512_mask_storeu_ps(out, exist[block], scaled) }
                     }
                 }
             }
