@@ -15,7 +15,7 @@ pub(crate) enum Linear {
 /// The input of a linear layer, for many tokens.
 #[derive(Default)]
 pub(crate) struct Input {
-    /// At least `length` numbers: it never shrinks, because growing again would fill it with zeros each time.
+    /// For floats, at least `length` numbers: it never shrinks, because growing again would fill it with zeros each time.
     floats: Vec<f32>,
     length: usize,
     quantized: Activations,
@@ -34,14 +34,15 @@ impl Input {
         width: usize,
         compute: &(dyn Fn(usize, &mut [f32], &mut [f32]) + Sync),
     ) {
-        self.length = source.0.len() / source.1 * width;
-        self.floats.resize(self.floats.len().max(self.length), 0.0);
-        let floats = (&mut self.floats[..self.length], width);
         match linear {
-            Linear::Float(_) => pool.for_each_pair(source, floats, compute),
-            Linear::Ternary(_, largest) => self.quantized.fill((isa, pool), *largest, source, floats, compute),
+            Linear::Float(_) => {
+                self.length = source.0.len() / source.1 * width;
+                self.floats.resize(self.floats.len().max(self.length), 0.0);
+                pool.for_each_pair(source, (&mut self.floats[..self.length], width), compute);
+            }
+            Linear::Ternary(_, largest) => self.quantized.fill((isa, pool), *largest, source, width, compute),
             Linear::Integer(_, largest) => {
-                self.quantized.fill((isa, pool), *largest, source, floats, compute);
+                self.quantized.fill((isa, pool), *largest, source, width, compute);
                 self.fine.widen(isa, &self.quantized);
             }
         }

@@ -1,6 +1,8 @@
 //! The other side of a multiply: tokens as 8-bit integers with a scale each, as `model::ternary::quantize_activations` makes
 //! them, and the sums that the kernels need because they store a weight as w + 1.
 
+use std::cell::RefCell;
+
 use model::ternary::{ACTIVATION_MAX, GROUP, MIN_ACTIVATION};
 
 use super::{Isa, Pool, elementary::to_whole, matrix::Packing, pool::Chunks, vectorise::vectorised};
@@ -12,6 +14,11 @@ const STEP: usize = 80;
 const _: () = assert!(STEP.is_multiple_of(Packing::Four.step()) && STEP.is_multiple_of(Packing::Five.step()));
 /// With fewer tokens matrix tiles are not used.
 pub(super) const LEAST_TILE_TOKENS: usize = 6;
+
+thread_local! {
+    /// A token's numbers before they are quantised: one a thread, so that it stays in the cache.
+    static TOKEN: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Some tokens' activations, quantised. The same memory serves again and again.
 #[derive(Clone, Debug, Default)]
@@ -78,20 +85,24 @@ impl Activations {
         (isa, pool): (Isa, &Pool),
         largest: i8,
         source: (&mut [f32], usize),
-        (floats, width): (&mut [f32], usize),
+        width: usize,
         compute: &(dyn Fn(usize, &mut [f32], &mut [f32]) + Sync),
     ) {
-        let tokens = floats.len() / width;
+        let tokens = source.0.len() / source.1;
         self.resize(tokens, width);
         let (stride, groups) = (self.stride, self.groups());
         let codes = Chunks::new(&mut self.codes[..tokens * stride], stride);
         let (scales, sums) = (Chunks::new(&mut self.scales, 1), Chunks::new(&mut self.sums, groups));
         assert!(scales.count(tokens) && sums.count(tokens), "the activations are of another number of tokens");
-        pool.for_each_pair(source, (floats, width), |token, source, floats| {
-            compute(token, source, floats);
+        pool.for_each_pair(source, (&mut [], 0), |token, source, _: &mut [()]| {
             // SAFETY: there are as many chunks of each, and no two calls are for the same token.
             let (codes, scale, sums) = unsafe { (&mut codes.get(token)[..width], scales.get(token), sums.get(token)) };
-            scale[0] = quantize_activations_to(isa, largest, floats, codes);
+            TOKEN.with_borrow_mut(|floats| {
+                floats.resize(floats.len().max(width), 0.0);
+                let floats = &mut floats[..width];
+                compute(token, source, floats);
+                scale[0] = quantize_activations_to(isa, largest, floats, codes);
+            });
             sum_groups(isa, codes, sums);
         });
     }

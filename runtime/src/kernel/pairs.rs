@@ -22,11 +22,11 @@ use super::{
 /// With fewer tokens it does not pay to unpack weights first.
 const LEAST_TOKENS: usize = 24;
 /// Blocks of a panel and tokens of a tile: their sums and a trio's weights fill the registers.
-const BLOCKS: usize = 3;
-const TOKENS: usize = 6;
+const BLOCKS: usize = 4;
+const TOKENS: usize = 4;
 /// Planes of four inputs to a pair and what is multiplied as it is.
 const TRIO: usize = 3;
-/// Planes of a span: whole trios and whole lines, 23 KB of a panel's weights.
+/// Planes of a span: whole trios and whole lines, 30 KB of a panel's weights.
 const SPAN: usize = 120;
 const _: () = assert!(SPAN.is_multiple_of(TRIO * Packing::Four.planes()) && SPAN.is_multiple_of(TRIO * Packing::Five.planes()));
 
@@ -327,8 +327,6 @@ unsafe fn multiply_tile(weights: &[Line], planes: usize, codes: *const i8, strid
         1 => multiply_tokens::<1>,
         2 => multiply_tokens::<2>,
         3 => multiply_tokens::<3>,
-        4 => multiply_tokens::<4>,
-        5 => multiply_tokens::<5>,
         _ => multiply_tokens::<TOKENS>,
     };
     // SAFETY: passed on from the caller.
