@@ -293,11 +293,14 @@ fn unpack(packing: Packing, lines: &[Line], planes: &mut [Line]) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn add_row_excess(weights: &[Line], planes: usize, excess: &mut [__m512i; BLOCKS]) {
     let shifts = [_mm512_set1_epi8(SHIFTS[0]), _mm512_set1_epi8(SHIFTS[1])];
-    for (weights, excess) in weights.chunks_exact(SPAN).zip(excess) {
-        for trio in weights[..trio_planes(planes)].chunks_exact(TRIO) {
+    for trio in (0..trio_planes(planes)).step_by(TRIO) {
+        for (weights, excess) in weights.chunks_exact(SPAN).zip(&mut *excess) {
             // SAFETY: a line is 64 bytes.
-            let (first, second) = unsafe { (_mm512_load_si512(trio[0].0.as_ptr().cast()), _mm512_load_si512(trio[1].0.as_ptr().cast())) };
-            *excess = _mm512_dpbusd_epi32(*excess, _mm512_add_epi8(shifts[0], second), _mm512_add_epi8(shifts[1], first));
+            unsafe {
+                let first = _mm512_load_si512(weights[trio].0.as_ptr().cast());
+                let second = _mm512_load_si512(weights[trio + 1].0.as_ptr().cast());
+                *excess = _mm512_dpbusd_epi32(*excess, _mm512_add_epi8(shifts[0], second), _mm512_add_epi8(shifts[1], first));
+            }
         }
     }
 }
