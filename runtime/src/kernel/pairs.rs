@@ -57,12 +57,13 @@ thread_local! {
 pub(super) unsafe fn multiply(pool: &Pool, matrix: &Matrix, activations: &Activations, output: Output) {
     PAIRED.with_borrow_mut(|paired| {
         paired.fill(pool, matrix, activations);
-        let (paired, panels) = (&*paired, matrix.blocks().div_ceil(BLOCKS));
-        pool.for_each_range(panels, piece(matrix.columns(), activations.tokens()).div_ceil(BLOCKS), &|panels| {
+        let paired = &*paired;
+        pool.for_each_range(matrix.blocks(), piece(matrix.columns(), activations.tokens()), &|range| {
             WORK.with_borrow_mut(|work| {
-                for panel in panels {
-                    let blocks = std::array::from_fn(|block| (panel * BLOCKS + block).min(matrix.blocks() - 1));
-                    let panel = Panel { matrix, activations, paired, row: panel * BLOCKS * ROWS, blocks, output };
+                for first in range.clone().step_by(BLOCKS) {
+                    let blocks = std::array::from_fn(|block| (first + block).min(range.end - 1));
+                    let rows = first * ROWS..matrix.rows().min(range.end * ROWS);
+                    let panel = Panel { matrix, activations, paired, rows, blocks, output };
                     // SAFETY: passed on from the caller, and the ranges are disjoint.
                     unsafe { panel.multiply(work) };
                 }
@@ -186,8 +187,9 @@ struct Panel<'a> {
     matrix: &'a Matrix,
     activations: &'a Activations,
     paired: &'a Paired,
-    row: usize,
-    /// Where the matrix has fewer, the last is multiplied again.
+    /// Those from the panel's first to the last that may be written.
+    rows: Range<usize>,
+    /// Where there are fewer, the last is multiplied again.
     blocks: [usize; BLOCKS],
     output: Output,
 }
@@ -251,13 +253,13 @@ impl Panel<'_> {
             let of_rows = &matrix.scales()[(self.blocks[block] * sections + section) * ROWS..][..ROWS];
             // SAFETY: these are sixteen.
             scales[block] = unsafe { _mm512_loadu_ps(of_rows.as_ptr()) };
-            exist[block] = ((1u32 << matrix.rows().saturating_sub(self.row + block * ROWS).min(ROWS)) - 1) as __mmask16;
+            exist[block] = ((1u32 << self.rows.len().saturating_sub(block * ROWS).min(ROWS)) - 1) as __mmask16;
         }
-        let whole = self.row + BLOCKS * ROWS <= matrix.rows();
+        let whole = BLOCKS * ROWS <= self.rows.len();
         for token in tile {
             let scale = _mm512_set1_ps(self.activations.scales()[token]);
             let token_excess = _mm512_set1_epi32(self.paired.excess[token * sections + section]);
-            let out = self.output.at(token * self.output.stride + self.row);
+            let out = self.output.at(token * self.output.stride + self.rows.start);
             for block in 0..BLOCKS {
                 // SAFETY: each is sixteen numbers; rows below `matrix.rows()` of an existing token lie in the output, and this thread
                 // alone writes them.

@@ -21,7 +21,7 @@ const SPINS: usize = 1_000;
 
 /// The pieces that a thread's share of a range is taken in, where they are not too short, and what their lengths are a multiple of: what
 /// a kernel reads side by side.
-const PIECES: usize = 8;
+const PIECES: usize = 32;
 const WHOLE: usize = 4;
 
 /// A fixed number of threads that run one task at a time together.
