@@ -157,6 +157,12 @@ impl Activations {
         &self.sums[token * groups..(token + 1) * groups]
     }
 
+    /// The sum of a token's codes in one of a matrix's `groups`.
+    pub(super) fn group_sum(&self, token: usize, group: usize, groups: usize) -> i32 {
+        let sums = self.sums(token);
+        if groups == 1 { sums.iter().sum() } else { sums[group] }
+    }
+
     fn groups(&self) -> usize {
         self.width.div_ceil(GROUP)
     }

@@ -134,9 +134,8 @@ unsafe fn multiply_tiles(matrix: &Matrix, activations: &Activations, pair: [usiz
             let scales = &matrix.scales()[(pair[tile % 2] * groups + group) * ROWS..][..ROWS];
             let first = if tile < 2 { token } else { second };
             for (at, (sums, totals)) in sums.0.iter().zip(totals).enumerate().take(activations.tokens() - first) {
-                let parts = activations.sums(first + at);
                 // The tiles summed (w + 1) x, so the sum of x is taken off.
-                let excess: i32 = if groups == 1 { parts.iter().sum() } else { parts[group] };
+                let excess = activations.group_sum(first + at, group, groups);
                 for ((total, sum), scale) in totals.iter_mut().zip(sums).zip(scales) {
                     *total += (sum - excess) as f32 * scale;
                 }

@@ -103,11 +103,10 @@ impl Paired {
             // SAFETY: there are as many chunks of each, and no two calls are for the same token.
             let (codes, excess, tops) = unsafe { (codes.get(token), excess.get(token), &mut tops.get(token)[0]) };
             tops.clear();
-            let parts = activations.sums(token);
             for (section, excess) in excess.iter_mut().enumerate() {
                 let inputs = inputs_of(matrix, &matrix.lines_of(section));
                 let from = &activations.padded()[token * stride..][inputs.clone()];
-                let sum: i32 = if sections == 1 { parts.iter().sum() } else { parts[section] };
+                let sum = activations.group_sum(token, section, sections);
                 // SAFETY: `fits` proves the features.
                 *excess = sum.wrapping_add(unsafe { shift(from, inputs.start, &mut codes[inputs], tops) });
             }
@@ -261,8 +260,8 @@ impl Panel<'_> {
             let token_excess = _mm512_set1_epi32(self.paired.excess[token * sections + section]);
             let out = self.output.at(token * self.output.stride + self.rows.start);
             for block in 0..BLOCKS {
-                // SAFETY: each is sixteen numbers; rows below `matrix.rows()` of an existing token lie in the output, and this thread
-                // alone writes them.
+                // SAFETY: each is sixteen numbers; the panel's rows of an existing token lie in the output, and this thread alone
+                // writes them.
                 unsafe {
                     let sum = _mm512_load_si512(sums[token].0[block].as_ptr().cast());
                     let sum = _mm512_sub_epi32(sum, _mm512_add_epi32(excess[block], token_excess));

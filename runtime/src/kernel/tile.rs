@@ -322,8 +322,7 @@ unsafe fn add_scaled<V: Vector, const M: usize, const N: usize>(
     totals: &mut [[V::Floats; N]; M],
 ) {
     for n in 0..N {
-        let parts = activations.sums(token + n);
-        let excess: i32 = if matrix.groups() == 1 { parts.iter().sum() } else { parts[group] };
+        let excess = activations.group_sum(token + n, group, matrix.groups());
         for m in 0..M {
             let row = row + m * V::ROWS;
             let scales = &matrix.scales()[(row / ROWS * matrix.groups() + group) * ROWS + row % ROWS..][..V::ROWS];
