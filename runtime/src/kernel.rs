@@ -21,6 +21,7 @@ mod attention;
 mod bandwidth;
 #[allow(clippy::needless_range_loop, reason = "as above")]
 mod dense;
+mod digits;
 mod elementary;
 mod fine;
 #[allow(clippy::needless_range_loop, reason = "as above")]

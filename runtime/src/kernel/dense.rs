@@ -1,7 +1,7 @@
 //! The kernels for five weights to a byte, [`Packing::Five`](super::Packing): in plain Rust for any CPU, and for those with AVX-512-VNNI
 //! and VBMI, whose lookup of a byte in 128 bytes makes four digits two bits each at once.
 
-use super::{scalar::Plain, tile::Vector};
+use super::{digits, scalar::Plain, tile::Vector};
 
 /// As [`Plain`], digit by digit.
 #[derive(Clone, Copy)]
@@ -110,7 +110,9 @@ impl Vector for PlainDense {
     ) {
         for plane in 0..5 {
             for m in 0..M {
-                let digit = line[m].0.map_bytes(|byte| if plane == 4 { byte / 82 } else { byte % 82 / [1, 3, 9, 27][plane] % 3 });
+                let digit = line[m]
+                    .0
+                    .map_bytes(|byte| if plane == 4 { digits::last(byte) } else { digits::first_four(byte) / [1, 3, 9, 27][plane] % 3 });
                 for n in 0..N {
                     sums[m][n].0 = unsafe { Plain::dot_small(sums[m][n].0, digit, tokens.add(n * stride + 4 * plane)) };
                 }
@@ -150,6 +152,7 @@ mod vbmi {
 
     use super::{
         super::{
+            digits,
             matrix::Line,
             x86::{Register, Vnni, planes, splat},
         },
@@ -161,44 +164,43 @@ mod vbmi {
     pub(in super::super) struct Dense(Vnni<__m512i>);
 
     #[repr(align(64))]
-    struct Table([u8; 128]);
+    struct Table<const N: usize>([u8; N]);
 
-    /// For half a byte, its last digit.
-    static LAST: Table = {
-        let mut table = [0; 128];
-        let mut half = 0;
-        while half < 128 {
-            table[half] = (half / 41) as u8;
-            half += 1;
+    /// For a quarter of a byte, its last digit.
+    static LAST: Table<64> = {
+        let mut table = [0; 64];
+        let mut quarter = 0;
+        while quarter < 64 {
+            table[quarter] = digits::last(4 * quarter as u8);
+            quarter += 1;
         }
         Table(table)
     };
 
-    /// For what is left of a byte without its last digit, the four others in two bits each.
-    static OTHERS: Table = {
+    /// For a byte without its highest bit, its first four digits in two bits each.
+    static FIRST_FOUR: Table<128> = {
         let mut table = [0; 128];
-        let mut rest = 0;
-        while rest < 81 {
-            table[rest] = ((rest % 3) | ((rest / 3 % 3) << 2) | ((rest / 9 % 3) << 4) | ((rest / 27) << 6)) as u8;
-            rest += 1;
+        let mut byte = 0;
+        while byte < 128 {
+            let number = digits::first_four(byte as u8);
+            table[byte] = (number % 3) | ((number / 3 % 3) << 2) | ((number / 9 % 3) << 4) | ((number / 27 % 3) << 6);
+            byte += 1;
         }
         Table(table)
     };
 
     impl Dense {
-        /// The last digit of each byte, and the four others in two bits each.
+        /// The last digit of each byte, and the first four in two bits each.
         #[inline(always)]
         unsafe fn unpack(self) -> (__m512i, __m512i) {
-            let look_up = |table: &'static Table| {
-                let table: *const __m512i = table.0.as_ptr().cast();
-                unsafe { (_mm512_load_si512(table), _mm512_load_si512(table.add(1))) }
-            };
-            let ((last_low, last_high), (low, high)) = (look_up(&LAST), look_up(&OTHERS));
+            let (last, first_four): (*const __m512i, *const __m512i) = (LAST.0.as_ptr().cast(), FIRST_FOUR.0.as_ptr().cast());
             unsafe {
-                // A lookup takes no heed of a byte's highest bit, where the shift leaves one of its neighbour's.
-                let last = _mm512_permutex2var_epi8(last_low, _mm512_srli_epi16::<1>(self.0.0), last_high);
-                let rest = _mm512_sub_epi8(self.0.0, _mm512_shuffle_epi8(_mm512_set1_epi32(82 << 8 | 164 << 16), last));
-                (last, _mm512_permutex2var_epi8(low, rest, high))
+                let (bytes, last) = (self.0.0, _mm512_load_si512(last));
+                let (low, high) = (_mm512_load_si512(first_four), _mm512_load_si512(first_four.add(1)));
+                // A lookup takes no heed of an index's upper bits, where the shift leaves some of its neighbour's.
+                let last = _mm512_permutexvar_epi8(_mm512_srli_epi16::<2>(bytes), last);
+                let index = _mm512_min_epu8(bytes, _mm512_sub_epi8(bytes, _mm512_set1_epi8(digits::HIGH as i8)));
+                (last, _mm512_permutex2var_epi8(low, index, high))
             }
         }
     }
@@ -209,11 +211,11 @@ mod vbmi {
         for (line, planes) in lines.iter().zip(planes.as_chunks_mut::<5>().0) {
             // SAFETY: a line is 64 bytes, and the CPU has what is enabled here.
             unsafe {
-                let (last, others) = Dense::load(line.0.as_ptr()).unpack();
-                _mm512_store_si512(planes[0].0.as_mut_ptr().cast(), others.and(3));
-                _mm512_store_si512(planes[1].0.as_mut_ptr().cast(), others.right16(2).and(3));
-                _mm512_store_si512(planes[2].0.as_mut_ptr().cast(), others.right16(4).and(3));
-                _mm512_store_si512(planes[3].0.as_mut_ptr().cast(), others.right16(6).and(3));
+                let (last, first_four) = Dense::load(line.0.as_ptr()).unpack();
+                _mm512_store_si512(planes[0].0.as_mut_ptr().cast(), first_four.and(3));
+                _mm512_store_si512(planes[1].0.as_mut_ptr().cast(), first_four.right16(2).and(3));
+                _mm512_store_si512(planes[2].0.as_mut_ptr().cast(), first_four.right16(4).and(3));
+                _mm512_store_si512(planes[3].0.as_mut_ptr().cast(), first_four.right16(6).and(3));
                 _mm512_store_si512(planes[4].0.as_mut_ptr().cast(), last);
             }
         }
@@ -243,16 +245,16 @@ mod vbmi {
         #[inline(always)]
         unsafe fn add_line<const M: usize, const N: usize>(sums: &mut [[Dense; N]; M], line: [Dense; M], tokens: *const i8, stride: usize) {
             unsafe {
-                let (mut last, mut others) = ([__m512i::zero(); M], [__m512i::zero(); M]);
+                let (mut last, mut first_four) = ([__m512i::zero(); M], [__m512i::zero(); M]);
                 for m in 0..M {
-                    (last[m], others[m]) = line[m].unpack();
+                    (last[m], first_four[m]) = line[m].unpack();
                 }
                 add_plane(sums, last, tokens.add(16), stride);
                 for plane in 0..planes(4) {
-                    let mut weights = others;
+                    let mut weights = first_four;
                     for m in 0..M {
-                        weights[m] = others[m].and(3);
-                        others[m] = others[m].right16(2);
+                        weights[m] = first_four[m].and(3);
+                        first_four[m] = first_four[m].right16(2);
                     }
                     add_plane(sums, weights, tokens.add(4 * plane), stride);
                 }
@@ -276,9 +278,9 @@ mod vbmi {
         ) {
             unsafe {
                 for m in 0..M {
-                    let (last, others) = line[m].unpack();
+                    let (last, first_four) = line[m].unpack();
                     for plane in 0..5 {
-                        let weights = if plane == 4 { last } else { others.and((3u8 << (2 * plane)) as i8) };
+                        let weights = if plane == 4 { last } else { first_four.and((3u8 << (2 * plane)) as i8) };
                         for n in 0..N {
                             let codes = splat::<__m512i>(tokens.add(n * stride), plane);
                             sums[m][n][plane] = sums[m][n][plane].dot(weights, codes);

@@ -9,7 +9,7 @@ use std::ops::Range;
 use half::f16;
 use model::{Scale, Ternary, ternary::GROUP};
 
-use super::{Pool, memory::Lines};
+use super::{Pool, digits, memory::Lines};
 use crate::random::Random;
 
 /// Rows that share a line.
@@ -24,9 +24,8 @@ pub enum Packing {
     /// Byte b of a row's four in a line holds the weights of inputs b, 4 + b, 8 + b and 12 + b in bits 0-1, 2-3, 4-5 and 6-7, each as
     /// w + 1: what every instruction set unpacks fast.
     Four,
-    /// 1.6 bits a weight: byte b holds the weights of inputs b, 4 + b, 8 + b, 12 + b and 16 + b as the digits of a number, the first
-    /// times 1, 3, 9 and 27, the last times 82, which is even so that half the number tells that digit. Where memory is what limits, it
-    /// is a fifth less to read. Scales by group do not divide into its lines.
+    /// 1.6 bits a weight: byte b holds the weights of inputs b, 4 + b, 8 + b, 12 + b and 16 + b as the digits of a number; `digits.rs`
+    /// says how. Where memory is what limits, it is a fifth less to read. Scales by group do not divide into its lines.
     Five,
 }
 
@@ -50,8 +49,7 @@ impl Packing {
         let word = |at: usize| words.get(at).copied().unwrap_or(0);
         match self {
             Packing::Four => word(0) | word(1) << 2 | word(2) << 4 | word(3) << 6,
-            // No byte exceeds 244, so that none carries into the next.
-            Packing::Five => word(0) + word(1) * 3 + word(2) * 9 + word(3) * 27 + word(4) * 82,
+            Packing::Five => digits::pack(word(0) + word(1) * 3 + word(2) * 9 + word(3) * 27, word(4)),
         }
     }
 }
@@ -289,8 +287,8 @@ mod tests {
                     let (byte, plane) = (line.0[4 * (row % ROWS) + column % 4], column % step / 4);
                     let found = match matrix.packing {
                         Packing::Four => byte >> (2 * plane) & 3,
-                        Packing::Five if plane == 4 => byte / 82,
-                        Packing::Five => byte % 82 / 3u8.pow(plane as u32) % 3,
+                        Packing::Five if plane == 4 => digits::last(byte),
+                        Packing::Five => digits::first_four(byte) / 3u8.pow(plane as u32) % 3,
                     };
                     assert_eq!(found as i8 - 1, ternary.codes[row * columns + column], "row {row} column {column}");
                 }
