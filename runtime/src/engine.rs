@@ -8,6 +8,7 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use crate::{
     Error, Sampling, Student,
+    ahead::Ahead,
     cache::{Cache, Known, Pages},
     draft::Drafter,
     kernel::{Isa, PAGE},
@@ -34,6 +35,9 @@ pub struct Options {
     pub cache_tokens: Option<usize>,
     /// Whether tokens are guessed ahead. Changes the speed, never the tokens.
     pub draft: Draft,
+    /// Whether a sequence that runs alone is decoded some tokens ahead of the whole head, where that is large. They come together, at
+    /// most 0.2 s and a token later than one by one. Changes the speed, never the tokens.
+    pub run_ahead: bool,
 }
 
 /// Whether the engine guesses tokens ahead from what followed the same words before, and verifies the guess in one batch.
@@ -48,10 +52,10 @@ pub enum Draft {
 }
 
 impl Default for Options {
-    /// A thread for each core, 32 slots, a cache that never refuses, guesses where they pay.
+    /// A thread for each core, 32 slots, a cache that never refuses, guesses where they pay, runs ahead.
     fn default() -> Options {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Options { threads, slots: 32, cache_tokens: None, draft: Draft::WhenItPays }
+        Options { threads, slots: 32, cache_tokens: None, draft: Draft::WhenItPays, run_ahead: true }
     }
 }
 
@@ -130,6 +134,8 @@ pub struct Engine {
     waiting: VecDeque<Sequence>,
     running: Vec<Sequence>,
     drafter: Drafter,
+    /// `None` where nothing runs ahead.
+    ahead: Option<Ahead>,
     /// The step's batch, and which sequence each part of it belongs to.
     rows: Vec<Row>,
     turns: Vec<Turn>,
@@ -139,7 +145,7 @@ pub struct Engine {
 struct Turn {
     sequence: usize,
     rows: usize,
-    /// Of the rows, those of guessed tokens.
+    /// Of the rows, those of guessed tokens and those that ran ahead.
     guessed: usize,
     /// Where there is something to guess from: how much agrees, and the first token of the guess, whether it runs or not.
     guess: Option<(usize, u32)>,
@@ -175,8 +181,9 @@ impl Engine {
         let slots = options.slots.clamp(1, ROWS);
         let cache = Cache::new(config, options.cache_tokens.unwrap_or(slots.saturating_mul(config.context)));
         let work = Work::new(isa, options.threads);
-        let (waiting, drafter) = (VecDeque::new(), Drafter::new(options.draft));
-        Ok(Engine { student, work, cache, slots, next: 0, waiting, running: Vec::new(), drafter, rows: Vec::new(), turns: Vec::new() })
+        let (waiting, drafter, ahead) = (VecDeque::new(), Drafter::new(options.draft), options.run_ahead.then(Ahead::new));
+        let (running, rows, turns) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Engine { student, work, cache, slots, next: 0, waiting, running, drafter, ahead, rows, turns })
     }
 
     /// The student.
@@ -254,27 +261,35 @@ impl Engine {
         if self.rows.is_empty() {
             return Vec::new();
         }
-        let (student, running) = (&self.student, &self.running);
         let started = Instant::now();
-        let mut logits = student.network.forward(&mut self.cache, &self.rows, &|sequence| &running[sequence].pages, &mut self.work);
-        if running.iter().all(Sequence::decodes) {
-            self.drafter.took(self.rows.len(), started.elapsed().as_secs_f64());
+        let ran_ahead = self.runs_ahead();
+        let Engine { student, cache, work, running, rows, turns, drafter, ahead, .. } = self;
+        let mut logits = if let Some(ahead) = ahead.as_mut().filter(|_| ran_ahead) {
+            run_ahead(student, (cache, work), &mut running[0], (rows, &mut turns[0]), (ahead, drafter))
+        } else {
+            student.network.forward(cache, rows, &|sequence| &running[sequence].pages, work)
+        };
+        if ran_ahead {
+            drafter.took(1, started.elapsed().as_secs_f64() / rows.len() as f64);
+        } else if running.iter().all(Sequence::decodes) {
+            drafter.took(rows.len(), started.elapsed().as_secs_f64());
         }
         let (vocab, mut first) = (student.config().vocab, 0);
         let mut events = Vec::new();
-        for turn in &self.turns {
-            let rows = &self.rows[first..first + turn.rows];
+        for turn in turns {
+            let rows = &rows[first..first + turn.rows];
             first += turn.rows;
-            let sequence = &mut self.running[turn.sequence];
+            let sequence = &mut running[turn.sequence];
             if sequence.left() > turn.rows {
                 sequence.computed += turn.rows;
             } else {
                 let own;
                 (own, logits) = logits.split_at_mut((1 + turn.guessed) * vocab);
-                let (mut right, mut wrong) = (0, false);
+                let (mut right, mut wrong, first_event) = (0, false, events.len());
                 for (place, logits) in own.chunks_exact_mut(vocab).enumerate() {
                     let event = sequence.advance(student, logits);
-                    let guess = rows.get(place + 1).map(|row| row.token).or(turn.guess.map(|(_, first)| first).filter(|_| place == 0));
+                    let guess = rows.get(place + 1).map(|row| row.token);
+                    let guess = guess.or(turn.guess.map(|(_, first)| first).filter(|_| place == 0 && !ran_ahead));
                     let (token, ends) = (event.token, event.finish.is_some());
                     events.push(event);
                     match guess {
@@ -287,18 +302,32 @@ impl Engine {
                         break;
                     }
                 }
+                if let Some(ahead) = ahead.as_mut().filter(|_| ran_ahead) {
+                    ahead.verified(!wrong);
+                    // What ran ahead was no guess of the drafter's.
+                    (right, wrong) = (0, false);
+                    if let Some((_, first)) = turn.guess {
+                        (right, wrong) = if first == events[first_event].token { (1, false) } else { (0, true) };
+                    }
+                }
                 if let Some((agreement, _)) = turn.guess {
-                    self.drafter.verified(agreement, right, wrong);
+                    drafter.verified(agreement, right, wrong);
                 }
                 sequence.computed = sequence.tokens.len() - 1;
             }
-            self.cache.remember(&sequence.pages, &sequence.tokens[..sequence.computed], &mut sequence.known);
+            cache.remember(&sequence.pages, &sequence.tokens[..sequence.computed], &mut sequence.known);
         }
         for event in events.iter().filter(|event| event.finish.is_some()) {
-            let place = self.running.iter().position(|sequence| sequence.id == event.request).expect("a request ends once");
-            self.cache.give_back(self.running.remove(place).pages);
+            let place = running.iter().position(|sequence| sequence.id == event.request).expect("a request ends once");
+            cache.give_back(running.remove(place).pages);
         }
         events
+    }
+
+    /// Whether the step that is planned is one token of the only request there is.
+    fn runs_ahead(&self) -> bool {
+        let alone = self.running.len() == 1 && self.waiting.is_empty() && self.rows.len() == 1;
+        alone && self.ahead.is_some() && self.running[0].decodes() && !self.running[0].log_probabilities
     }
 
     /// Choose the rows of a step.
@@ -426,6 +455,33 @@ impl Engine {
             None => Ok(()),
         }
     }
+}
+
+/// A sequence's step of one token, and those after it by likely logits as far as that goes: they are added to the step as if they had been
+/// guessed. Returns the logits of all.
+fn run_ahead<'w>(
+    student: &Student,
+    (cache, work): (&mut Cache, &'w mut Work),
+    sequence: &mut Sequence,
+    (rows, turn): (&mut Vec<Row>, &mut Turn),
+    (ahead, drafter): (&mut Ahead, &Drafter),
+) -> &'w mut [f32] {
+    let known = sequence.tokens.len();
+    let (tokens, pages) = (&mut sequence.tokens, &sequence.pages);
+    let most = ahead.begin(&sequence.sampler).min(sequence.limit - known);
+    let next = &mut |logits: &mut [f32]| {
+        let token = ahead.sampler.next(logits);
+        tokens.push(token);
+        let ends = student.tokenizer().end_ids().contains(&token) || !ahead.has_time();
+        // A guess at several tokens is for a step of its own.
+        let room = sequence.limit - tokens.len() - 1;
+        let guesses = drafter.draft(tokens, room, &mut 1, &mut 1.0).is_some_and(|guess| guess.count > 0);
+        (!ends && !guesses).then(|| Row { token, position: tokens.len() - 1, sequence: 0, wants_logits: true })
+    };
+    let logits = student.network.run_ahead(cache, (rows, most), &|_| pages, work, next);
+    tokens.truncate(known);
+    (turn.rows, turn.guessed) = (rows.len(), rows.len() - 1);
+    logits
 }
 
 impl Sequence {

@@ -19,6 +19,7 @@ mod amx;
 #[allow(clippy::needless_range_loop, reason = "indices say best which query and which vector")]
 mod attention;
 mod bandwidth;
+mod coarse;
 #[allow(clippy::needless_range_loop, reason = "as above")]
 mod dense;
 mod digits;
@@ -53,22 +54,23 @@ use std::ops::Range;
 pub use activations::{Activations, quantize_activations, quantize_activations_to, quantize_weights};
 pub use elementary::exp;
 pub use fine::FineActivations;
+pub(crate) use integer_tile::multiply_blocks_of;
 pub use integer_tile::multiply_integers;
 pub use integers::{Bits, IntegerMatrix};
 pub use isa::Isa;
 pub(crate) use isa::Width;
-pub(crate) use matrix::to_word;
+pub(crate) use matrix::{ROWS, to_word};
 pub use matrix::{MAX_COLUMNS, Matrix, Packing};
 pub use pool::Pool;
 
 pub(crate) use attention::{Block, Queries, attend, block_rows};
 pub(crate) use bandwidth::read_bytes_per_s;
+pub(crate) use coarse::coarse;
 pub(crate) use float::{FloatMatrix, multiply_floats};
 pub(crate) use key_values::{KeyValues, NewKeyValues, PAGE};
 pub(crate) use vectorise::vectorised;
 
 use isa::Kind;
-use matrix::ROWS;
 use tile::Output;
 
 /// Multiply every token with the matrix: `out` is `[tokens, matrix.rows()]`. Equal to `model::ternary::multiply` in every bit, for

@@ -14,6 +14,7 @@
 //! # Ok::<(), tristill_runtime::Error>(())
 //! ```
 
+mod ahead;
 pub mod bench;
 mod cache;
 mod draft;
@@ -26,6 +27,7 @@ mod load;
 mod network;
 mod random;
 mod sampler;
+mod shortlist;
 mod student;
 mod text;
 

@@ -94,6 +94,14 @@ impl Table {
         }
     }
 
+    /// Its integers, if it is kept in them.
+    pub(crate) fn integers(&self) -> Option<&IntegerMatrix> {
+        match self {
+            Table::Integer(matrix) => Some(matrix),
+            Table::Float(_) => None,
+        }
+    }
+
     /// The logits of some tokens' last hidden values; `logits` becomes `[tokens, vocabulary]`.
     pub(crate) fn logits(&self, isa: Isa, pool: &Pool, hidden: &[f32], width: usize, fine: &mut FineActivations, logits: &mut Vec<f32>) {
         let rows = match self {

@@ -46,7 +46,7 @@ pub(crate) fn network(packed: &Packed, bytes: &[u8], pool: &Pool, packing: Packi
     let head = if config.tied_head { None } else { Some(source.table(Role::Head)?) };
     let layers = (0..config.layers).map(|layer| source.layer(&config, layer)).collect::<Result<Vec<_>, _>>()?;
     let final_norm = source.vector(Role::FinalNorm, None)?;
-    Ok(Network::new(config, embedding, layers, final_norm, head))
+    Ok(Network::new(config, (pool, packing), embedding, layers, final_norm, head))
 }
 
 impl<'a> Source<'a> {

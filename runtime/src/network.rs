@@ -8,10 +8,14 @@ use model::{Activation, ModelConfig};
 use crate::{
     Error,
     cache::Cache,
-    kernel::{Block, FineActivations, Isa, MAX_COLUMNS, NewKeyValues, PAGE, Pool, Queries, attend, block_rows},
+    kernel::{Block, FineActivations, Isa, MAX_COLUMNS, NewKeyValues, PAGE, Packing, Pool, Queries, attend, block_rows},
     layer::{add, gate, rms_norm, rms_norm_in_place, rotate},
     linear::{Input, Linear, Table},
+    shortlist::{Shortlist, ShortlistWork},
 };
+
+/// Tokens of a run at most: more cost as much for each, because reading the head is then no longer what limits.
+pub(crate) const RUN: usize = 8;
 
 /// A student's weights.
 pub(crate) struct Network {
@@ -21,6 +25,8 @@ pub(crate) struct Network {
     final_norm: Vec<f32>,
     /// Where it is not the embedding.
     head: Option<Table>,
+    /// Where the head is large.
+    shortlist: Option<Shortlist>,
     /// The angle of each pair of a head at position 1.
     frequencies: Vec<f64>,
 }
@@ -76,6 +82,9 @@ pub(crate) struct Work {
     last: Vec<f32>,
     fine: FineActivations,
     logits: Vec<f32>,
+    shortlist: ShortlistWork,
+    /// The last hidden values of a run's tokens.
+    run: Vec<f32>,
 }
 
 impl Work {
@@ -96,6 +105,8 @@ impl Work {
             last: Vec::new(),
             fine: FineActivations::default(),
             logits: Vec::new(),
+            shortlist: ShortlistWork::default(),
+            run: Vec::new(),
         }
     }
 
@@ -115,22 +126,70 @@ impl Network {
         if found > MAX_COLUMNS { Err(Error::Width { found, limit: MAX_COLUMNS }) } else { Ok(()) }
     }
 
-    pub(crate) fn new(config: ModelConfig, embedding: Table, layers: Vec<Layer>, final_norm: Vec<f32>, head: Option<Table>) -> Network {
+    /// `pool` and `packing` are for what is made of the head.
+    pub(crate) fn new(
+        config: ModelConfig,
+        (pool, packing): (&Pool, Packing),
+        embedding: Table,
+        layers: Vec<Layer>,
+        final_norm: Vec<f32>,
+        head: Option<Table>,
+    ) -> Network {
         let frequencies = config.rotary_frequencies();
-        Network { config, embedding, layers, final_norm, head, frequencies }
+        let shortlist = Shortlist::new((Isa::fastest(), pool), packing, head.as_ref().unwrap_or(&embedding));
+        Network { config, embedding, layers, final_norm, head, shortlist, frequencies }
     }
 
-    /// Bytes of weights that decoding one token reads.
+    fn head(&self) -> &Table {
+        self.head.as_ref().unwrap_or(&self.embedding)
+    }
+
+    /// Bytes of weights that decoding one token reads, in runs where there are any.
     pub(crate) fn bytes_per_token(&self) -> usize {
         let layer = |layer: &Layer| {
             [&layer.query_key_value, &layer.output, &layer.gate_up, &layer.down].map(Linear::len_bytes).iter().sum::<usize>()
         };
-        self.layers.iter().map(layer).sum::<usize>() + self.head.as_ref().unwrap_or(&self.embedding).len_bytes()
+        let head = self.head().len_bytes();
+        let head = self.shortlist.as_ref().map_or(head, |shortlist| ((RUN - 1) * shortlist.len_bytes(self.head()) + head) / RUN);
+        self.layers.iter().map(layer).sum::<usize>() + head
     }
 
     /// Run the rows through the student; keys and values go to the cache. Returns the logits of the rows that want them. Rows of
     /// one sequence come in the order of their positions.
     pub(crate) fn forward<'w>(&self, cache: &mut Cache, rows: &[Row], pages: PagesOf, work: &'w mut Work) -> &'w mut [f32] {
+        self.hidden(cache, rows, pages, work);
+        self.head().logits(work.isa, &work.pool, &work.last, self.config.width, &mut work.fine, &mut work.logits);
+        &mut work.logits
+    }
+
+    /// Decode one sequence from its one row on, with only a part of the head read for a token: `next` is given the likely logits after
+    /// each row and says which row follows, if any does, or none after `most`. Adds those to `rows` and returns the logits of all, as
+    /// [`Network::forward`] would if it were given them together, so that what was chosen from likely ones can be verified: the whole
+    /// head is read once for all. A student without a shortlist has runs of one row.
+    pub(crate) fn run_ahead<'w>(
+        &self,
+        cache: &mut Cache,
+        (rows, most): (&mut Vec<Row>, usize),
+        pages: PagesOf,
+        work: &'w mut Work,
+        next: &mut dyn FnMut(&mut [f32]) -> Option<Row>,
+    ) -> &'w mut [f32] {
+        work.run.clear();
+        loop {
+            self.hidden(cache, &rows[rows.len() - 1..], pages, work);
+            work.run.extend_from_slice(&work.last);
+            let Some(shortlist) = self.shortlist.as_ref().filter(|_| rows.len() < most.min(RUN)) else { break };
+            let Work { isa, pool, last, fine, logits, .. } = work;
+            shortlist.logits((*isa, pool), self.head(), (last, fine), &mut work.shortlist, logits);
+            let Some(row) = next(logits) else { break };
+            rows.push(row);
+        }
+        self.head().logits(work.isa, &work.pool, &work.run, self.config.width, &mut work.fine, &mut work.logits);
+        &mut work.logits
+    }
+
+    /// Run the rows through all blocks: the last hidden values of those that want logits, normalised, in `work.last`.
+    fn hidden(&self, cache: &mut Cache, rows: &[Row], pages: PagesOf, work: &mut Work) {
         let width = self.config.width;
         work.hidden.resize(rows.len() * width, 0.0);
         for (hidden, row) in work.hidden.chunks_exact_mut(width).zip(rows) {
@@ -144,10 +203,6 @@ impl Network {
             self.attention(index, layer, cache, (rows, pages), work);
             self.feed_forward(layer, work);
         }
-        self.logits(rows, work)
-    }
-
-    fn logits<'w>(&self, rows: &[Row], work: &'w mut Work) -> &'w mut [f32] {
         let (isa, width) = (work.isa, self.config.width);
         work.wanted.clear();
         work.wanted.extend(rows.iter().enumerate().filter(|(_, row)| row.wants_logits).map(|(at, _)| at));
@@ -157,9 +212,6 @@ impl Network {
             add(isa, hidden, &work.out[at * width..(at + 1) * width]);
             rms_norm(isa, hidden, &self.final_norm, self.config.norm_epsilon, last);
         }
-        let head = self.head.as_ref().unwrap_or(&self.embedding);
-        head.logits(isa, &work.pool, &work.last, width, &mut work.fine, &mut work.logits);
-        &mut work.logits
     }
 
     /// Rows that can attend together.

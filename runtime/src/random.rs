@@ -14,7 +14,7 @@ pub(crate) fn network(config: &ModelConfig, head: Bits, packing: Packing, seed: 
     let embedding = maker.table();
     let layers = (0..config.layers).map(|_| maker.layer()).collect();
     let head = if config.tied_head { None } else { Some(maker.table()) };
-    Network::new(config.clone(), embedding, layers, vec![1.0; config.width], head)
+    Network::new(config.clone(), (pool, packing), embedding, layers, vec![1.0; config.width], head)
 }
 
 struct Maker<'a> {

@@ -62,6 +62,12 @@ pub(crate) struct Sampler {
 }
 
 impl Sampler {
+    /// Become what another one is, in this one's memory.
+    pub(crate) fn copy_from(&mut self, other: &Sampler) {
+        (self.sampling, self.random) = (other.sampling.clone(), other.random.clone());
+        self.seen.clone_from(&other.seen);
+    }
+
     pub(crate) fn new(sampling: Sampling, prompt: &[u32]) -> Sampler {
         let mut sampler = Sampler { random: ChaCha8Rng::seed_from_u64(sampling.seed), sampling, seen: Vec::new(), candidates: Vec::new() };
         prompt.iter().for_each(|token| sampler.see(*token));

@@ -26,26 +26,56 @@ pub fn multiply_integers(isa: Isa, pool: &Pool, matrix: &IntegerMatrix, activati
     assert_eq!(out.len(), activations.tokens() * matrix.rows(), "the output is not tokens x rows");
     let output = Output { start: out.as_mut_ptr(), stride: matrix.rows() };
     pool.for_each_range(matrix.blocks(), piece(matrix.columns(), activations.tokens()), &|blocks| {
-        match isa.0 {
-            // SAFETY: the sizes were checked above, the ranges are disjoint, `out` stays borrowed until all are done, and the
-            // `Isa` is the proof that the CPU has the instructions; so for the others.
-            Kind::Scalar => unsafe { multiply_any::<scalar::Plain, 1, 1>(matrix, activations, blocks, output) },
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => unsafe { avx2(matrix, activations, blocks, output) },
-            #[cfg(target_arch = "x86_64")]
-            Kind::AvxVnni => unsafe { avxvnni(matrix, activations, blocks, output) },
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx512 => unsafe { avx512(matrix, activations, blocks, output) },
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx512Vnni | Kind::Avx512Vbmi | Kind::Amx => unsafe { avx512vnni(matrix, activations, blocks, output) },
-            #[cfg(target_arch = "aarch64")]
-            Kind::Neon => unsafe { neon(matrix, activations, blocks, output) },
-            #[cfg(target_arch = "aarch64")]
-            Kind::Dotprod => unsafe { dotprod(matrix, activations, blocks, output) },
-            #[cfg(target_arch = "aarch64")]
-            Kind::I8mm => unsafe { i8mm(matrix, activations, blocks, output) },
+        // SAFETY: the sizes were checked above, the ranges are disjoint, and `out` stays borrowed until all are done.
+        unsafe { multiply_range(isa, matrix, activations, blocks, output) };
+    });
+}
+
+/// As [`multiply_integers`], for the rows of some blocks alone; the others of `out` stay as they are.
+///
+/// # Panics
+/// If the sizes do not fit together, there is no such block or they are not in ascending order.
+pub(crate) fn multiply_blocks_of(
+    isa: Isa,
+    pool: &Pool,
+    matrix: &IntegerMatrix,
+    blocks: &[usize],
+    activations: &FineActivations,
+    out: &mut [f32],
+) {
+    assert_eq!(activations.width(), matrix.columns(), "the activations' width is not the matrix's columns");
+    assert_eq!(out.len(), activations.tokens() * matrix.rows(), "the output is not tokens x rows");
+    assert!(blocks.is_sorted_by(|one, next| one < next) && blocks.last().is_none_or(|last| *last < matrix.blocks()), "other blocks");
+    let output = Output { start: out.as_mut_ptr(), stride: matrix.rows() };
+    pool.for_each_range(blocks.len(), piece(matrix.columns(), activations.tokens()), &|range| {
+        for block in &blocks[range] {
+            // SAFETY: as above, and no block comes twice.
+            unsafe { multiply_range(isa, matrix, activations, *block..block + 1, output) };
         }
     });
+}
+
+/// # Safety
+/// `output` has room for every token and row, and no one else writes these blocks' rows of it.
+unsafe fn multiply_range(isa: Isa, matrix: &IntegerMatrix, activations: &FineActivations, blocks: Range<usize>, output: Output) {
+    match isa.0 {
+        // SAFETY: passed on from the caller, and the `Isa` is the proof that the CPU has the instructions; so for the others.
+        Kind::Scalar => unsafe { multiply_any::<scalar::Plain, 1, 1>(matrix, activations, blocks, output) },
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx2 => unsafe { avx2(matrix, activations, blocks, output) },
+        #[cfg(target_arch = "x86_64")]
+        Kind::AvxVnni => unsafe { avxvnni(matrix, activations, blocks, output) },
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx512 => unsafe { avx512(matrix, activations, blocks, output) },
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx512Vnni | Kind::Avx512Vbmi | Kind::Amx => unsafe { avx512vnni(matrix, activations, blocks, output) },
+        #[cfg(target_arch = "aarch64")]
+        Kind::Neon => unsafe { neon(matrix, activations, blocks, output) },
+        #[cfg(target_arch = "aarch64")]
+        Kind::Dotprod => unsafe { dotprod(matrix, activations, blocks, output) },
+        #[cfg(target_arch = "aarch64")]
+        Kind::I8mm => unsafe { i8mm(matrix, activations, blocks, output) },
+    }
 }
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]

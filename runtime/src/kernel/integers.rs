@@ -73,6 +73,9 @@ impl Bits {
     }
 }
 
+/// Planes of the largest group.
+pub(super) const MOST_PLANES: usize = Bits::Eight.group() / 4;
+
 /// Groups of a Q6_K block, which have an f16 scale together and a factor of 8 bits each.
 const SIX_GROUPS: usize = 16;
 
@@ -189,7 +192,7 @@ impl IntegerMatrix {
         self.rows
     }
 
-    pub(super) fn columns(&self) -> usize {
+    pub(crate) fn columns(&self) -> usize {
         self.columns
     }
 
@@ -264,6 +267,31 @@ impl IntegerMatrix {
                 *out = f32::from(weight) * scale;
             }
         }
+    }
+
+    /// A group's weights of all rows of a block: planes of four inputs, each line by line as the matrix's are.
+    #[inline(always)]
+    pub(super) fn planes(&self, block: usize, group: usize) -> [[i8; 64]; MOST_PLANES] {
+        let lines = &self.lines[(block * self.groups() + group) * self.bits.lines()..][..self.bits.lines()];
+        let mut planes = [[0; 64]; MOST_PLANES];
+        match self.bits {
+            Bits::Four => {
+                for (at, line) in lines.iter().enumerate() {
+                    planes[at] = line.0.map(|byte| (byte & 15) as i8 - 8);
+                    planes[at + 4] = line.0.map(|byte| (byte >> 4) as i8 - 8);
+                }
+            }
+            Bits::Six => {
+                for (at, plane) in planes[..4].iter_mut().enumerate() {
+                    for (i, weight) in plane.iter_mut().enumerate() {
+                        let (low, high) = (lines[at / 2].0[i] >> (4 * (at % 2)) & 15, lines[2].0[i] >> (2 * at) & 3);
+                        *weight = (low | high << 4) as i8 - 32;
+                    }
+                }
+            }
+            Bits::Eight => planes.iter_mut().zip(lines).for_each(|(plane, line)| *plane = line.0.map(|byte| (byte ^ 0x80) as i8)),
+        }
+        planes
     }
 
     /// Bytes that a multiply reads.

@@ -13,7 +13,7 @@ use super::{Pool, digits, memory::Lines};
 use crate::random::Random;
 
 /// Rows that share a line.
-pub(super) const ROWS: usize = 16;
+pub(crate) const ROWS: usize = 16;
 /// The widest matrix. Kernels that do not shift the fourth weight of a byte down add 128 x 127 for every fourth input.
 pub const MAX_COLUMNS: usize = 1 << 19;
 const _: () = assert!((MAX_COLUMNS / 4) as i64 * 2 * 64 * 127 <= i32::MAX as i64);
@@ -159,6 +159,32 @@ impl Matrix {
             Ok(())
         })?;
         Ok(matrix)
+    }
+
+    /// Lay out a matrix with a scale a row of which `read` gives a block: its planes of four inputs each, whose codes lie as in a line, as
+    /// w + 1, and its rows' scales. Spread over the pool's threads.
+    pub(crate) fn from_planes(
+        pool: &Pool,
+        packing: Packing,
+        (rows, columns): (usize, usize),
+        read: impl Fn(usize, &mut [[u8; 64]], &mut [f32]) + Sync,
+    ) -> Matrix {
+        let mut matrix = Matrix::zeros(packing, rows, columns, Scale::Row);
+        let block_lines = matrix.block_lines();
+        pool.for_each_pair((&mut matrix.lines, block_lines), (&mut matrix.scales, ROWS), |block, lines, scales| {
+            let mut planes = vec![[0; 64]; columns.div_ceil(4)];
+            read(block, &mut planes, scales);
+            for (line, planes) in lines.iter_mut().zip(planes.chunks(packing.planes())) {
+                for lane in 0..ROWS {
+                    let mut words = [0; Packing::Five.planes()];
+                    for (word, plane) in words.iter_mut().zip(planes) {
+                        *word = u32::from_le_bytes(plane.as_chunks().0[lane]);
+                    }
+                    line.put(lane, packing.pack(&words[..planes.len()]));
+                }
+            }
+        });
+        matrix
     }
 
     /// Random codes, every row's squares summing to about one.
