@@ -60,6 +60,7 @@ pub use integers::{Bits, IntegerMatrix};
 pub use isa::Isa;
 pub(crate) use isa::Width;
 pub(crate) use matrix::{ROWS, to_word};
+pub(crate) use memory::Memory;
 pub use matrix::{MAX_COLUMNS, Matrix, Packing};
 pub use pool::Pool;
 

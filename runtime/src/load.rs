@@ -12,7 +12,7 @@ use model::{
 
 use crate::{
     Error,
-    kernel::{Bits, FloatMatrix, IntegerMatrix, Matrix, Packing, Pool, to_word},
+    kernel::{Bits, FloatMatrix, IntegerMatrix, Matrix, Memory, Packing, Pool, to_word},
     linear::{Linear, Table},
     network::{Layer, Network},
 };
@@ -22,6 +22,7 @@ struct Source<'a> {
     packed: &'a Packed,
     bytes: &'a [u8],
     pool: &'a Pool,
+    memory: Memory,
     packing: Packing,
     done: &'a dyn Fn(Range<usize>),
 }
@@ -40,7 +41,7 @@ struct Rows<'a> {
 pub(crate) fn network(packed: &Packed, bytes: &[u8], pool: &Pool, packing: Packing, done: &dyn Fn(Range<usize>)) -> Result<Network, Error> {
     Network::check(&packed.config)?;
     let config = packed.config.clone();
-    let source = Source { packed, bytes, pool, packing, done };
+    let source = Source { packed, bytes, pool, memory: Memory::default(), packing, done };
     // The largest tensors first: while one is laid out, it is in memory twice.
     let embedding = source.table(Role::Embedding)?;
     let head = if config.tied_head { None } else { Some(source.table(Role::Head)?) };
@@ -115,7 +116,7 @@ impl<'a> Source<'a> {
         let linear = match (config.quant, config.largest_input()) {
             (Quant::Ternary, Some(largest)) => {
                 let scale = config.scale;
-                let matrix = Matrix::read(self.pool, self.packing, (rows, columns), scale, |row, words, scales| {
+                let matrix = Matrix::read((self.pool, &self.memory), self.packing, (rows, columns), scale, |row, words, scales| {
                     let (part, row) = of(row);
                     part.words(row, scale, words, scales)
                 })?;

@@ -3,14 +3,14 @@
 use model::{ModelConfig, Quant};
 
 use crate::{
-    kernel::{Bits, FloatMatrix, IntegerMatrix, Matrix, Packing, Pool},
+    kernel::{Bits, FloatMatrix, IntegerMatrix, Matrix, Memory, Packing, Pool},
     linear::{Linear, Table},
     network::{Layer, Network},
 };
 
 /// A network of these sizes. The same seed gives the same one.
 pub(crate) fn network(config: &ModelConfig, head: Bits, packing: Packing, seed: u64, pool: &Pool) -> Network {
-    let mut maker = Maker { config, head, packing, pool, seed };
+    let mut maker = Maker { config, head, packing, pool, memory: Memory::default(), seed };
     let embedding = maker.table();
     let layers = (0..config.layers).map(|_| maker.layer()).collect();
     let head = if config.tied_head { None } else { Some(maker.table()) };
@@ -22,6 +22,7 @@ struct Maker<'a> {
     head: Bits,
     packing: Packing,
     pool: &'a Pool,
+    memory: Memory,
     /// Of the next matrix.
     seed: u64,
 }
@@ -52,7 +53,7 @@ impl Maker<'_> {
         let integers = |bits| IntegerMatrix::random(self.pool, bits, rows, columns, self.seed);
         match (self.config.quant, self.config.largest_input()) {
             (Quant::Ternary, Some(largest)) => {
-                Linear::Ternary(Matrix::random(self.pool, self.packing, (rows, columns), self.config.scale, self.seed), largest)
+                Linear::Ternary(Matrix::random((self.pool, &self.memory), self.packing, (rows, columns), self.config.scale, self.seed), largest)
             }
             (Quant::Int8, Some(largest)) => Linear::Integer(integers(Bits::Eight), largest),
             (Quant::Int4, Some(largest)) => Linear::Integer(integers(Bits::Four), largest),

@@ -350,6 +350,7 @@ unsafe fn tile<V: Vector, C: Codes, const M: usize, const N: usize>(
 ) {
     let (group_inputs, width) = (C::BITS.group(), matrix.columns());
     unsafe {
+        let tiles = (activations.tokens() / N).max(1);
         let mut totals = [[V::zero_floats(); N]; M];
         for group in 0..matrix.groups() {
             let mut from = [std::ptr::null(); M];
@@ -362,8 +363,8 @@ unsafe fn tile<V: Vector, C: Codes, const M: usize, const N: usize>(
                     let line = line * size_of::<Line>();
                     if N == 1 {
                         V::prefetch(from[m].wrapping_add(line + PREFETCH_BYTES));
-                    } else if line / size_of::<Line>() % N == token / N % N {
-                        // The next tile's rows, a part of them with each of the tokens of this one.
+                    } else if line / size_of::<Line>() % tiles == token / N {
+                        // The next rows, a part of them with each tile of these.
                         V::prefetch(from[m].wrapping_add(line + M * matrix.block_bytes()));
                     }
                 }

@@ -9,7 +9,10 @@ use std::ops::Range;
 use half::f16;
 use model::{Scale, Ternary, ternary::GROUP};
 
-use super::{Pool, digits, memory::Lines};
+use super::{
+    Pool, digits,
+    memory::{Lines, Memory},
+};
 use crate::random::Random;
 
 /// Rows that share a line.
@@ -132,7 +135,7 @@ impl Matrix {
     /// Lay out a matrix of which `read` gives a row: its codes, each four of them the bytes of a word as w + 1, and its scales: one, or
     /// one for each [`GROUP`] codes. Spread over the pool's threads. A scale by group is never packed denser than four.
     pub(crate) fn read<E, Read>(
-        pool: &Pool,
+        (pool, memory): (&Pool, &Memory),
         packing: Packing,
         (rows, columns): (usize, usize),
         scale: Scale,
@@ -143,7 +146,9 @@ impl Matrix {
         Read: Fn(usize, &mut [u32], &mut [f32]) -> Result<(), E> + Sync,
     {
         let packing = if scale == Scale::Group { Packing::Four } else { packing };
-        let mut matrix = Matrix::zeros(packing, rows, columns, scale);
+        let mut matrix = Matrix::zeros(packing, 0, 0, scale);
+        matrix.lines = memory.lines(rows.div_ceil(ROWS) * columns.div_ceil(packing.step()));
+        matrix.resize(rows, columns, scale);
         let (block_lines, groups) = (matrix.block_lines(), matrix.groups());
         pool.try_for_each_pair((&mut matrix.lines, block_lines), (&mut matrix.scales, groups * ROWS), |block, lines, scales| {
             let (mut words, mut row_scales) = (vec![0; columns.div_ceil(4)], vec![0.0; groups]);
@@ -188,9 +193,9 @@ impl Matrix {
     }
 
     /// Random codes, every row's squares summing to about one.
-    pub(crate) fn random(pool: &Pool, packing: Packing, (rows, columns): (usize, usize), scale: Scale, seed: u64) -> Matrix {
+    pub(crate) fn random(place: (&Pool, &Memory), packing: Packing, (rows, columns): (usize, usize), scale: Scale, seed: u64) -> Matrix {
         let number = f16::from_f32((1.5 / columns as f32).sqrt()).to_f32();
-        let Ok(matrix) = Matrix::read(pool, packing, (rows, columns), scale, |row, words, scales| {
+        let Ok(matrix) = Matrix::read(place, packing, (rows, columns), scale, |row, words, scales| {
             let mut random = Random::new(seed, row);
             for word in words {
                 // Four numbers below three from 32 random bits.
@@ -331,7 +336,7 @@ mod tests {
         let ternary = Ternary { rows, columns, codes, scale: Scale::Tensor, scales: vec![f16::ONE] };
         for expected in [Matrix::new(&ternary), Matrix::dense(&ternary)] {
             let block_lines = expected.block_lines();
-            let found = Matrix::read(&Pool::new(2), expected.packing, (rows, columns), Scale::Tensor, |row, words, scales| {
+            let found = Matrix::read((&Pool::new(2), &Memory::default()), expected.packing, (rows, columns), Scale::Tensor, |row, words, scales| {
                 for (word, codes) in words.iter_mut().zip(ternary.codes[row * columns..].as_chunks::<4>().0) {
                     *word = to_word(*codes);
                 }
