@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::{Sampling, network::RUN, sampler::Sampler};
 
 /// Nobody waits longer for the next token because others are still to come.
-const LONGEST: Duration = Duration::from_millis(200);
+const LONGEST: Duration = Duration::from_millis(250);
 
 /// Decides how far to go, from what came of earlier runs.
 pub(crate) struct Ahead {

@@ -36,7 +36,7 @@ pub struct Options {
     /// Whether tokens are guessed ahead. Changes the speed, never the tokens.
     pub draft: Draft,
     /// Whether a sequence that runs alone is decoded some tokens ahead of the whole head, where that is large. They come together, at
-    /// most 0.2 s and a token later than one by one. Changes the speed, never the tokens.
+    /// most 0.25 s and a token later than one by one. Changes the speed, never the tokens.
     pub run_ahead: bool,
 }
 
@@ -181,7 +181,8 @@ impl Engine {
         let slots = options.slots.clamp(1, ROWS);
         let cache = Cache::new(config, options.cache_tokens.unwrap_or(slots.saturating_mul(config.context)));
         let work = Work::new(isa, options.threads);
-        let (waiting, drafter, ahead) = (VecDeque::new(), Drafter::new(options.draft), options.run_ahead.then(Ahead::new));
+        let (waiting, drafter) = (VecDeque::new(), Drafter::new(options.draft));
+        let ahead = (options.run_ahead && student.network.runs_ahead()).then(Ahead::new);
         let (running, rows, turns) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Engine { student, work, cache, slots, next: 0, waiting, running, drafter, ahead, rows, turns })
     }
@@ -275,7 +276,7 @@ impl Engine {
             drafter.took(rows.len(), started.elapsed().as_secs_f64());
         }
         let (vocab, mut first) = (student.config().vocab, 0);
-        let mut events = Vec::new();
+        let mut events = Vec::with_capacity(rows.iter().filter(|row| row.wants_logits).count());
         for turn in turns {
             let rows = &rows[first..first + turn.rows];
             first += turn.rows;

@@ -59,9 +59,9 @@ pub use integer_tile::multiply_integers;
 pub use integers::{Bits, IntegerMatrix};
 pub use isa::Isa;
 pub(crate) use isa::Width;
+pub use matrix::{MAX_COLUMNS, Matrix, Packing};
 pub(crate) use matrix::{ROWS, to_word};
 pub(crate) use memory::Memory;
-pub use matrix::{MAX_COLUMNS, Matrix, Packing};
 pub use pool::Pool;
 
 pub(crate) use attention::{Block, Queries, attend, block_rows};

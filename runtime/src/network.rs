@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Tokens of a run at most: more cost as much for each, because reading the head is then no longer what limits.
-pub(crate) const RUN: usize = 8;
+pub(crate) const RUN: usize = 12;
 
 /// A student's weights.
 pub(crate) struct Network {
@@ -142,6 +142,11 @@ impl Network {
 
     fn head(&self) -> &Table {
         self.head.as_ref().unwrap_or(&self.embedding)
+    }
+
+    /// Whether [`Network::run_ahead`] has runs of more than one row.
+    pub(crate) fn runs_ahead(&self) -> bool {
+        self.shortlist.is_some()
     }
 
     /// Bytes of weights that decoding one token reads, in runs where there are any.

@@ -52,9 +52,10 @@ impl Maker<'_> {
         self.seed += 1;
         let integers = |bits| IntegerMatrix::random(self.pool, bits, rows, columns, self.seed);
         match (self.config.quant, self.config.largest_input()) {
-            (Quant::Ternary, Some(largest)) => {
-                Linear::Ternary(Matrix::random((self.pool, &self.memory), self.packing, (rows, columns), self.config.scale, self.seed), largest)
-            }
+            (Quant::Ternary, Some(largest)) => Linear::Ternary(
+                Matrix::random((self.pool, &self.memory), self.packing, (rows, columns), self.config.scale, self.seed),
+                largest,
+            ),
             (Quant::Int8, Some(largest)) => Linear::Integer(integers(Bits::Eight), largest),
             (Quant::Int4, Some(largest)) => Linear::Integer(integers(Bits::Four), largest),
             (_, None) | (Quant::None, _) => Linear::Float(self.floats(rows, columns)),

@@ -10,7 +10,7 @@ pub(crate) struct Text {
 impl Text {
     /// `stops` end the text; empty ones are for the caller to refuse.
     pub(crate) fn new(stops: Vec<String>) -> Text {
-        Text { pending: Vec::new(), stops }
+        Text { pending: Vec::with_capacity(32), stops } // What a token has, so that no token of an answer makes room.
     }
 
     /// Add a token's bytes. What may be given out now, and which stop string ended the text, if one did.

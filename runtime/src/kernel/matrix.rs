@@ -336,13 +336,19 @@ mod tests {
         let ternary = Ternary { rows, columns, codes, scale: Scale::Tensor, scales: vec![f16::ONE] };
         for expected in [Matrix::new(&ternary), Matrix::dense(&ternary)] {
             let block_lines = expected.block_lines();
-            let found = Matrix::read((&Pool::new(2), &Memory::default()), expected.packing, (rows, columns), Scale::Tensor, |row, words, scales| {
-                for (word, codes) in words.iter_mut().zip(ternary.codes[row * columns..].as_chunks::<4>().0) {
-                    *word = to_word(*codes);
-                }
-                scales[0] = 1.0;
-                Ok::<(), ()>(())
-            });
+            let found = Matrix::read(
+                (&Pool::new(2), &Memory::default()),
+                expected.packing,
+                (rows, columns),
+                Scale::Tensor,
+                |row, words, scales| {
+                    for (word, codes) in words.iter_mut().zip(ternary.codes[row * columns..].as_chunks::<4>().0) {
+                        *word = to_word(*codes);
+                    }
+                    scales[0] = 1.0;
+                    Ok::<(), ()>(())
+                },
+            );
             let found = found.unwrap();
             // What is beyond the columns or rows is multiplied with zero or not written.
             for (at, (found, expected)) in found.lines.iter().zip(&expected.lines[..]).enumerate() {

@@ -4,145 +4,116 @@
 
 use std::{
     ops::{Deref, DerefMut},
-    sync::Mutex,
+    sync::{Arc, Mutex},
 };
-#[cfg(not(test))]
-use std::sync::Arc;
 
 #[cfg(not(test))]
-use memmap2::MmapMut;
+use memmap2::MmapMut as Pages;
 
 use super::matrix::Line;
 
-/// What large pages begin at a multiple of.
+#[cfg(test)]
+type Pages = Vec<Line>;
+
+/// What large pages begin at a multiple of, and below which there is nothing to gain from them.
 #[cfg(not(test))]
 const LARGE_PAGE: usize = 2 << 20;
-/// Bytes of a region: so many that what its last page has too much is little.
+/// Lines of a region that is shared: so many that what its last large page has too much is little.
 #[cfg(not(test))]
-const REGION: usize = 64 << 20;
+const SHARED: usize = (64 << 20) / size_of::<Line>();
+#[cfg(test)]
+const SHARED: usize = 0;
 
-/// Where matrices that are made one after the other lie side by side, so that small ones have large pages too. It is given back when the
-/// last of them is.
+/// Where matrices that are made one after the other lie side by side, so that small ones have large pages too. Pages are given back with
+/// the last matrix that has some of them.
 #[derive(Default)]
-pub(crate) struct Memory {
-    #[cfg(not(test))]
-    last: Mutex<Option<(Region, usize)>>,
-    #[cfg(test)]
-    last: Mutex<()>,
-}
+pub(crate) struct Memory(Mutex<Option<Region>>);
 
-/// Pages, and how many lines they hold from the first large one on.
-#[cfg(not(test))]
-#[derive(Clone)]
+/// Lines that no one has yet.
 struct Region {
-    pages: Arc<MmapMut>,
-    start: usize,
+    start: *mut Line,
     count: usize,
+    pages: Arc<Pages>,
 }
 
 /// A number of lines.
 #[derive(Debug)]
 pub(super) struct Lines {
-    #[cfg(not(test))]
     start: *mut Line,
-    #[cfg(not(test))]
     count: usize,
     /// Keeps them.
-    #[cfg(not(test))]
-    _pages: Arc<MmapMut>,
-    #[cfg(test)]
-    lines: Vec<Line>,
+    _pages: Arc<Pages>,
 }
 
-// SAFETY: no two have a line in common, and pages may be given back by any thread.
-#[cfg(not(test))]
+// SAFETY: no two have a line in common, and any thread may give pages back.
 unsafe impl Send for Lines {}
 // SAFETY: as above.
-#[cfg(not(test))]
 unsafe impl Sync for Lines {}
+// SAFETY: as above.
+unsafe impl Send for Region {}
 
 impl Memory {
-    /// So many lines behind those that were taken before, all zero.
-    #[cfg(not(test))]
+    /// So many lines beside those that were taken before, all zero.
     pub(super) fn lines(&self, count: usize) -> Lines {
-        let mut last = self.last.lock().expect("no one panics while holding it");
-        let (region, taken) = match last.take() {
-            Some((region, taken)) if region.count - taken >= count => (region, taken),
-            _ => (Region::new((count * size_of::<Line>()).max(REGION)), 0),
-        };
-        let lines = region.lines(taken, count);
-        *last = Some((region, taken + count));
-        lines
-    }
-
-    #[cfg(test)]
-    pub(super) fn lines(&self, count: usize) -> Lines {
-        let _taken = self.last.lock().expect("no one panics while holding it");
-        Lines::zeroed(count)
+        let mut last = self.0.lock().expect("no one panics while holding it");
+        if last.as_ref().is_none_or(|region| region.count < count) {
+            *last = Some(Region::new(count.max(SHARED)));
+        }
+        last.as_mut().expect("made above").take(count)
     }
 }
 
-#[cfg(not(test))]
 impl Region {
-    fn new(len_bytes: usize) -> Region {
-        let large = len_bytes >= LARGE_PAGE;
+    #[cfg(not(test))]
+    fn new(count: usize) -> Region {
+        let len_bytes = count * size_of::<Line>();
+        let is_large = len_bytes >= LARGE_PAGE;
         // As `Vec` does where there is no memory left.
-        let pages = MmapMut::map_anon((len_bytes + if large { LARGE_PAGE } else { 0 }).max(1)).expect("memory for the weights");
+        let mut pages = Pages::map_anon((len_bytes + if is_large { LARGE_PAGE } else { 0 }).max(1)).expect("memory for the weights");
         #[cfg(target_os = "linux")]
-        if large {
+        if is_large {
             let _ = pages.advise(memmap2::Advice::HugePage); // A system without large pages is only slower.
         }
-        let start = if large { pages.as_ptr().align_offset(LARGE_PAGE) } else { 0 };
-        Region { pages: Arc::new(pages), start, count: len_bytes / size_of::<Line>() }
+        let start = pages.as_mut_ptr();
+        let start = start.wrapping_add(if is_large { start.align_offset(LARGE_PAGE) } else { 0 });
+        Region { start: start.cast(), count, pages: Arc::new(pages) }
     }
 
-    /// Lines that no one else takes.
-    fn lines(&self, first: usize, count: usize) -> Lines {
-        assert!(first + count <= self.count, "a region has fewer lines");
-        // Pages are at multiples of a line, and they are written through these lines alone.
-        let start = self.pages.as_ptr().wrapping_add(self.start).cast::<Line>().cast_mut().wrapping_add(first);
-        Lines { start, count, _pages: Arc::clone(&self.pages) }
+    #[cfg(test)]
+    fn new(count: usize) -> Region {
+        let mut pages = vec![Line([0; 64]); count];
+        Region { start: pages.as_mut_ptr(), count, pages: Arc::new(pages) }
+    }
+
+    /// The first lines of those that are left.
+    fn take(&mut self, count: usize) -> Lines {
+        assert!(count <= self.count, "a region of {} lines has no {count}", self.count);
+        let lines = Lines { start: self.start, count, _pages: Arc::clone(&self.pages) };
+        (self.start, self.count) = (self.start.wrapping_add(count), self.count - count);
+        lines
     }
 }
 
 impl Lines {
     /// So many lines by themselves, all zero.
-    #[cfg(not(test))]
     pub(super) fn zeroed(count: usize) -> Lines {
-        Region::new(count * size_of::<Line>()).lines(0, count)
-    }
-
-    #[cfg(test)]
-    pub(super) fn zeroed(count: usize) -> Lines {
-        Lines { lines: vec![Line([0; 64]); count] }
+        Region::new(count).take(count)
     }
 }
 
 impl Deref for Lines {
     type Target = [Line];
 
-    #[cfg(not(test))]
     fn deref(&self) -> &[Line] {
-        // SAFETY: the pages hold `count` lines from there on, and any bytes are a line.
+        // SAFETY: the pages hold `count` lines from there on, at a multiple of a line, and any bytes are a line.
         unsafe { std::slice::from_raw_parts(self.start, self.count) }
-    }
-
-    #[cfg(test)]
-    fn deref(&self) -> &[Line] {
-        &self.lines
     }
 }
 
 impl DerefMut for Lines {
-    #[cfg(not(test))]
     fn deref_mut(&mut self) -> &mut [Line] {
-        // SAFETY: as above, and no one else has these lines.
+        // SAFETY: as above, and no one else has them.
         unsafe { std::slice::from_raw_parts_mut(self.start, self.count) }
-    }
-
-    #[cfg(test)]
-    fn deref_mut(&mut self) -> &mut [Line] {
-        &mut self.lines
     }
 }
 
