@@ -5,7 +5,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Sampling, network::RUN, sampler::Sampler};
+use crate::{
+    Sampling, Student,
+    cache::Cache,
+    draft::Drafter,
+    network::{RUN, Row, Work},
+    sampler::Sampler,
+};
 
 /// Nobody waits longer for the next token because others are still to come.
 const LONGEST: Duration = Duration::from_millis(250);
@@ -13,26 +19,40 @@ const LONGEST: Duration = Duration::from_millis(250);
 /// Decides how far to go, from what came of earlier runs.
 pub(crate) struct Ahead {
     tokens: usize,
-    began: Instant,
     /// Chooses in place of the sequence's own sampler, which chooses when the logits are known.
-    pub(crate) sampler: Sampler,
+    sampler: Sampler,
 }
 
 impl Ahead {
     pub(crate) fn new() -> Ahead {
-        Ahead { tokens: RUN, began: Instant::now(), sampler: Sampler::new(Sampling::greedy(), &[]) }
+        Ahead { tokens: RUN, sampler: Sampler::new(Sampling::greedy(), &[]) }
     }
 
-    /// A run of a sequence with this sampler begins; returns how many tokens it has at most.
-    pub(crate) fn begin(&mut self, sampler: &Sampler) -> usize {
-        self.began = Instant::now();
+    /// Decode a sequence, of which all tokens but the last are computed, from its one row on: as far as there is time, it does not end and
+    /// the drafter has no guess, which is for a step of its own. Adds the rows after the first and returns the logits of all; `tokens`,
+    /// which may become `limit`, stay as they are.
+    pub(crate) fn run<'w>(
+        &mut self,
+        student: &Student,
+        (cache, work): (&mut Cache, &'w mut Work),
+        (tokens, limit): (&mut Vec<u32>, usize),
+        pages: &[usize],
+        (sampler, drafter): (&Sampler, &Drafter),
+        rows: &mut Vec<Row>,
+    ) -> &'w mut [f32] {
+        let (began, known) = (Instant::now(), tokens.len());
         self.sampler.copy_from(sampler);
-        self.tokens
-    }
-
-    /// Whether there is time for one more token.
-    pub(crate) fn has_time(&self) -> bool {
-        self.began.elapsed() < LONGEST
+        let next = &mut |logits: &mut [f32]| {
+            let token = self.sampler.next(logits);
+            tokens.push(token);
+            let ends = student.tokenizer().end_ids().contains(&token) || began.elapsed() > LONGEST;
+            let guess = drafter.draft(tokens, limit - tokens.len() - 1, &mut 1, &mut 1.0);
+            let goes_on = !ends && guess.is_none_or(|guess| guess.count == 0);
+            goes_on.then(|| Row { token, position: tokens.len() - 1, sequence: 0, wants_logits: true })
+        };
+        let logits = student.network.run_ahead(cache, (rows, self.tokens.min(limit - known)), &|_| pages, work, next);
+        tokens.truncate(known);
+        logits
     }
 
     /// What likely logits said was right throughout, or not.

@@ -84,22 +84,18 @@ pub fn measure_prompt(student: &Arc<Student>, threads: usize, prompt: usize) -> 
         }
         prefill.push(prompt as f64 / started.elapsed().as_secs_f64());
         let started = Instant::now();
-        let mut known = prompt;
-        while known < prompt + answer {
-            let row = |token, position| Row { token, position, sequence: 0, wants_logits: true };
-            let (mut rows, mut ran) = (vec![row(token, known)], 1);
+        let mut position = prompt;
+        while position < prompt + answer {
+            let mut rows = vec![Row { token, position, sequence: 0, wants_logits: true }];
+            let mut last = rows[0];
             let next = &mut |logits: &mut [f32]| {
-                let row = row(likeliest(logits), known + ran);
-                ran += 1;
-                Some(row)
+                last = Row { token: likeliest(logits), position: last.position + 1, ..last };
+                Some(last)
             };
-            let logits = network.run_ahead(&mut cache, (&mut rows, prompt + answer - known), &|_| &pages, &mut work, next);
-            for (place, logits) in logits.chunks_exact(config.vocab).enumerate() {
-                (token, known) = (likeliest(logits), known + 1);
-                if rows.get(place + 1).is_some_and(|row| row.token != token) {
-                    break;
-                }
-            }
+            let logits = network.run_ahead(&mut cache, (&mut rows, prompt + answer - position), &|_| &pages, &mut work, next);
+            let right = |(place, logits): &(usize, &[f32])| rows.get(place + 1).is_some_and(|row| row.token == likeliest(logits));
+            let right = logits.chunks_exact(config.vocab).enumerate().take_while(right).count();
+            (token, position) = (likeliest(&logits[right * config.vocab..][..config.vocab]), position + right + 1);
         }
         black_box(token);
         decode.push(answer as f64 / started.elapsed().as_secs_f64());

@@ -262,19 +262,22 @@ impl Engine {
         if self.rows.is_empty() {
             return Vec::new();
         }
-        let started = Instant::now();
-        let ran_ahead = self.runs_ahead();
+        let (started, runs_ahead) = (Instant::now(), self.runs_ahead());
         let Engine { student, cache, work, running, rows, turns, drafter, ahead, .. } = self;
-        let mut logits = if let Some(ahead) = ahead.as_mut().filter(|_| ran_ahead) {
-            run_ahead(student, (cache, work), &mut running[0], (rows, &mut turns[0]), (ahead, drafter))
-        } else {
-            student.network.forward(cache, rows, &|sequence| &running[sequence].pages, work)
-        };
-        if ran_ahead {
+        let mut ahead = ahead.as_mut().filter(|_| runs_ahead);
+        let mut logits = if let Some(ahead) = &mut ahead {
+            let Sequence { tokens, limit, pages, sampler, .. } = &mut running[0];
+            let logits = ahead.run(student, (cache, work), (tokens, *limit), pages, (sampler, drafter), rows);
+            (turns[0].rows, turns[0].guessed) = (rows.len(), rows.len() - 1);
             drafter.took(1, started.elapsed().as_secs_f64() / rows.len() as f64);
-        } else if running.iter().all(Sequence::decodes) {
-            drafter.took(rows.len(), started.elapsed().as_secs_f64());
-        }
+            logits
+        } else {
+            let logits = student.network.forward(cache, rows, &|sequence| &running[sequence].pages, work);
+            if running.iter().all(Sequence::decodes) {
+                drafter.took(rows.len(), started.elapsed().as_secs_f64());
+            }
+            logits
+        };
         let (vocab, mut first) = (student.config().vocab, 0);
         let mut events = Vec::with_capacity(rows.iter().filter(|row| row.wants_logits).count());
         for turn in turns {
@@ -290,7 +293,7 @@ impl Engine {
                 for (place, logits) in own.chunks_exact_mut(vocab).enumerate() {
                     let event = sequence.advance(student, logits);
                     let guess = rows.get(place + 1).map(|row| row.token);
-                    let guess = guess.or(turn.guess.map(|(_, first)| first).filter(|_| place == 0 && !ran_ahead));
+                    let guess = guess.or(turn.guess.map(|(_, first)| first).filter(|_| place == 0 && ahead.is_none()));
                     let (token, ends) = (event.token, event.finish.is_some());
                     events.push(event);
                     match guess {
@@ -303,15 +306,13 @@ impl Engine {
                         break;
                     }
                 }
-                if let Some(ahead) = ahead.as_mut().filter(|_| ran_ahead) {
+                if let Some(ahead) = &mut ahead {
                     ahead.verified(!wrong);
-                    // What ran ahead was no guess of the drafter's.
-                    (right, wrong) = (0, false);
-                    if let Some((_, first)) = turn.guess {
-                        (right, wrong) = if first == events[first_event].token { (1, false) } else { (0, true) };
-                    }
                 }
-                if let Some((agreement, _)) = turn.guess {
+                if let Some((agreement, first)) = turn.guess {
+                    // What ran ahead was no guess of the drafter's, whose first token can be told from what came.
+                    let came = events[first_event].token == first;
+                    let (right, wrong) = if ahead.is_some() { (usize::from(came), !came) } else { (right, wrong) };
                     drafter.verified(agreement, right, wrong);
                 }
                 sequence.computed = sequence.tokens.len() - 1;
@@ -456,33 +457,6 @@ impl Engine {
             None => Ok(()),
         }
     }
-}
-
-/// A sequence's step of one token, and those after it by likely logits as far as that goes: they are added to the step as if they had been
-/// guessed. Returns the logits of all.
-fn run_ahead<'w>(
-    student: &Student,
-    (cache, work): (&mut Cache, &'w mut Work),
-    sequence: &mut Sequence,
-    (rows, turn): (&mut Vec<Row>, &mut Turn),
-    (ahead, drafter): (&mut Ahead, &Drafter),
-) -> &'w mut [f32] {
-    let known = sequence.tokens.len();
-    let (tokens, pages) = (&mut sequence.tokens, &sequence.pages);
-    let most = ahead.begin(&sequence.sampler).min(sequence.limit - known);
-    let next = &mut |logits: &mut [f32]| {
-        let token = ahead.sampler.next(logits);
-        tokens.push(token);
-        let ends = student.tokenizer().end_ids().contains(&token) || !ahead.has_time();
-        // A guess at several tokens is for a step of its own.
-        let room = sequence.limit - tokens.len() - 1;
-        let guesses = drafter.draft(tokens, room, &mut 1, &mut 1.0).is_some_and(|guess| guess.count > 0);
-        (!ends && !guesses).then(|| Row { token, position: tokens.len() - 1, sequence: 0, wants_logits: true })
-    };
-    let logits = student.network.run_ahead(cache, (rows, most), &|_| pages, work, next);
-    tokens.truncate(known);
-    (turn.rows, turn.guessed) = (rows.len(), rows.len() - 1);
-    logits
 }
 
 impl Sequence {

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Tokens of a run at most: more cost as much for each, because reading the head is then no longer what limits.
-pub(crate) const RUN: usize = 12;
+pub(crate) const RUN: usize = 8;
 
 /// A student's weights.
 pub(crate) struct Network {
