@@ -41,7 +41,7 @@ pub struct Speed {
     pub prompt: usize,
     /// Tokens of a prompt a second.
     pub prefill_tokens_per_s: f64,
-    /// Tokens of one answer a second.
+    /// Tokens of one greedy answer a second, as an engine gives them.
     pub decode_tokens_per_s: f64,
     /// Tokens of 16 answers together a second.
     pub batch_tokens_per_s: f64,

@@ -22,11 +22,9 @@ const _: () = assert!(Bits::Eight.group() == Bits::Four.group());
 /// # Panics
 /// If the sizes do not fit together.
 pub fn multiply_integers(isa: Isa, pool: &Pool, matrix: &IntegerMatrix, activations: &FineActivations, out: &mut [f32]) {
-    assert_eq!(activations.width(), matrix.columns(), "the activations' width is not the matrix's columns");
-    assert_eq!(out.len(), activations.tokens() * matrix.rows(), "the output is not tokens x rows");
-    let output = Output { start: out.as_mut_ptr(), stride: matrix.rows() };
+    let output = output_of(matrix, activations, out);
     pool.for_each_range(matrix.blocks(), piece(matrix.columns(), activations.tokens()), &|blocks| {
-        // SAFETY: the sizes were checked above, the ranges are disjoint, and `out` stays borrowed until all are done.
+        // SAFETY: the sizes were checked, the ranges are disjoint, and `out` stays borrowed until all are done.
         unsafe { multiply_range(isa, matrix, activations, blocks, output) };
     });
 }
@@ -34,7 +32,7 @@ pub fn multiply_integers(isa: Isa, pool: &Pool, matrix: &IntegerMatrix, activati
 /// As [`multiply_integers`], for the rows of some blocks alone; the others of `out` stay as they are.
 ///
 /// # Panics
-/// If the sizes do not fit together, there is no such block or they are not in ascending order.
+/// If the sizes do not fit together, or the blocks are not the matrix's in ascending order.
 pub(crate) fn multiply_blocks_of(
     isa: Isa,
     pool: &Pool,
@@ -43,16 +41,24 @@ pub(crate) fn multiply_blocks_of(
     activations: &FineActivations,
     out: &mut [f32],
 ) {
-    assert_eq!(activations.width(), matrix.columns(), "the activations' width is not the matrix's columns");
-    assert_eq!(out.len(), activations.tokens() * matrix.rows(), "the output is not tokens x rows");
-    assert!(blocks.is_sorted_by(|one, next| one < next) && blocks.last().is_none_or(|last| *last < matrix.blocks()), "other blocks");
-    let output = Output { start: out.as_mut_ptr(), stride: matrix.rows() };
+    assert!(
+        blocks.is_sorted_by(|one, next| one < next) && blocks.last().is_none_or(|last| *last < matrix.blocks()),
+        "blocks of another matrix, or not in order"
+    );
+    let output = output_of(matrix, activations, out);
     pool.for_each_range(blocks.len(), piece(matrix.columns(), activations.tokens()), &|range| {
         for block in &blocks[range] {
             // SAFETY: as above, and no block comes twice.
             unsafe { multiply_range(isa, matrix, activations, *block..block + 1, output) };
         }
     });
+}
+
+/// Where the products go, whose sizes fit together.
+fn output_of(matrix: &IntegerMatrix, activations: &FineActivations, out: &mut [f32]) -> Output {
+    assert_eq!(activations.width(), matrix.columns(), "the activations' width is not the matrix's columns");
+    assert_eq!(out.len(), activations.tokens() * matrix.rows(), "the output is not tokens x rows");
+    Output { start: out.as_mut_ptr(), stride: matrix.rows() }
 }
 
 /// # Safety

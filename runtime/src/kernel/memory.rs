@@ -22,7 +22,7 @@ const LARGE_PAGE: usize = 2 << 20;
 #[cfg(not(test))]
 const SHARED: usize = (64 << 20) / size_of::<Line>();
 #[cfg(test)]
-const SHARED: usize = 0;
+const SHARED: usize = 1;
 
 /// Where matrices that are made one after the other lie side by side, so that small ones have large pages too. Pages are given back with
 /// the last matrix that has some of them.
