@@ -10,8 +10,8 @@ use crate::{
 
 /// A head of fewer weights is read from a cache in the time that a shortlist takes.
 const LEAST_WEIGHTS: usize = 8 << 20;
-/// Blocks of rows that are computed as they are. For normally distributed logits of 32,000 and 128,000 tokens the largest is among them in
-/// 999 of 1,000 cases.
+/// Blocks of rows that are computed as they are. Of 2,100 tokens of random students with 32,000 and 128,000 rows, whose logits are normally
+/// distributed, the likeliest was always among them.
 const BLOCKS: usize = 256;
 
 /// A head's rows as ternary weights.
