@@ -74,7 +74,7 @@ impl Bits {
 }
 
 /// Planes of the largest group.
-pub(super) const MOST_PLANES: usize = Bits::Eight.group() / 4;
+const MOST_PLANES: usize = Bits::Eight.group() / 4;
 
 /// Groups of a Q6_K block, which have an f16 scale together and a factor of 8 bits each.
 const SIX_GROUPS: usize = 16;
