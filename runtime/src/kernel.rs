@@ -40,6 +40,9 @@ mod neon;
 #[cfg(target_arch = "x86_64")]
 #[allow(clippy::needless_range_loop, reason = "as above")]
 mod pairs;
+#[cfg(target_arch = "x86_64")]
+#[allow(clippy::needless_range_loop, reason = "as above")]
+mod panel;
 mod pool;
 mod scalar;
 #[allow(clippy::needless_range_loop, reason = "as above")]
@@ -107,7 +110,9 @@ unsafe fn multiply_blocks(isa: Isa, matrix: &Matrix, activations: &Activations, 
         return match isa.0 {
             // SAFETY: as below.
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx512Vbmi => unsafe { avx512vbmi(matrix, activations, blocks, output) },
+            Kind::Amx if amx::fits(matrix, activations) => unsafe { amx::multiply_blocks(matrix, activations, blocks, output) },
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Vbmi | Kind::Amx => unsafe { avx512vbmi(matrix, activations, blocks, output) },
             // A matrix is packed so only for those that are fast with it.
             _ => unsafe { tile::multiply_blocks::<dense::PlainDense, 1, 1, 1, 4>(matrix, activations, blocks, output) },
         };

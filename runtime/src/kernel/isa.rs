@@ -25,7 +25,7 @@ pub(super) enum Kind {
     /// AVX-512-VNNI, and five weights to a byte.
     #[cfg(target_arch = "x86_64")]
     Avx512Vbmi,
-    /// AVX-512-VNNI, and tiles for many tokens.
+    /// That, and tiles for many tokens.
     #[cfg(target_arch = "x86_64")]
     Amx,
     #[cfg(target_arch = "aarch64")]
@@ -70,9 +70,9 @@ impl Isa {
                 found.push(Kind::Avx512Vnni);
                 if is_x86_feature_detected!("avx512vbmi") {
                     found.push(Kind::Avx512Vbmi);
-                }
-                if amx::is_permitted() {
-                    found.push(Kind::Amx);
+                    if amx::is_permitted() {
+                        found.push(Kind::Amx);
+                    }
                 }
             }
         }
@@ -119,9 +119,9 @@ impl Isa {
     pub(crate) fn packing(self) -> Packing {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx512Vbmi => Packing::Five,
+            Kind::Avx512Vbmi | Kind::Amx => Packing::Five,
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 | Kind::AvxVnni | Kind::Avx512 | Kind::Avx512Vnni | Kind::Amx => Packing::Four,
+            Kind::Avx2 | Kind::AvxVnni | Kind::Avx512 | Kind::Avx512Vnni => Packing::Four,
             #[cfg(target_arch = "aarch64")]
             Kind::Neon | Kind::Dotprod | Kind::I8mm => Packing::Four,
             Kind::Scalar => Packing::Four,

@@ -10,9 +10,10 @@
 use std::{arch::x86_64::*, cell::RefCell, ops::Range};
 
 use super::{
-    Activations, Isa, Matrix, Pool, dense,
+    Activations, Isa, Matrix, Pool,
     isa::Kind,
-    matrix::{Line, Packing, ROWS},
+    matrix::{Line, Packing},
+    panel::{BLOCKS, Panel, Sums, Work},
     piece,
     pool::Chunks,
     tile::Output,
@@ -21,8 +22,7 @@ use super::{
 
 /// With fewer tokens it does not pay to unpack weights first.
 const LEAST_TOKENS: usize = 24;
-/// Blocks of a panel and tokens of a tile: their sums and a trio's weights fill the registers.
-const BLOCKS: usize = 4;
+/// Tokens of a tile: their sums with a panel's blocks and a trio's weights fill the registers.
 const TOKENS: usize = 4;
 /// Planes of four inputs to a pair and what is multiplied as it is.
 const TRIO: usize = 3;
@@ -60,12 +60,10 @@ pub(super) unsafe fn multiply(pool: &Pool, matrix: &Matrix, activations: &Activa
         let paired = &*paired;
         pool.for_each_range(matrix.blocks(), piece(matrix.columns(), activations.tokens()), &|range| {
             WORK.with_borrow_mut(|work| {
-                for first in range.clone().step_by(BLOCKS) {
-                    let blocks = std::array::from_fn(|block| (first + block).min(range.end - 1));
-                    let rows = first * ROWS..matrix.rows().min(range.end * ROWS);
-                    let panel = Panel { matrix, activations, paired, rows, blocks, output };
+                work.reserve(SPAN, activations.tokens());
+                for panel in Panel::all(matrix, activations, range, output) {
                     // SAFETY: passed on from the caller, and the ranges are disjoint.
-                    unsafe { panel.multiply(work) };
+                    unsafe { multiply_panel(&panel, paired, work) };
                 }
             });
         });
@@ -162,131 +160,38 @@ fn shift(from: &[i8], first: usize, to: &mut [i8], tops: &mut Vec<usize>) -> i32
     _mm512_reduce_add_epi32(sums).wrapping_add((trios / TRIO * 127) as i32)
 }
 
-/// What a thread has beside it.
-#[derive(Default)]
-struct Work {
-    /// `[BLOCKS, SPAN]`: a span's weights.
-    weights: Vec<Line>,
-    sums: Vec<Sums>,
-    totals: Vec<Totals>,
-}
-
-/// A token's sums with a panel's rows.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Sums([[i32; ROWS]; BLOCKS]);
-
-/// The same times their scales.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Totals([[f32; ROWS]; BLOCKS]);
-
-/// Rows that are multiplied together.
-struct Panel<'a> {
-    matrix: &'a Matrix,
-    activations: &'a Activations,
-    paired: &'a Paired,
-    /// Those from the panel's first to the last that may be written.
-    rows: Range<usize>,
-    /// Where there are fewer, the last is multiplied again.
-    blocks: [usize; BLOCKS],
-    output: Output,
-}
-
-impl Panel<'_> {
-    /// # Safety
-    /// As [`multiply`], for the panel's rows.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    unsafe fn multiply(&self, work: &mut Work) {
-        let (matrix, tokens, stride) = (self.matrix, self.activations.tokens(), self.activations.stride());
-        work.weights.resize(BLOCKS * SPAN, Line([0; 64]));
-        work.sums.resize(work.sums.len().max(tokens), Sums([[0; ROWS]; BLOCKS]));
-        work.totals.resize(work.totals.len().max(tokens), Totals([[0.0; ROWS]; BLOCKS]));
-        let lines_of_block = |block: usize| &matrix.lines()[block * matrix.block_lines()..][..matrix.block_lines()];
-        let lines_of_span = SPAN / matrix.packing().planes();
-        for section in 0..matrix.groups() {
-            let lines = matrix.lines_of(section);
-            let mut excess = [_mm512_setzero_si512(); BLOCKS];
-            work.sums[..tokens].fill(Sums([[0; ROWS]; BLOCKS]));
-            for start in lines.clone().step_by(lines_of_span) {
-                let span = start..lines.end.min(start + lines_of_span);
-                let (planes, inputs) = (span.len() * matrix.packing().planes(), inputs_of(matrix, &span));
-                for (block, weights) in self.blocks.into_iter().zip(work.weights.chunks_exact_mut(SPAN)) {
-                    unpack(matrix.packing(), &lines_of_block(block)[span.clone()], weights);
-                }
-                add_row_excess(&work.weights, planes, &mut excess);
-                let tops = &self.paired.tops[self.paired.tops.partition_point(|(input, _)| *input < inputs.start)..];
-                for (input, token) in tops.iter().take_while(|(input, _)| *input < inputs.end) {
-                    add_top(&work.weights, input - inputs.start, &mut work.sums[*token]);
-                }
-                // Weights of the next span are asked for, towards the end of the rows those of the next panel, some with each tile.
-                let ahead = if span.end < matrix.block_lines() { span.end } else { BLOCKS * matrix.block_lines() };
-                let ahead = self.blocks.map(|block| lines_of_block(block).as_ptr().wrapping_add(ahead));
-                let ahead_lines = span.len().div_ceil(tokens.div_ceil(TOKENS));
-                for first in (0..tokens).step_by(TOKENS) {
-                    for line in (first / TOKENS * ahead_lines..).take(ahead_lines).take_while(|line| *line < span.len()) {
-                        ahead.iter().for_each(|ahead| _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(line).cast()));
-                    }
-                    let tile = first..tokens.min(first + TOKENS);
-                    let codes = self.paired.codes[first * stride + inputs.start..].as_ptr();
-                    // SAFETY: the tile's tokens have a span of codes each, and every block has a span of weights.
-                    unsafe { multiply_tile(&work.weights, planes, codes, stride, &mut work.sums[tile.clone()]) };
-                    if span.end == lines.end {
-                        // SAFETY: passed on from the caller.
-                        unsafe { self.scale(section, &excess, tile, &work.sums, &mut work.totals) };
-                    }
+/// # Safety
+/// As [`multiply`], for the panel's rows.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn multiply_panel(panel: &Panel, paired: &Paired, work: &mut Work) {
+    let (matrix, tokens, stride) = (panel.matrix, panel.activations.tokens(), panel.activations.stride());
+    let (lines_of_span, sections) = (SPAN / matrix.packing().planes(), matrix.groups());
+    for section in 0..sections {
+        let lines = matrix.lines_of(section);
+        let mut excess = [_mm512_setzero_si512(); BLOCKS];
+        work.sums[..tokens].fill(Sums::default());
+        for start in lines.clone().step_by(lines_of_span) {
+            let span = start..lines.end.min(start + lines_of_span);
+            let (planes, inputs) = (span.len() * matrix.packing().planes(), inputs_of(matrix, &span));
+            panel.unpack(&span, SPAN, &mut work.weights);
+            add_row_excess(&work.weights, planes, &mut excess);
+            let tops = &paired.tops[paired.tops.partition_point(|(input, _)| *input < inputs.start)..];
+            for (input, token) in tops.iter().take_while(|(input, _)| *input < inputs.end) {
+                add_top(&work.weights, input - inputs.start, &mut work.sums[*token]);
+            }
+            for first in (0..tokens).step_by(TOKENS) {
+                panel.ask_ahead(&span, first / TOKENS, tokens.div_ceil(TOKENS));
+                let tile = first..tokens.min(first + TOKENS);
+                let codes = paired.codes[first * stride + inputs.start..].as_ptr();
+                // SAFETY: the tile's tokens have a span of codes each, and every block has a span of weights.
+                unsafe { multiply_tile(&work.weights, planes, codes, stride, &mut work.sums[tile.clone()]) };
+                if span.end == lines.end {
+                    let excess_of = |token: usize| paired.excess[token * sections + section];
+                    // SAFETY: passed on from the caller.
+                    unsafe { panel.scale(section, &excess, &excess_of, tile, work) };
                 }
             }
         }
-    }
-
-    /// Scale the sums of a section, and write what all sections come to after the last.
-    ///
-    /// # Safety
-    /// As [`Panel::multiply`].
-    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    unsafe fn scale(&self, section: usize, excess: &[__m512i; BLOCKS], tile: Range<usize>, sums: &[Sums], totals: &mut [Totals]) {
-        let (matrix, sections) = (self.matrix, self.matrix.groups());
-        let (mut scales, mut exist) = ([_mm512_setzero_ps(); BLOCKS], [0; BLOCKS]);
-        for block in 0..BLOCKS {
-            let of_rows = &matrix.scales()[(self.blocks[block] * sections + section) * ROWS..][..ROWS];
-            // SAFETY: these are sixteen.
-            scales[block] = unsafe { _mm512_loadu_ps(of_rows.as_ptr()) };
-            exist[block] = ((1u32 << self.rows.len().saturating_sub(block * ROWS).min(ROWS)) - 1) as __mmask16;
-        }
-        let whole = BLOCKS * ROWS <= self.rows.len();
-        for token in tile {
-            let scale = _mm512_set1_ps(self.activations.scales()[token]);
-            let token_excess = _mm512_set1_epi32(self.paired.excess[token * sections + section]);
-            let out = self.output.at(token * self.output.stride + self.rows.start);
-            for block in 0..BLOCKS {
-                // SAFETY: each is sixteen numbers; the panel's rows of an existing token lie in the output, and this thread alone
-                // writes them.
-                unsafe {
-                    let sum = _mm512_load_si512(sums[token].0[block].as_ptr().cast());
-                    let sum = _mm512_sub_epi32(sum, _mm512_add_epi32(excess[block], token_excess));
-                    let so_far = totals[token].0[block].as_mut_ptr();
-                    let total = if section == 0 { _mm512_setzero_ps() } else { _mm512_load_ps(so_far) };
-                    let total = _mm512_add_ps(total, _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scales[block]));
-                    if section + 1 < sections {
-                        _mm512_store_ps(so_far, total);
-                    } else {
-                        let (out, scaled) = (out.wrapping_add(block * ROWS), _mm512_mul_ps(total, scale));
-                        if whole { _mm512_storeu_ps(out, scaled) } else { _mm512_mask_storeu_ps(out, exist[block], scaled) }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// A block's weights of a span, one plane after the other.
-#[target_feature(enable = "avx512f,avx512bw")]
-fn unpack(packing: Packing, lines: &[Line], planes: &mut [Line]) {
-    match packing {
-        Packing::Four => x86::unpack(lines, planes),
-        // SAFETY: `fits` proves the features.
-        Packing::Five => unsafe { dense::unpack(lines, planes) },
     }
 }
 
