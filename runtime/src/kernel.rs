@@ -20,6 +20,7 @@ mod amx;
 mod attention;
 mod bandwidth;
 mod coarse;
+mod codes;
 #[allow(clippy::needless_range_loop, reason = "as above")]
 mod dense;
 mod digits;

@@ -5,7 +5,14 @@ use std::cell::RefCell;
 
 use model::ternary::{ACTIVATION_MAX, GROUP, MIN_ACTIVATION};
 
-use super::{Isa, Pool, elementary::to_whole, matrix::Packing, pool::Chunks, vectorise::vectorised};
+use super::{
+    Isa, Pool,
+    codes::{Codes, LINE},
+    elementary::to_whole,
+    matrix::Packing,
+    pool::Chunks,
+    vectorise::vectorised,
+};
 
 /// Tokens of a matrix tile, which reads memory of so many.
 pub(super) const TILE_TOKENS: usize = 16;
@@ -25,9 +32,10 @@ thread_local! {
 pub struct Activations {
     width: usize,
     tokens: usize,
-    /// Numbers from one token to the next: `width` up to the next multiple of [`STEP`], the rest zero.
+    /// Numbers from one token to the next, those beyond `width` zero: an odd number of cache lines, so that the same inputs of many tokens
+    /// lie in different parts of a cache.
     stride: usize,
-    codes: Vec<i8>,
+    codes: Codes,
     scales: Vec<f32>,
     /// For each token, the sum of each [`GROUP`] codes.
     sums: Vec<i32>,
@@ -64,15 +72,14 @@ impl Activations {
 
     /// Make room for `tokens` of `width` numbers each.
     fn resize(&mut self, tokens: usize, width: usize) {
-        let stride = width.next_multiple_of(STEP);
-        if self.width != width && stride != width {
+        let stride = LINE * (width.next_multiple_of(STEP).div_ceil(LINE) | 1);
+        if self.width != width {
             self.codes.clear(); // The padding has to be zero.
         }
         (self.tokens, self.width, self.stride) = (tokens, width, stride);
         // Tiles of tokens are read whole.
         let rows = if tokens < LEAST_TILE_TOKENS { tokens } else { tokens.next_multiple_of(TILE_TOKENS) };
-        // It never shrinks, because growing again would fill it with zeros each time.
-        self.codes.resize(self.codes.len().max(rows * stride), 0);
+        self.codes.reserve(rows * stride);
         self.scales.resize(tokens, 0.0);
         self.sums.resize(tokens * self.groups(), 0);
     }

@@ -26,10 +26,12 @@ use super::{
 /// Inputs that one instruction multiplies, and the planes that have them.
 const STEP: usize = 64;
 const STEP_PLANES: usize = STEP / 4;
-/// Steps of a span, which are whole lines of every packing: 40 KB of a panel's weights.
-const SPAN: usize = 10;
-const SPAN_PLANES: usize = SPAN * STEP_PLANES;
-const _: () = assert!(SPAN_PLANES.is_multiple_of(Packing::Four.planes()) && SPAN_PLANES.is_multiple_of(Packing::Five.planes()));
+/// Planes of a span, which are whole steps and whole lines of every packing: 80 KB of a panel's weights, so that sums seldom leave their
+/// tiles. Those of a single tile of tokens never leave them, and a span is so short that it stays in the first cache.
+const SPAN: usize = 320;
+const SHORT_SPAN: usize = 80;
+const _: () = assert!(SHORT_SPAN.is_multiple_of(STEP_PLANES * Packing::Five.planes()) && STEP_PLANES.is_multiple_of(Packing::Four.planes()));
+const _: () = assert!(SPAN.is_multiple_of(SHORT_SPAN));
 
 const _: () = assert!(BLOCKS == 4 && MAX_COLUMNS as i64 * 2 * 127 <= i32::MAX as i64);
 
@@ -93,11 +95,12 @@ thread_local! {
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
 pub(super) unsafe fn multiply_blocks(matrix: &Matrix, activations: &Activations, blocks: Range<usize>, output: Output) {
     let (tokens, stride) = (activations.tokens(), activations.stride());
+    let tiles = tokens.div_ceil(TOKENS);
     // Tiles of tokens that are as many each, as nearly as it goes; the last may have rows of the activations' padding.
-    let tile_tokens = tokens.div_ceil(tokens.div_ceil(TOKENS));
-    let lines_of_span = SPAN_PLANES / matrix.packing().planes();
+    let tile_tokens = tokens.div_ceil(tiles);
+    let lines_of_span = if tiles == 1 { SHORT_SPAN } else { SPAN } / matrix.packing().planes();
     WORK.with_borrow_mut(|work| {
-        work.reserve(SPAN_PLANES, tokens.next_multiple_of(TOKENS));
+        work.reserve(SPAN, tokens.next_multiple_of(TOKENS));
         let configuration = Configuration::new(tile_tokens);
         // SAFETY: between the two instructions no one else uses this thread's tiles.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const configuration, options(nostack, readonly)) };
@@ -106,16 +109,22 @@ pub(super) unsafe fn multiply_blocks(matrix: &Matrix, activations: &Activations,
                 let lines = matrix.lines_of(group);
                 for start in lines.clone().step_by(lines_of_span) {
                     let span = start..lines.end.min(start + lines_of_span);
-                    panel.unpack(&span, SPAN_PLANES, &mut work.weights);
+                    panel.unpack(&span, SPAN, &mut work.weights);
                     let input = start * matrix.packing().step();
                     // Of the last line there may be less.
                     let steps = (span.len() * matrix.packing().step()).min(matrix.columns() - input) / STEP;
                     for first in (0..tokens).step_by(tile_tokens) {
-                        panel.ask_ahead(&span, first / tile_tokens, tokens.div_ceil(tile_tokens));
+                        panel.ask_ahead(&span, first / tile_tokens, tiles);
                         let codes = activations.padded()[first * stride + input..].as_ptr();
+                        let (is_first, is_last) = (start == lines.start, span.end == lines.end);
+                        let sums = &mut work.sums[first..];
                         // SAFETY: the activations' memory reaches to a whole tile of tokens, and so do the sums.
-                        unsafe { multiply_span(codes, stride, &work.weights, steps, &mut work.sums[first], start == lines.start) };
-                        if span.end == lines.end {
+                        unsafe {
+                            begin_span(sums, is_first, tiles == 1);
+                            multiply_steps(codes, stride, work.weights.as_ptr(), steps);
+                            end_span(sums, tiles == 1 && !is_last);
+                        }
+                        if is_last {
                             let excess_of = |token: usize| activations.group_sum(token, group, matrix.groups());
                             // SAFETY: passed on from the caller.
                             unsafe { panel.scale(group, &[_mm512_setzero_si512(); BLOCKS], &excess_of, first..tokens.min(first + tile_tokens), work) };
@@ -129,29 +138,38 @@ pub(super) unsafe fn multiply_blocks(matrix: &Matrix, activations: &Activations,
     });
 }
 
-/// Add a span's products of a tile of tokens with a panel's blocks to their sums, or begin with those.
+/// Have a tile's sums in the registers.
 ///
 /// # Safety
-/// The tiles are configured; there are `64 * steps` codes of each token of the tile, `stride` apart, and as many sums from `sums` on;
-/// each block has `16 * steps` planes.
-unsafe fn multiply_span(codes: *const i8, stride: usize, weights: &[Line], steps: usize, sums: &mut Sums, begin: bool) {
-    let (sums, stored): (*mut Sums, usize) = (sums, size_of::<Sums>());
-    // SAFETY: passed on from the caller. Source of the instructions: Intel's instruction set reference, TDPBSUD: signed bytes of the
-    // second operand times unsigned bytes of the third, added to the first. Nothing else uses these registers.
+/// The tiles are configured, and there are as many sums as a tile has tokens.
+unsafe fn begin_span(sums: &[Sums], is_first: bool, is_kept: bool) {
+    // SAFETY: passed on from the caller.
     unsafe {
-        if begin {
+        if is_first {
             asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", options(nostack, nomem));
-        } else {
+        } else if !is_kept {
             asm!(
-                "tileloadd tmm0, [{sums} + {stored}]",
-                "tileloadd tmm1, [{sums} + {stored} + 64]",
-                "tileloadd tmm2, [{sums} + {stored} + 128]",
-                "tileloadd tmm3, [{sums} + {stored} + 192]",
-                sums = in(reg) sums,
-                stored = in(reg) stored,
+                "tileloadd tmm0, [{sums} + {apart}]",
+                "tileloadd tmm1, [{sums} + {apart} + 64]",
+                "tileloadd tmm2, [{sums} + {apart} + 128]",
+                "tileloadd tmm3, [{sums} + {apart} + 192]",
+                sums = in(reg) sums.as_ptr(),
+                apart = in(reg) size_of::<Sums>(),
                 options(nostack, readonly),
             );
         }
+    }
+}
+
+/// Add the products of a tile of tokens with a panel's blocks to the sums in the registers.
+///
+/// # Safety
+/// The tiles are configured; there are `64 * steps` codes of each token of the tile, `stride` apart, and `16 * steps` planes of each
+/// block, [`SPAN`] apart.
+unsafe fn multiply_steps(codes: *const i8, stride: usize, weights: *const Line, steps: usize) {
+    // SAFETY: passed on from the caller. Source of the instructions: Intel's instruction set reference, TDPBSUD: signed bytes of the
+    // second operand times unsigned bytes of the third, added to the first.
+    unsafe {
         asm!(
             "2:",
             "tileloadd tmm4, [{codes} + {stride}]",
@@ -167,20 +185,34 @@ unsafe fn multiply_span(codes: *const i8, stride: usize, weights: &[Line], steps
             "add {weights}, 1024",
             "dec {steps}",
             "jnz 2b",
-            "tilestored [{sums} + {stored}], tmm0",
-            "tilestored [{sums} + {stored} + 64], tmm1",
-            "tilestored [{sums} + {stored} + 128], tmm2",
-            "tilestored [{sums} + {stored} + 192], tmm3",
             codes = inout(reg) codes => _,
-            weights = inout(reg) weights.as_ptr() => _,
+            weights = inout(reg) weights => _,
             steps = inout(reg) steps => _,
             stride = in(reg) stride,
             line = in(reg) size_of::<Line>(),
-            block = const SPAN_PLANES * size_of::<Line>(),
-            sums = in(reg) sums,
-            stored = in(reg) stored,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _, out("tmm5") _,
-            options(nostack),
+            block = const SPAN * size_of::<Line>(),
+            options(nostack, readonly),
         );
+    }
+}
+
+/// Bring a tile's sums from the registers to memory, unless they are kept.
+///
+/// # Safety
+/// As [`begin_span`].
+unsafe fn end_span(sums: &mut [Sums], is_kept: bool) {
+    if !is_kept {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            asm!(
+                "tilestored [{sums} + {apart}], tmm0",
+                "tilestored [{sums} + {apart} + 64], tmm1",
+                "tilestored [{sums} + {apart} + 128], tmm2",
+                "tilestored [{sums} + {apart} + 192], tmm3",
+                sums = in(reg) sums.as_mut_ptr(),
+                apart = in(reg) size_of::<Sums>(),
+                options(nostack),
+            );
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! 128 * high + low, both signed bytes, and a weight that was read once is multiplied with both: exact enough that a greedy token does
 //! not depend on it, and free where memory is what limits.
 
-use super::{Activations, Isa, elementary::to_whole, vectorise::vectorised};
+use super::{Activations, Isa, codes::Codes, elementary::to_whole, vectorise::vectorised};
 
 /// The largest activation code, 127 * 128.
 pub(super) const LARGEST: f32 = 16_256.0;
@@ -17,7 +17,7 @@ pub struct FineActivations {
     tokens: usize,
     width: usize,
     /// `[tokens, 2, width]`: the high bytes, then the low ones.
-    codes: Vec<i8>,
+    codes: Codes,
     scales: Vec<f32>,
     /// The sums of each [`SPAN`] codes, `[tokens, width / SPAN]`.
     sums: Vec<i32>,
@@ -65,7 +65,7 @@ impl FineActivations {
     /// `codes` writes a token's high and low codes and gives its scale.
     fn fill(&mut self, tokens: usize, width: usize, codes: impl Fn(usize, &mut [i8], &mut [i8]) -> f32) {
         (self.tokens, self.width) = (tokens, width);
-        self.codes.resize(tokens * 2 * width, 0);
+        self.codes.reserve(tokens * 2 * width);
         self.scales.resize(tokens, 0.0);
         self.sums.resize(tokens * (width / SPAN), 0);
         let each = self.codes.chunks_exact_mut(2 * width).zip(self.sums.chunks_exact_mut(width / SPAN));
