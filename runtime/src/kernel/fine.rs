@@ -8,6 +8,8 @@ use super::{Activations, Isa, codes::Codes, elementary::to_whole, vectorise::vec
 
 /// The largest activation code, 127 * 128.
 pub(super) const LARGEST: f32 = 16_256.0;
+/// Tokens of a matrix tile, which reads memory of so many.
+pub(super) const TILE_TOKENS: usize = 8;
 /// Inputs of which the codes' sum is known.
 pub(super) const SPAN: usize = 16;
 
@@ -65,7 +67,7 @@ impl FineActivations {
     /// `codes` writes a token's high and low codes and gives its scale.
     fn fill(&mut self, tokens: usize, width: usize, codes: impl Fn(usize, &mut [i8], &mut [i8]) -> f32) {
         (self.tokens, self.width) = (tokens, width);
-        self.codes.reserve(tokens * 2 * width);
+        self.codes.reserve(tokens.next_multiple_of(TILE_TOKENS) * 2 * width);
         self.scales.resize(tokens, 0.0);
         self.sums.resize(tokens * (width / SPAN), 0);
         let each = self.codes.chunks_exact_mut(2 * width).zip(self.sums.chunks_exact_mut(width / SPAN));

@@ -3,6 +3,8 @@
 
 use std::{hint::black_box, ops::Range};
 
+#[cfg(target_arch = "x86_64")]
+use super::amx;
 use super::{
     FineActivations, Isa, Pool,
     integers::{Bits, IntegerMatrix},
@@ -73,6 +75,10 @@ unsafe fn multiply_range(isa: Isa, matrix: &IntegerMatrix, activations: &FineAct
         Kind::AvxVnni => unsafe { avxvnni(matrix, activations, blocks, output) },
         #[cfg(target_arch = "x86_64")]
         Kind::Avx512 => unsafe { avx512(matrix, activations, blocks, output) },
+        #[cfg(target_arch = "x86_64")]
+        Kind::Amx if amx::fits_integers(matrix, activations) => unsafe {
+            amx::multiply_integer_blocks(matrix, activations, blocks, output)
+        },
         #[cfg(target_arch = "x86_64")]
         Kind::Avx512Vnni | Kind::Avx512Vbmi | Kind::Amx => unsafe { avx512vnni(matrix, activations, blocks, output) },
         #[cfg(target_arch = "aarch64")]
