@@ -14,7 +14,7 @@ use crate::{
     cache::{Cache, Pages},
     draft::Drafter,
     engine::ROWS,
-    kernel::{Isa, PAGE, Pool, read_bytes_per_s},
+    kernel::{Bandwidth, Isa, PAGE, Pool},
     network::{Row, Work},
     sampler::likeliest,
 };
@@ -47,8 +47,9 @@ pub struct Speed {
     pub batch_tokens_per_s: f64,
     /// Bytes of weights that are read for each token of an answer.
     pub bytes_per_token: usize,
-    /// Bytes of weights that were read a second while decoding, as a share of what the same threads read when they do nothing
-    /// else: the best of several ways to read as many bytes.
+    /// Bytes of weights that were read a second while decoding, as a share of what as many threads read when they do nothing else, in the
+    /// fastest of several ways: the median of shares, each of an answer and of what was read right before and after it, because a shared
+    /// machine's bandwidth changes within seconds.
     pub bandwidth_share: f64,
     /// The instruction set of the kernels.
     pub isa: Isa,
@@ -71,8 +72,9 @@ pub fn measure_prompt(student: &Arc<Student>, threads: usize, prompt: usize) -> 
     let tokens: Vec<u32> = (0..prompt).map(|at| (at * 7 % config.vocab) as u32).collect();
 
     let bytes_per_token = network.bytes_per_token();
-    let limit = read_bytes_per_s(isa, &Pool::new(threads), bytes_per_token.min(MOST_BYTES));
-    let (mut prefill, mut decode) = (Vec::new(), Vec::new());
+    let pool = Pool::new(threads);
+    let bandwidth = Bandwidth::new(isa, &pool, bytes_per_token.min(MOST_BYTES));
+    let (mut prefill, mut decode, mut shares) = (Vec::new(), Vec::new(), Vec::new());
     let begun = Instant::now();
     for _ in 0..=TIMES {
         let started = Instant::now();
@@ -83,6 +85,7 @@ pub fn measure_prompt(student: &Arc<Student>, threads: usize, prompt: usize) -> 
             token = likeliest(network.forward(&mut cache, &rows, &|_| &pages, &mut work));
         }
         prefill.push(prompt as f64 / started.elapsed().as_secs_f64());
+        let before = bandwidth.bytes_per_s(isa, &pool);
         let started = Instant::now();
         let mut position = prompt;
         while position < prompt + answer {
@@ -99,19 +102,20 @@ pub fn measure_prompt(student: &Arc<Student>, threads: usize, prompt: usize) -> 
         }
         black_box(token);
         decode.push(answer as f64 / started.elapsed().as_secs_f64());
+        let limit = (before + bandwidth.bytes_per_s(isa, &pool)) / 2.0;
+        shares.push(decode[decode.len() - 1] * bytes_per_token as f64 / limit);
         if prefill.len() > 1 && begun.elapsed() > BUDGET {
             break;
         }
     }
-    let decode_tokens_per_s = median(&mut decode[1..]);
     Ok(Speed {
         threads: work.threads(),
         prompt,
         prefill_tokens_per_s: median(&mut prefill[1..]),
-        decode_tokens_per_s,
+        decode_tokens_per_s: median(&mut decode[1..]),
         batch_tokens_per_s: batch(student, &mut work),
         bytes_per_token,
-        bandwidth_share: decode_tokens_per_s * bytes_per_token as f64 / limit,
+        bandwidth_share: median(&mut shares[1..]),
         isa,
     })
 }

@@ -69,7 +69,7 @@ pub(crate) use memory::Memory;
 pub use pool::Pool;
 
 pub(crate) use attention::{Block, Queries, attend, block_rows};
-pub(crate) use bandwidth::read_bytes_per_s;
+pub(crate) use bandwidth::Bandwidth;
 pub(crate) use coarse::coarse;
 pub(crate) use float::{FloatMatrix, multiply_floats};
 pub(crate) use key_values::{KeyValues, NewKeyValues, PAGE};
