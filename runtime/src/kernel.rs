@@ -262,6 +262,16 @@ mod tests {
     }
 
     #[test]
+    fn every_isa_equals_the_reference_over_many_spans() {
+        for columns in [320, 384, 1280, 1344, 2624] {
+            for (rows, tokens) in [(16, 6), (70, 16), (130, 17), (33, 40)] {
+                let (ternary, codes, scales) = sample(rows, columns, tokens, Scale::Row, columns as u64);
+                check(&ternary, &codes, &scales, &[1, 2]);
+            }
+        }
+    }
+
+    #[test]
     fn every_isa_equals_the_reference_for_every_scale_and_thread_count() {
         for scale in [Scale::Tensor, Scale::Row, Scale::Group] {
             for tokens in [1, 2, 15, 31] {

@@ -20,7 +20,7 @@ use super::{
 };
 
 /// With fewer tokens tiles are not used.
-const LEAST_TOKENS: usize = 6;
+const LEAST_TOKENS: usize = 3;
 /// Blocks that are multiplied side by side.
 const BLOCKS: usize = 2;
 /// Tiles that take turns.

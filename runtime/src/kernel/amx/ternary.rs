@@ -24,7 +24,8 @@ const STEP_PLANES: usize = STEP / 4;
 /// tiles. Those of a single tile of tokens never leave them, and a span is so short that it stays in the first cache.
 const SPAN: usize = 320;
 const SHORT_SPAN: usize = 80;
-const _: () = assert!(SHORT_SPAN.is_multiple_of(STEP_PLANES * Packing::Five.planes()) && STEP_PLANES.is_multiple_of(Packing::Four.planes()));
+const _: () =
+    assert!(SHORT_SPAN.is_multiple_of(STEP_PLANES * Packing::Five.planes()) && STEP_PLANES.is_multiple_of(Packing::Four.planes()));
 const _: () = assert!(SPAN.is_multiple_of(SHORT_SPAN));
 
 const _: () = assert!(BLOCKS == 4 && MAX_COLUMNS as i64 * 2 * 127 <= i32::MAX as i64);

@@ -80,7 +80,7 @@ fn every_isa_equals_plain_loops_at_every_tail_and_extreme() {
                 })
                 .collect();
             let scales = |row: usize| (0..matrix.groups()).map(|group| matrix.scales::<1>(row, group)[0]).collect::<Vec<_>>();
-            for tokens in 1..=9 {
+            for tokens in (1..=9).chain([16, 17]) {
                 let activation = |at: usize| if fixed.is_some() { 1.0 } else { ((at * 37 % 211) as f32 - 100.0) * 0.01 };
                 let activations: Vec<f32> = (0..tokens * columns).map(activation).collect();
                 let of_token = |activations| decoded.iter().enumerate().map(move |(row, weights)| (row, weights, activations));
