@@ -4,9 +4,10 @@
 //! because Rust's intrinsics for tiles are not stable. No compiler uses the tiles' registers by itself, so that what one block of assembly
 //! leaves in them the next finds there.
 //!
-//! There are eight tiles, of which the kernels use six: four for sums, 4 for codes, 5 for weights. Where two threads share a core, a tile
-//! that is overwritten while it is still needed waits, unless others are free. Measured on Emerald Rapids, four products with their loads:
-//! 28 ns and with a busy neighbour 64; of two times two tiles, which need all eight, 28 and 107.
+//! There are eight tiles, of which the kernels use four: 0 and 1 for sums, 4 for codes, 5 for weights. Where two threads share a core, a
+//! tile that is overwritten while it is still needed waits, the longer the more of them are in use. Measured on Emerald Rapids, four
+//! products with their loads: 28 ns and with a busy neighbour 56; with four sums 28 and 72; of two times two tiles, which need all eight,
+//! 28 and 107.
 
 mod integers;
 mod ternary;

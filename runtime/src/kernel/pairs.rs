@@ -12,8 +12,8 @@ use std::{arch::x86_64::*, cell::RefCell, ops::Range};
 use super::{
     Activations, Isa, Matrix, Pool,
     isa::Kind,
-    matrix::{Line, Packing},
-    panel::{BLOCKS, Panel, Sums, Work},
+    matrix::{Line, Packing, ROWS},
+    panel::{Panel, Sums, Work},
     piece,
     pool::Chunks,
     tile::Output,
@@ -22,7 +22,8 @@ use super::{
 
 /// With fewer tokens it does not pay to unpack weights first.
 const LEAST_TOKENS: usize = 24;
-/// Tokens of a tile: their sums with a panel's blocks and a trio's weights fill the registers.
+/// Blocks of a panel and tokens of a tile: their sums and a trio's weights fill the registers.
+const BLOCKS: usize = 4;
 const TOKENS: usize = 4;
 /// Planes of four inputs to a pair and what is multiplied as it is.
 const TRIO: usize = 3;
@@ -47,7 +48,7 @@ pub(super) fn fits(isa: Isa, matrix: &Matrix, activations: &Activations) -> bool
 
 thread_local! {
     static PAIRED: RefCell<Paired> = RefCell::default();
-    static WORK: RefCell<Work> = RefCell::default();
+    static WORK: RefCell<Work<BLOCKS>> = RefCell::default();
 }
 
 /// Multiply every token with the matrix.
@@ -163,13 +164,13 @@ fn shift(from: &[i8], first: usize, to: &mut [i8], tops: &mut Vec<usize>) -> i32
 /// # Safety
 /// As [`multiply`], for the panel's rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn multiply_panel(panel: &Panel, paired: &Paired, work: &mut Work) {
+unsafe fn multiply_panel(panel: &Panel<BLOCKS>, paired: &Paired, work: &mut Work<BLOCKS>) {
     let (matrix, tokens, stride) = (panel.matrix, panel.activations.tokens(), panel.activations.stride());
     let (lines_of_span, sections) = (SPAN / matrix.packing().planes(), matrix.groups());
     for section in 0..sections {
         let lines = matrix.lines_of(section);
         let mut excess = [_mm512_setzero_si512(); BLOCKS];
-        work.sums[..tokens].fill(Sums::default());
+        work.sums[..tokens].fill(Sums([[0; ROWS]; BLOCKS]));
         for start in lines.clone().step_by(lines_of_span) {
             let span = start..lines.end.min(start + lines_of_span);
             let (planes, inputs) = (span.len() * matrix.packing().planes(), inputs_of(matrix, &span));
@@ -213,7 +214,7 @@ fn add_row_excess(weights: &[Line], planes: usize, excess: &mut [__m512i; BLOCKS
 
 /// Add the weights of a span's input that counts as one less.
 #[target_feature(enable = "avx512f,avx512bw")]
-fn add_top(weights: &[Line], input: usize, sums: &mut Sums) {
+fn add_top(weights: &[Line], input: usize, sums: &mut Sums<BLOCKS>) {
     let bits = _mm_cvtsi32_si128((input % 4 * 8) as i32);
     for (weights, sums) in weights.chunks_exact(SPAN).zip(&mut sums.0) {
         // SAFETY: a line is 64 bytes, and so are sixteen sums.
@@ -231,7 +232,7 @@ fn add_top(weights: &[Line], input: usize, sums: &mut Sums) {
 /// There are `4 * planes` codes of each of the tokens that have sums.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn multiply_tile(weights: &[Line], planes: usize, codes: *const i8, stride: usize, sums: &mut [Sums]) {
+unsafe fn multiply_tile(weights: &[Line], planes: usize, codes: *const i8, stride: usize, sums: &mut [Sums<BLOCKS>]) {
     let multiply = match sums.len() {
         1 => multiply_tokens::<1>,
         2 => multiply_tokens::<2>,
@@ -245,7 +246,7 @@ unsafe fn multiply_tile(weights: &[Line], planes: usize, codes: *const i8, strid
 /// # Safety
 /// As [`multiply_tile`] with `N` tokens.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn multiply_tokens<const N: usize>(weights: &[Line], planes: usize, codes: *const i8, stride: usize, sums: &mut [Sums]) {
+unsafe fn multiply_tokens<const N: usize>(weights: &[Line], planes: usize, codes: *const i8, stride: usize, sums: &mut [Sums<BLOCKS>]) {
     let weights: [*const Line; BLOCKS] = std::array::from_fn(|block| weights[block * SPAN..][..planes].as_ptr());
     // SAFETY: passed on from the caller; weights are read below `planes`.
     unsafe {

@@ -10,40 +10,37 @@ use super::{
     x86,
 };
 
-/// Blocks of a panel.
-pub(super) const BLOCKS: usize = 4;
-
 /// A token's sums with a panel's rows.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 #[repr(C, align(64))]
-pub(super) struct Sums(pub [[i32; ROWS]; BLOCKS]);
+pub(super) struct Sums<const BLOCKS: usize>(pub [[i32; ROWS]; BLOCKS]);
 
 /// The same times their scales.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Totals([[f32; ROWS]; BLOCKS]);
+struct Totals<const BLOCKS: usize>([[f32; ROWS]; BLOCKS]);
 
 /// What a thread has beside it.
 #[derive(Default)]
-pub(super) struct Work {
+pub(super) struct Work<const BLOCKS: usize> {
     /// `[BLOCKS, planes of a span]`.
     pub weights: Vec<Line>,
     /// Every token's.
-    pub sums: Vec<Sums>,
-    totals: Vec<Totals>,
+    pub sums: Vec<Sums<BLOCKS>>,
+    totals: Vec<Totals<BLOCKS>>,
 }
 
-impl Work {
+impl<const BLOCKS: usize> Work<BLOCKS> {
     /// Room for so many planes and tokens. None ever shrinks, because growing again would fill it with zeros each time.
     pub(super) fn reserve(&mut self, planes: usize, tokens: usize) {
         self.weights.resize(self.weights.len().max(BLOCKS * planes), Line([0; 64]));
-        self.sums.resize(self.sums.len().max(tokens), Sums::default());
-        self.totals.resize(self.totals.len().max(tokens), Totals::default());
+        self.sums.resize(self.sums.len().max(tokens), Sums([[0; ROWS]; BLOCKS]));
+        self.totals.resize(self.totals.len().max(tokens), Totals([[0.0; ROWS]; BLOCKS]));
     }
 }
 
-/// Rows that are multiplied together.
-pub(super) struct Panel<'a> {
+/// Blocks of rows that are multiplied together.
+pub(super) struct Panel<'a, const BLOCKS: usize> {
     pub matrix: &'a Matrix,
     pub activations: &'a Activations,
     /// Those from the panel's first to the last that may be written.
@@ -53,14 +50,14 @@ pub(super) struct Panel<'a> {
     output: Output,
 }
 
-impl<'a> Panel<'a> {
+impl<'a, const BLOCKS: usize> Panel<'a, BLOCKS> {
     /// Those of `blocks` that are to be multiplied.
     pub(super) fn all(
         matrix: &'a Matrix,
         activations: &'a Activations,
         blocks: Range<usize>,
         output: Output,
-    ) -> impl Iterator<Item = Panel<'a>> {
+    ) -> impl Iterator<Item = Self> {
         blocks.clone().step_by(BLOCKS).map(move |first| Panel {
             matrix,
             activations,
@@ -112,7 +109,7 @@ impl<'a> Panel<'a> {
         excess: &[__m512i; BLOCKS],
         excess_of: &impl Fn(usize) -> i32,
         tile: Range<usize>,
-        work: &mut Work,
+        work: &mut Work<BLOCKS>,
     ) {
         let (matrix, sections) = (self.matrix, self.matrix.groups());
         let (mut scales, mut exist) = ([_mm512_setzero_ps(); BLOCKS], [0; BLOCKS]);

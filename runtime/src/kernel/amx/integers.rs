@@ -1,6 +1,6 @@
 //! A matrix of integers of 8 bits with many tokens. Its lines are planes as they are, so that weights go from memory into tiles; a tile of
-//! codes is the high and the low ones of eight tokens. A group of inputs has scales of its own, so every product leaves its tile soon:
-//! the tiles take turns, and while one multiplies, another is stored and the sums of a third are scaled.
+//! codes is the high and the low ones of eight tokens. A group of inputs has scales of its own, so every product leaves its tile at once:
+//! two blocks take turns, and while one's tile multiplies, the other's sums are scaled.
 
 use std::{
     arch::{asm, x86_64::*},
@@ -21,10 +21,8 @@ use super::{
 
 /// With fewer tokens tiles are not used.
 const LEAST_TOKENS: usize = 3;
-/// Blocks that are multiplied side by side.
+/// Blocks that take turns.
 const BLOCKS: usize = 2;
-/// Tiles that take turns.
-const TILES: usize = 4;
 const INPUTS: usize = Bits::Eight.group();
 /// What is multiplied is a weight plus this.
 const OFFSET: i32 = 128;
@@ -107,54 +105,65 @@ impl Panel<'_> {
     /// As [`multiply_integer_blocks`], for the panel's rows and tokens; there are tiles.
     #[target_feature(enable = "avx512f,avx512bw")]
     unsafe fn multiply(&self) {
-        let mut sums = [Sums::default(); TILES];
+        let mut sums = [Sums::default(); BLOCKS];
         let mut totals = [[_mm512_setzero_ps(); BLOCKS]; TOKENS];
-        // A turn is a group of one block; it is stored when its tile is next, and then scaled.
-        let turns = self.matrix.groups() * BLOCKS;
-        for turn in (0..=turns + TILES).step_by(TILES) {
-            // SAFETY: passed on from the caller.
+        let groups = self.matrix.groups();
+        for group in 0..groups + 2 {
+            // SAFETY: passed on from the caller. A block's sums of a group are stored at its next turn, and scaled at the other block's.
             unsafe {
-                self.turn::<0>(turn, turns, &mut sums, &mut totals);
-                self.turn::<1>(turn + 1, turns, &mut sums, &mut totals);
-                self.turn::<2>(turn + 2, turns, &mut sums, &mut totals);
-                self.turn::<3>(turn + 3, turns, &mut sums, &mut totals);
+                self.turn::<0>(group, &mut sums[0]);
+                if group >= 2 {
+                    self.scale(group - 2, 1, &sums[1], &mut totals);
+                }
+                self.turn::<1>(group, &mut sums[1]);
+                if (1..=groups).contains(&group) {
+                    self.scale(group - 1, 0, &sums[0], &mut totals);
+                }
             }
         }
         // SAFETY: passed on from the caller.
         unsafe { self.write(&totals) };
     }
 
+    /// Store a block's sums of the group before, and have its tile multiply this one.
+    ///
     /// # Safety
-    /// As [`Panel::multiply`]. `TILE` is the turn's.
+    /// As [`Panel::multiply`].
     #[inline(always)]
-    unsafe fn turn<const TILE: usize>(&self, turn: usize, turns: usize, sums: &mut [Sums; TILES], totals: &mut Totals) {
-        let line = size_of::<Line>();
+    unsafe fn turn<const PLACE: usize>(&self, group: usize, sums: &mut Sums) {
+        let groups = self.matrix.groups();
         // SAFETY: a tile of tokens has codes, though tokens may be missing, and a group's lines follow each other. Source of the
         // instructions: as in `ternary.rs`.
         unsafe {
-            if (TILES..turns + TILES).contains(&turn) {
-                asm!("tilestored [{sums} + {line}], tmm{tile}", sums = in(reg) &raw mut sums[TILE], line = in(reg) line, tile = const TILE);
-            }
-            if turn < turns {
-                let (group, place) = (turn / BLOCKS, TILE % BLOCKS);
-                if place == 0 {
-                    let codes = self.activations.codes(self.token, group * INPUTS);
-                    asm!("tileloadd tmm4, [{codes} + {width}]", codes = in(reg) codes, width = in(reg) self.activations.width());
-                }
-                let weights = self.matrix.group_start(self.block(place) * ROWS, group);
-                self.ask_ahead(weights, place, group);
+            if (1..=groups).contains(&group) {
                 asm!(
-                    "tileloadd tmm5, [{weights} + {line}]",
-                    "tilezero tmm{tile}",
-                    "tdpbsud tmm{tile}, tmm4, tmm5",
-                    weights = in(reg) weights,
-                    line = in(reg) line,
-                    tile = const TILE,
+                    "tilestored [{sums} + {line}], tmm{place}",
+                    sums = in(reg) std::ptr::from_mut(sums),
+                    line = in(reg) size_of::<Line>(),
+                    place = const PLACE,
+                    options(nostack),
                 );
             }
-            if (TILES + 1..=turns + TILES).contains(&turn) {
-                let of = turn - TILES - 1;
-                self.scale(of / BLOCKS, (TILE + TILES - 1) % BLOCKS, &sums[(TILE + TILES - 1) % TILES], totals);
+            if group < groups {
+                if PLACE == 0 {
+                    asm!(
+                        "tileloadd tmm4, [{codes} + {width}]",
+                        codes = in(reg) self.activations.codes(self.token, group * INPUTS),
+                        width = in(reg) self.activations.width(),
+                        options(nostack, readonly),
+                    );
+                }
+                let weights = self.matrix.group_start(self.block(PLACE) * ROWS, group);
+                self.ask_ahead(weights, PLACE, group);
+                asm!(
+                    "tileloadd tmm5, [{weights} + {line}]",
+                    "tilezero tmm{place}",
+                    "tdpbsud tmm{place}, tmm4, tmm5",
+                    weights = in(reg) weights,
+                    line = in(reg) size_of::<Line>(),
+                    place = const PLACE,
+                    options(nostack, readonly),
+                );
             }
         }
     }

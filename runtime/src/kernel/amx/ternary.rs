@@ -11,24 +11,22 @@ use super::{
         Activations, Matrix,
         activations::{LEAST_TILE_TOKENS, TILE_TOKENS as TOKENS},
         matrix::{Line, MAX_COLUMNS, Packing},
-        panel::{BLOCKS, Panel, Sums, Work},
+        panel::{Panel, Sums, Work},
         tile::Output,
     },
     with_tiles,
 };
 
+/// Blocks of a panel.
+const BLOCKS: usize = 2;
 /// Inputs that one instruction multiplies, and the planes that have them.
 const STEP: usize = 64;
 const STEP_PLANES: usize = STEP / 4;
-/// Planes of a span, which are whole steps and whole lines of every packing: 80 KB of a panel's weights, so that sums seldom leave their
-/// tiles. Those of a single tile of tokens never leave them, and a span is so short that it stays in the first cache.
-const SPAN: usize = 320;
-const SHORT_SPAN: usize = 80;
-const _: () =
-    assert!(SHORT_SPAN.is_multiple_of(STEP_PLANES * Packing::Five.planes()) && STEP_PLANES.is_multiple_of(Packing::Four.planes()));
-const _: () = assert!(SPAN.is_multiple_of(SHORT_SPAN));
+/// Planes of a span: the least that are whole steps and whole lines of every packing.
+const SPAN: usize = STEP_PLANES * Packing::Five.planes();
+const _: () = assert!(SPAN.is_multiple_of(Packing::Four.planes()));
 
-const _: () = assert!(BLOCKS == 4 && MAX_COLUMNS as i64 * 2 * 127 <= i32::MAX as i64);
+const _: () = assert!(BLOCKS == 2 && MAX_COLUMNS as i64 * 2 * 127 <= i32::MAX as i64);
 
 /// Whether a multiply goes through the tiles.
 pub(in super::super) fn fits(matrix: &Matrix, activations: &Activations) -> bool {
@@ -36,7 +34,7 @@ pub(in super::super) fn fits(matrix: &Matrix, activations: &Activations) -> bool
 }
 
 thread_local! {
-    static WORK: RefCell<Work> = RefCell::default();
+    static WORK: RefCell<Work<BLOCKS>> = RefCell::default();
 }
 
 /// Multiply the rows of `blocks` with every token.
@@ -62,11 +60,12 @@ pub(in super::super) unsafe fn multiply_blocks(matrix: &Matrix, activations: &Ac
 /// # Safety
 /// As [`multiply_blocks`], for the panel's rows; there are tiles of `tile` tokens.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-unsafe fn multiply_panel(panel: &Panel, tile: usize, work: &mut Work) {
+unsafe fn multiply_panel(panel: &Panel<BLOCKS>, tile: usize, work: &mut Work<BLOCKS>) {
     let Panel { matrix, activations, .. } = panel;
     let (tokens, stride, step) = (activations.tokens(), activations.stride(), matrix.packing().step());
+    // The sums of a single tile of tokens stay in the registers from span to span.
     let is_alone = tile == tokens;
-    let lines_of_span = if is_alone { SHORT_SPAN } else { SPAN } / matrix.packing().planes();
+    let lines_of_span = SPAN / matrix.packing().planes();
     for group in 0..matrix.groups() {
         let lines = matrix.lines_of(group);
         for start in lines.clone().step_by(lines_of_span) {
@@ -100,19 +99,17 @@ unsafe fn multiply_panel(panel: &Panel, tile: usize, work: &mut Work) {
 ///
 /// # Safety
 /// The tiles are configured, and there are as many sums as a tile has tokens.
-unsafe fn begin_span(sums: &[Sums], is_first: bool, is_kept: bool) {
+unsafe fn begin_span(sums: &[Sums<BLOCKS>], is_first: bool, is_kept: bool) {
     // SAFETY: passed on from the caller.
     unsafe {
         if is_first {
-            asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", options(nostack, nomem));
+            asm!("tilezero tmm0", "tilezero tmm1", options(nostack, nomem));
         } else if !is_kept {
             asm!(
                 "tileloadd tmm0, [{sums} + {apart}]",
                 "tileloadd tmm1, [{sums} + {apart} + 64]",
-                "tileloadd tmm2, [{sums} + {apart} + 128]",
-                "tileloadd tmm3, [{sums} + {apart} + 192]",
                 sums = in(reg) sums.as_ptr(),
-                apart = in(reg) size_of::<Sums>(),
+                apart = in(reg) size_of::<Sums<BLOCKS>>(),
                 options(nostack, readonly),
             );
         }
@@ -135,10 +132,6 @@ unsafe fn multiply_steps(codes: *const i8, stride: usize, weights: *const Line, 
             "tdpbsud tmm0, tmm4, tmm5",
             "tileloadd tmm5, [{weights} + {line} + {block}]",
             "tdpbsud tmm1, tmm4, tmm5",
-            "tileloadd tmm5, [{weights} + {line} + 2 * {block}]",
-            "tdpbsud tmm2, tmm4, tmm5",
-            "tileloadd tmm5, [{weights} + {line} + 3 * {block}]",
-            "tdpbsud tmm3, tmm4, tmm5",
             "add {codes}, 64",
             "add {weights}, 1024",
             "dec {steps}",
@@ -158,17 +151,15 @@ unsafe fn multiply_steps(codes: *const i8, stride: usize, weights: *const Line, 
 ///
 /// # Safety
 /// As [`begin_span`].
-unsafe fn end_span(sums: &mut [Sums], is_kept: bool) {
+unsafe fn end_span(sums: &mut [Sums<BLOCKS>], is_kept: bool) {
     if !is_kept {
         // SAFETY: passed on from the caller.
         unsafe {
             asm!(
                 "tilestored [{sums} + {apart}], tmm0",
                 "tilestored [{sums} + {apart} + 64], tmm1",
-                "tilestored [{sums} + {apart} + 128], tmm2",
-                "tilestored [{sums} + {apart} + 192], tmm3",
                 sums = in(reg) sums.as_mut_ptr(),
-                apart = in(reg) size_of::<Sums>(),
+                apart = in(reg) size_of::<Sums<BLOCKS>>(),
                 options(nostack),
             );
         }
