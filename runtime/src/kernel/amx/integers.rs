@@ -189,11 +189,11 @@ impl Panel<'_> {
         unsafe {
             let scales = self.matrix.scale_start(self.block(place) * ROWS, group).cast::<__m256i>();
             let scales = _mm512_cvtph_ps(_mm256_loadu_si256(scales));
-            for n in 0..TOKENS {
-                let (high, low) = (_mm512_load_si512(sums.0[n][0].as_ptr().cast()), _mm512_load_si512(sums.0[n][1].as_ptr().cast()));
+            for ((totals, [high, low]), excess) in totals.iter_mut().zip(&sums.0).zip(&self.excess[group]) {
+                let (high, low) = (_mm512_load_si512(high.as_ptr().cast()), _mm512_load_si512(low.as_ptr().cast()));
                 let sum = _mm512_add_epi32(_mm512_slli_epi32::<7>(high), low);
-                let sum = _mm512_sub_epi32(sum, _mm512_set1_epi32(self.excess[group][n]));
-                totals[n][place] = _mm512_add_ps(totals[n][place], _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scales));
+                let sum = _mm512_cvtepi32_ps(_mm512_sub_epi32(sum, _mm512_set1_epi32(*excess)));
+                totals[place] = _mm512_add_ps(totals[place], _mm512_mul_ps(sum, scales));
             }
         }
     }
