@@ -262,6 +262,17 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn what_is_for_another_vendor_equals_the_reference() {
+        x86::tests::on_another_vendors(|| {
+            every_isa_equals_the_reference_for_every_number_of_tokens();
+            every_isa_equals_the_reference_over_many_spans();
+            every_isa_equals_the_reference_for_every_scale_and_thread_count();
+            nothing_overflows_at_the_extremes();
+        });
+    }
+
+    #[test]
     fn every_isa_equals_the_reference_over_many_spans() {
         for columns in [320, 384, 1280, 1344, 2624] {
             for (rows, tokens) in [(16, 6), (70, 16), (130, 17), (33, 40)] {

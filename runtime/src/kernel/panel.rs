@@ -46,7 +46,7 @@ pub(super) struct Panel<'a, const BLOCKS: usize> {
     /// Those from the panel's first to the last that may be written.
     rows: Range<usize>,
     /// Where there are fewer, the last is multiplied again.
-    pub blocks: [usize; BLOCKS],
+    blocks: [usize; BLOCKS],
     output: Output,
 }
 

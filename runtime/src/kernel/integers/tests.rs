@@ -105,6 +105,12 @@ fn every_isa_equals_plain_loops_at_every_tail_and_extreme() {
 }
 
 #[test]
+#[cfg(target_arch = "x86_64")]
+fn what_is_for_another_vendor_equals_plain_loops() {
+    crate::kernel::x86::tests::on_another_vendors(every_isa_equals_plain_loops_at_every_tail_and_extreme);
+}
+
+#[test]
 fn a_linear_layer_equals_the_reference_on_every_isa() {
     for (rows, blocks, tokens) in [(1, 1, 1), (40, 3, 5), (63, 8, 9), (17, 2, 4)] {
         let columns = blocks * BLOCK;
