@@ -73,7 +73,7 @@ impl Pair {
     }
 
     /// The largest difference of a logit over some hundred positions, as a share of the largest logit there is; and at how many
-    /// positions another token is the likeliest that [clearly](is_clear) is not, of how many.
+    /// positions the likeliest token is one that is clearly [behind](is_behind), of how many.
     fn difference(&mut self, student: &Student) -> (f32, usize, usize) {
         let (mut difference, mut largest, mut flips, mut positions) = (0.0f32, 0.0f32, 0, 0);
         for text in &self.texts {
@@ -85,7 +85,7 @@ impl Pair {
             }
             let vocab = student.config().vocab;
             for (expected, found) in expected.chunks(vocab).zip(found.chunks(vocab)) {
-                flips += usize::from(is_clear(expected, likeliest(found)));
+                flips += usize::from(is_behind(expected, likeliest(found)));
                 positions += 1;
             }
         }
@@ -97,9 +97,9 @@ fn likeliest(logits: &[f32]) -> u32 {
     (0..logits.len()).fold(0, |best, token| if logits[token] > logits[best] { token } else { best }) as u32
 }
 
-/// Whether a token's logit is behind the largest by more than rounding alone makes, 1 % of it. Where a text goes on with any digit, the
-/// likeliest ones are closer than that, at more positions the less a student was trained.
-fn is_clear(logits: &[f32], token: u32) -> bool {
+/// Whether a token's logit is behind the largest by more than rounding alone makes, 1 % of it. Where a text goes on with any digit, several
+/// are closer than that; how often depends on the student, which another CPU's roundings train differently.
+fn is_behind(logits: &[f32], token: u32) -> bool {
     let largest = logits[likeliest(logits) as usize];
     largest - logits[token as usize] > 1e-2 * largest.abs()
 }
@@ -197,7 +197,7 @@ fn greedy_tokens_are_equal_over_hundreds_of_tokens() {
         for (place, token) in answer.tokens.iter().enumerate() {
             let logits = stored.logits(&all);
             let logits = &logits[logits.len() - pair.checkpoint.config.vocab..];
-            assert!(!is_clear(logits, *token), "token {place} after {prompt:?} is {token} and not {}", likeliest(logits));
+            assert!(!is_behind(logits, *token), "token {place} after {prompt:?} is {token} and not {}", likeliest(logits));
             others += usize::from(*token != likeliest(logits));
             all.push(*token);
         }
