@@ -101,9 +101,10 @@ pub fn measure_prompt(student: &Arc<Student>, threads: usize, prompt: usize) -> 
             (token, position) = (likeliest(&logits[right * config.vocab..][..config.vocab]), position + right + 1);
         }
         black_box(token);
-        decode.push(answer as f64 / started.elapsed().as_secs_f64());
+        let speed = answer as f64 / started.elapsed().as_secs_f64();
+        decode.push(speed);
         let limit = (before + bandwidth.bytes_per_s(isa, &pool)) / 2.0;
-        shares.push(decode[decode.len() - 1] * bytes_per_token as f64 / limit);
+        shares.push(speed * bytes_per_token as f64 / limit);
         if prefill.len() > 1 && begun.elapsed() > BUDGET {
             break;
         }

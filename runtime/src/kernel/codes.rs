@@ -1,4 +1,4 @@
-//! Activation codes that begin with a cache line, which matrix tiles read twice as fast.
+//! Activation codes that begin with a cache line, so that a matrix tile's rows lie in one line each.
 
 use std::ops::{Deref, DerefMut};
 

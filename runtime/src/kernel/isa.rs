@@ -25,7 +25,7 @@ pub(super) enum Kind {
     /// AVX-512-VNNI, and five weights to a byte.
     #[cfg(target_arch = "x86_64")]
     Avx512Vbmi,
-    /// That, and tiles for many tokens.
+    /// All of that, and tiles for many tokens.
     #[cfg(target_arch = "x86_64")]
     Amx,
     #[cfg(target_arch = "aarch64")]
