@@ -33,6 +33,9 @@ mod integer_tile;
 mod integers;
 mod isa;
 mod key_values;
+#[cfg(target_arch = "x86_64")]
+#[allow(clippy::needless_range_loop, reason = "as above")]
+mod lookup;
 mod matrix;
 mod memory;
 #[cfg(target_arch = "aarch64")]
@@ -91,6 +94,11 @@ pub fn multiply(isa: Isa, pool: &Pool, matrix: &Matrix, activations: &Activation
     if pairs::fits(isa, matrix, activations) {
         // SAFETY: the sizes were checked above, and `out` stays borrowed until all are done.
         return unsafe { pairs::multiply(pool, matrix, activations, output) };
+    }
+    #[cfg(target_arch = "x86_64")]
+    if lookup::fits(isa, matrix, activations) {
+        // SAFETY: as above.
+        return unsafe { lookup::multiply(pool, matrix, activations, output) };
     }
     pool.for_each_range(matrix.blocks(), piece(matrix.columns(), activations.tokens()), &|blocks| {
         // SAFETY: the sizes were checked above, the ranges are disjoint, and `out` stays borrowed until all are done.
