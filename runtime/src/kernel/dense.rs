@@ -1,7 +1,7 @@
 //! The kernels for five weights to a byte, [`Packing::Five`](super::Packing): in plain Rust for any CPU, and for those with AVX-512-VNNI
 //! and VBMI, whose lookup of a byte in 128 bytes makes four digits two bits each at once.
 
-use super::{digits, scalar::Plain, tile::Vector};
+use super::{digits, integer_tile::Halves, scalar::Plain, tile::Vector};
 
 /// As [`Plain`], digit by digit.
 #[derive(Clone, Copy)]
@@ -14,7 +14,6 @@ macro_rules! as_inner {
         const STEP: usize = 20;
         const LINES: usize = usize::MAX;
         const FEW_LINES: usize = usize::MAX;
-        const BYTE_OFFSET: i32 = <$inner>::BYTE_OFFSET;
 
         #[inline(always)]
         unsafe fn zero() -> Self {
@@ -34,16 +33,6 @@ macro_rules! as_inner {
         #[inline(always)]
         unsafe fn splat(number: i32) -> Self {
             unsafe { Self(<$inner>::splat(number)) }
-        }
-
-        #[inline(always)]
-        unsafe fn dot_bytes(sum: Self, weights: Self, four: *const i8) -> Self {
-            unsafe { Self(<$inner>::dot_bytes(sum.0, weights.0, four)) }
-        }
-
-        #[inline(always)]
-        unsafe fn dot_small(sum: Self, weights: Self, four: *const i8) -> Self {
-            unsafe { Self(<$inner>::dot_small(sum.0, weights.0, four)) }
         }
 
         #[inline(always)]

@@ -2,9 +2,10 @@
 //!
 //! Activations of 8 bits would add about 1 % of noise to every logit, more than the weights' rounding. So an activation is
 //! 128 * high + low, both signed bytes, and a weight that was read once is multiplied with both: exact enough that a greedy token does
-//! not depend on it, and free where memory is what limits.
+//! not depend on it, and free where memory is what limits. Where there is no instruction that adds up products of bytes in 32 bits, one of
+//! 16 bits multiplies with the whole activation.
 
-use super::{Activations, Isa, codes::Codes, elementary::to_whole, vectorise::vectorised};
+use super::{Activations, Isa, codes::Codes, elementary::to_whole, isa::Kind, vectorise::vectorised};
 
 /// The largest activation code, 127 * 128.
 pub(super) const LARGEST: f32 = 16_256.0;
@@ -13,13 +14,41 @@ pub(super) const TILE_TOKENS: usize = 8;
 /// Inputs of which the codes' sum is known.
 pub(super) const SPAN: usize = 16;
 
+/// How a token's activations lie, which are two bytes each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// The high bytes, then the low ones.
+    #[default]
+    Halves,
+    /// In 16 bits; of every four the first, the third, the second and the fourth, as the bytes of 16 bits come apart.
+    Whole,
+}
+
+impl Layout {
+    /// What an instruction set multiplies with.
+    pub(super) fn of(isa: Isa) -> Layout {
+        match isa.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 | Kind::Avx512 => Layout::Whole,
+            #[cfg(target_arch = "x86_64")]
+            Kind::AvxVnni | Kind::Avx512Vnni | Kind::Avx512Vbmi | Kind::Amx => Layout::Halves,
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon | Kind::Dotprod | Kind::I8mm => Layout::Halves,
+            Kind::Scalar => Layout::Halves,
+        }
+    }
+}
+
 /// Some tokens' activations in 15 bits. The same memory serves again and again.
 #[derive(Clone, Debug, Default)]
 pub struct FineActivations {
     tokens: usize,
     width: usize,
-    /// `[tokens, 2, width]`: the high bytes, then the low ones.
+    layout: Layout,
+    /// `[tokens, 2 * width]` bytes.
     codes: Codes,
+    /// One token's.
+    token: Vec<i16>,
     scales: Vec<f32>,
     /// The sums of each [`SPAN`] codes, `[tokens, width / SPAN]`.
     sums: Vec<i32>,
@@ -34,9 +63,13 @@ impl FineActivations {
         self.width
     }
 
-    /// One token's high codes from an input on; the low ones are [`FineActivations::width`] further.
-    pub(super) fn codes(&self, token: usize, input: usize) -> *const i8 {
-        self.codes[token * 2 * self.width + input..].as_ptr()
+    pub(super) fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// One token's bytes, as the layout says.
+    pub(super) fn codes(&self, token: usize) -> *const i8 {
+        self.codes[token * 2 * self.width..].as_ptr()
     }
 
     /// The sum of one token's codes of an input and those after it.
@@ -51,50 +84,63 @@ impl FineActivations {
 
     /// Quantise tokens of `width` numbers each, in place of those that were here.
     pub(crate) fn quantize(&mut self, isa: Isa, activations: &[f32], width: usize) {
-        self.fill(activations.len() / width, width, |token, high, low| {
-            quantize_fine(isa, &activations[token * width..(token + 1) * width], high, low)
+        self.fill(isa, activations.len() / width, width, |token, codes| {
+            quantize_fine(isa, &activations[token * width..(token + 1) * width], codes)
         });
     }
 
     /// The same codes and scales as those of `activations`, in place of what was here.
     pub fn widen(&mut self, isa: Isa, activations: &Activations) {
-        self.fill(activations.tokens(), activations.width(), |token, high, low| {
-            split(isa, activations.codes(token), high, low);
+        self.fill(isa, activations.tokens(), activations.width(), |token, codes| {
+            codes.iter_mut().zip(activations.codes(token)).for_each(|(wide, code)| *wide = i16::from(*code));
             activations.scales()[token]
         });
     }
 
-    /// `codes` writes a token's high and low codes and gives its scale.
-    fn fill(&mut self, tokens: usize, width: usize, codes: impl Fn(usize, &mut [i8], &mut [i8]) -> f32) {
-        (self.tokens, self.width) = (tokens, width);
+    /// `codes` writes a token's codes and gives its scale.
+    fn fill(&mut self, isa: Isa, tokens: usize, width: usize, codes: impl Fn(usize, &mut [i16]) -> f32) {
+        (self.tokens, self.width, self.layout) = (tokens, width, Layout::of(isa));
         self.codes.reserve(tokens.next_multiple_of(TILE_TOKENS) * 2 * width);
+        self.token.resize(width, 0);
         self.scales.resize(tokens, 0.0);
         self.sums.resize(tokens * (width / SPAN), 0);
         let each = self.codes.chunks_exact_mut(2 * width).zip(self.sums.chunks_exact_mut(width / SPAN));
-        for (token, (scale, (both, sums))) in self.scales.iter_mut().zip(each).enumerate() {
-            let (high, low) = both.split_at_mut(width);
-            *scale = codes(token, high, low);
-            for ((sums, high), low) in sums.iter_mut().zip(high.chunks_exact(SPAN)).zip(low.chunks_exact(SPAN)) {
-                *sums = high.iter().zip(low).map(|(high, low)| 128 * i32::from(*high) + i32::from(*low)).sum();
+        for (token, (scale, (bytes, sums))) in self.scales.iter_mut().zip(each).enumerate() {
+            *scale = codes(token, &mut self.token);
+            lay_out(isa, self.layout, &self.token, bytes);
+            for (sum, codes) in sums.iter_mut().zip(self.token.chunks_exact(SPAN)) {
+                *sum = codes.iter().map(|code| i32::from(*code)).sum();
             }
         }
     }
 }
 
 vectorised! {
-    /// Codes of 8 bits as 128 * high + low.
-    fn split(codes: &[i8], high: &mut [i8], low: &mut [i8]) {
-        for ((high, low), code) in high.iter_mut().zip(low.iter_mut()).zip(codes) {
-            let upper = (i16::from(*code) + 64) >> 7;
-            *high = upper as i8;
-            *low = (i16::from(*code) - (upper << 7)) as i8;
+    /// A token's codes as bytes.
+    fn lay_out(layout: Layout, codes: &[i16], bytes: &mut [i8]) {
+        match layout {
+            Layout::Halves => {
+                let (high, low) = bytes.split_at_mut(codes.len());
+                for ((high, low), code) in high.iter_mut().zip(low).zip(codes) {
+                    let upper = (code + 64) >> 7;
+                    *high = upper as i8;
+                    *low = (code - (upper << 7)) as i8;
+                }
+            }
+            Layout::Whole => {
+                for (bytes, [one, two, three, four]) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(codes.as_chunks::<4>().0) {
+                    for (bytes, code) in bytes.as_chunks_mut::<2>().0.iter_mut().zip([one, three, two, four]) {
+                        *bytes = code.to_le_bytes().map(|byte| byte as i8);
+                    }
+                }
+            }
         }
     }
 }
 
 vectorised! {
-    /// q = round_half_even(x / s) with s = max|x| / 16256, as 128 * high + low; returns s.
-    fn quantize_fine(activations: &[f32], high: &mut [i8], low: &mut [i8]) -> f32 {
+    /// q = round_half_even(x / s) with s = max|x| / 16256; returns s.
+    fn quantize_fine(activations: &[f32], codes: &mut [i16]) -> f32 {
         let mut lanes = [0.0f32; 16];
         let (whole, rest) = activations.as_chunks::<16>();
         for chunk in whole {
@@ -105,11 +151,8 @@ vectorised! {
         }
         let largest = lanes.iter().chain(rest).fold(0.0f32, |largest, x| largest.max(x.abs()));
         let scale = (largest / LARGEST).max(f32::MIN_POSITIVE);
-        for ((high, low), activation) in high.iter_mut().zip(low.iter_mut()).zip(activations) {
-            let code = to_whole(activation / scale, LARGEST);
-            let upper = (code + 64) >> 7;
-            *high = upper as i8;
-            *low = (code - (upper << 7)) as i8;
+        for (code, activation) in codes.iter_mut().zip(activations) {
+            *code = to_whole(activation / scale, LARGEST) as i16;
         }
         scale
     }

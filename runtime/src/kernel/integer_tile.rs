@@ -7,6 +7,7 @@ use std::{hint::black_box, ops::Range};
 use super::amx;
 use super::{
     FineActivations, Isa, Pool,
+    fine::Layout,
     integers::{Bits, IntegerMatrix},
     isa::Kind,
     matrix::{Line, ROWS},
@@ -14,7 +15,7 @@ use super::{
     tile::{Output, Vector, store_rows},
 };
 
-// High and low in one 32-bit sum, with weights stored as unsigned numbers.
+// High and low in one 32-bit sum, or whole activations, with weights stored as unsigned numbers.
 const _: () = assert!(Bits::Eight.group() as i64 * 255 * (128 * 127 + 64) <= i32::MAX as i64);
 const _: () = assert!(Bits::Eight.group() == Bits::Four.group());
 
@@ -22,9 +23,9 @@ const _: () = assert!(Bits::Eight.group() == Bits::Four.group());
 /// total += sum as f32 * s_w; y = total * s_x.
 ///
 /// # Panics
-/// If the sizes do not fit together.
+/// If the sizes do not fit together, or the activations were quantised for an instruction set that wants them otherwise.
 pub fn multiply_integers(isa: Isa, pool: &Pool, matrix: &IntegerMatrix, activations: &FineActivations, out: &mut [f32]) {
-    let output = output_of(matrix, activations, out);
+    let output = output_of(isa, matrix, activations, out);
     pool.for_each_range(matrix.blocks(), piece(matrix.columns(), activations.tokens()), &|blocks| {
         // SAFETY: the sizes were checked, the ranges are disjoint, and `out` stays borrowed until all are done.
         unsafe { multiply_range(isa, matrix, activations, blocks, output) };
@@ -47,7 +48,7 @@ pub(crate) fn multiply_blocks_of(
         blocks.is_sorted_by(|one, next| one < next) && blocks.last().is_none_or(|last| *last < matrix.blocks()),
         "blocks of another matrix, or not in order"
     );
-    let output = output_of(matrix, activations, out);
+    let output = output_of(isa, matrix, activations, out);
     pool.for_each_range(blocks.len(), piece(matrix.columns(), activations.tokens()), &|range| {
         for block in &blocks[range] {
             // SAFETY: as above, and no block comes twice.
@@ -57,7 +58,8 @@ pub(crate) fn multiply_blocks_of(
 }
 
 /// Where the products go, whose sizes fit together.
-fn output_of(matrix: &IntegerMatrix, activations: &FineActivations, out: &mut [f32]) -> Output {
+fn output_of(isa: Isa, matrix: &IntegerMatrix, activations: &FineActivations, out: &mut [f32]) -> Output {
+    assert_eq!(activations.layout(), Layout::of(isa), "the activations were laid out for another instruction set");
     assert_eq!(activations.width(), matrix.columns(), "the activations' width is not the matrix's columns");
     assert_eq!(out.len(), activations.tokens() * matrix.rows(), "the output is not tokens x rows");
     Output { start: out.as_mut_ptr(), stride: matrix.rows() }
@@ -115,7 +117,7 @@ macro_rules! compiled {
 }
 
 #[cfg(target_arch = "x86_64")]
-compiled!(avx2, "avx2", super::x86::Maddubs<std::arch::x86_64::__m256i>, 2, 1);
+compiled!(avx2, "avx2", super::x86::Maddubs<std::arch::x86_64::__m256i>, 2, 2);
 #[cfg(target_arch = "x86_64")]
 compiled!(avxvnni, "avx2,avxvnni", super::x86::Vnni<std::arch::x86_64::__m256i>, one stream 2, 4, 1);
 #[cfg(target_arch = "x86_64")]
@@ -134,24 +136,93 @@ trait Codes {
     const BITS: Bits;
 
     /// What is multiplied is a weight plus this.
-    fn offset<V: Vector>() -> i32;
+    fn offset<V: Fine>() -> i32;
 
-    /// Add a group's products with `N` tokens, whose high codes lie 2 x `width` apart and the low ones `width` behind them.
+    /// Add the products of a group, which begins with `input`, with `N` tokens of a width.
     ///
     /// # Safety
     /// The CPU has `V`'s instruction set, and each of `from` leads to a group's lines.
-    unsafe fn add<V: Vector, const M: usize, const N: usize>(
+    unsafe fn add<V: Fine, const M: usize, const N: usize>(
         sums: &mut Sums<V, M, N>,
         from: [*const u8; M],
-        codes: *const i8,
-        width: usize,
+        tokens: (*const i8, usize),
+        input: usize,
     );
 }
 
-/// The sums of high and low products.
-struct Sums<V, const M: usize, const N: usize> {
-    high: [[V; N]; M],
-    low: [[V; N]; M],
+/// The sums of high and low products; where activations are whole, all in `low`.
+pub(super) struct Sums<V, const M: usize, const N: usize> {
+    pub high: [[V; N]; M],
+    pub low: [[V; N]; M],
+}
+
+/// How large unsigned bytes are that stand for weights.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Size {
+    /// At most 63.
+    Small,
+    /// Those of 8 bits, as w + 128.
+    Any,
+}
+
+/// How an instruction set multiplies bytes with fine activations, of the [`Layout`] that it has.
+pub(super) trait Fine: Vector {
+    /// What is multiplied is a weight of 8 bits plus this.
+    const BYTE_OFFSET: i32;
+
+    /// Add the products of four inputs, `input` and the next, with `N` tokens of a width.
+    ///
+    /// # Safety
+    /// The CPU has the vector's instruction set, and there are so many tokens.
+    unsafe fn add_four<const M: usize, const N: usize>(
+        sums: &mut Sums<Self, M, N>,
+        weights: [Self; M],
+        size: Size,
+        tokens: (*const i8, usize),
+        input: usize,
+    );
+}
+
+/// One that multiplies bytes with bytes.
+///
+/// # Safety
+/// As [`Vector`].
+pub(super) trait Halves: Vector {
+    /// What [`Halves::dot_bytes`] multiplies with is a weight plus this.
+    const BYTE_OFFSET: i32;
+    /// sum + the products of four bytes a lane, stored as w + 128, with four activations.
+    unsafe fn dot_bytes(sum: Self, weights: Self, four: *const i8) -> Self;
+    /// sum + the products of four unsigned bytes a lane, each at most 63, with four activations.
+    unsafe fn dot_small(sum: Self, weights: Self, four: *const i8) -> Self;
+}
+
+impl<V: Halves> Fine for V {
+    const BYTE_OFFSET: i32 = <V as Halves>::BYTE_OFFSET;
+
+    // Here and where whole activations are multiplied rows are innermost: four activations that were brought into a register serve all of
+    // them and are done with.
+    #[inline(always)]
+    unsafe fn add_four<const M: usize, const N: usize>(
+        sums: &mut Sums<V, M, N>,
+        weights: [V; M],
+        size: Size,
+        (codes, width): (*const i8, usize),
+        input: usize,
+    ) {
+        for n in 0..N {
+            unsafe {
+                let high = codes.add(n * 2 * width + input);
+                for (sums, four) in [(&mut sums.high, high), (&mut sums.low, high.add(width))] {
+                    for m in 0..M {
+                        sums[m][n] = match size {
+                            Size::Small => V::dot_small(sums[m][n], weights[m], four),
+                            Size::Any => V::dot_bytes(sums[m][n], weights[m], four),
+                        };
+                    }
+                }
+            }
+        }
+    }
 }
 
 struct Four;
@@ -164,16 +235,16 @@ struct Eight;
 impl Codes for Four {
     const BITS: Bits = Bits::Four;
 
-    fn offset<V: Vector>() -> i32 {
+    fn offset<V: Fine>() -> i32 {
         8
     }
 
     #[inline(always)]
-    unsafe fn add<V: Vector, const M: usize, const N: usize>(
+    unsafe fn add<V: Fine, const M: usize, const N: usize>(
         sums: &mut Sums<V, M, N>,
         from: [*const u8; M],
-        codes: *const i8,
-        width: usize,
+        tokens: (*const i8, usize),
+        input: usize,
     ) {
         for line in 0..lines_of::<N>(Bits::Four) {
             unsafe {
@@ -182,8 +253,8 @@ impl Codes for Four {
                     let packed = V::load(from[m].add(line * size_of::<Line>()));
                     (planes[0][m], planes[1][m]) = (packed.and(15), packed.right(4).and(15));
                 }
-                sums.add_small(planes[0], codes.add(4 * line), width);
-                sums.add_small(planes[1], codes.add(16 + 4 * line), width);
+                V::add_four(sums, planes[0], Size::Small, tokens, input + 4 * line);
+                V::add_four(sums, planes[1], Size::Small, tokens, input + 16 + 4 * line);
             }
         }
     }
@@ -192,16 +263,16 @@ impl Codes for Four {
 impl Codes for Six {
     const BITS: Bits = Bits::Six;
 
-    fn offset<V: Vector>() -> i32 {
+    fn offset<V: Fine>() -> i32 {
         32
     }
 
     #[inline(always)]
-    unsafe fn add<V: Vector, const M: usize, const N: usize>(
+    unsafe fn add<V: Fine, const M: usize, const N: usize>(
         sums: &mut Sums<V, M, N>,
         from: [*const u8; M],
-        codes: *const i8,
-        width: usize,
+        tokens: (*const i8, usize),
+        input: usize,
     ) {
         unsafe {
             let mut planes = [[V::zero(); M]; 4];
@@ -214,7 +285,7 @@ impl Codes for Six {
                 planes[3][m] = back.right(4).and(15).or(high.right(2).and(48));
             }
             for plane in 0..4 {
-                sums.add_small(planes[plane], codes.add(4 * plane), width);
+                V::add_four(sums, planes[plane], Size::Small, tokens, input + 4 * plane);
             }
         }
     }
@@ -223,16 +294,16 @@ impl Codes for Six {
 impl Codes for Eight {
     const BITS: Bits = Bits::Eight;
 
-    fn offset<V: Vector>() -> i32 {
+    fn offset<V: Fine>() -> i32 {
         V::BYTE_OFFSET
     }
 
     #[inline(always)]
-    unsafe fn add<V: Vector, const M: usize, const N: usize>(
+    unsafe fn add<V: Fine, const M: usize, const N: usize>(
         sums: &mut Sums<V, M, N>,
         from: [*const u8; M],
-        codes: *const i8,
-        width: usize,
+        tokens: (*const i8, usize),
+        input: usize,
     ) {
         for line in 0..lines_of::<N>(Bits::Eight) {
             unsafe {
@@ -240,15 +311,7 @@ impl Codes for Eight {
                 for m in 0..M {
                     weights[m] = V::load(from[m].add(line * size_of::<Line>()));
                 }
-                for n in 0..N {
-                    let high = codes.add(n * 2 * width + 4 * line);
-                    for m in 0..M {
-                        sums.high[m][n] = V::dot_bytes(sums.high[m][n], weights[m], high);
-                    }
-                    for m in 0..M {
-                        sums.low[m][n] = V::dot_bytes(sums.low[m][n], weights[m], high.add(width));
-                    }
-                }
+                V::add_four(sums, weights, Size::Any, tokens, input + 4 * line);
             }
         }
     }
@@ -261,29 +324,10 @@ fn lines_of<const N: usize>(bits: Bits) -> usize {
     if N == 1 { bits.lines() } else { black_box(bits.lines()) }
 }
 
-// Above and below, rows are innermost: four activations that were brought into a register serve all of them and are done with.
-impl<V: Vector, const M: usize, const N: usize> Sums<V, M, N> {
-    /// Add the products of four inputs, of which each row vector's weights are small.
-    #[inline(always)]
-    unsafe fn add_small(&mut self, weights: [V; M], codes: *const i8, width: usize) {
-        for n in 0..N {
-            unsafe {
-                let high = codes.add(n * 2 * width);
-                for m in 0..M {
-                    self.high[m][n] = V::dot_small(self.high[m][n], weights[m], high);
-                }
-                for m in 0..M {
-                    self.low[m][n] = V::dot_small(self.low[m][n], weights[m], high.add(width));
-                }
-            }
-        }
-    }
-}
-
 /// # Safety
 /// The CPU has `V`'s instruction set, `output` has room for all tokens and rows, and no one else writes these blocks' rows.
 #[inline(always)]
-unsafe fn multiply_any<V: Vector, const WIDE: usize, const TALL: usize>(
+unsafe fn multiply_any<V: Fine, const WIDE: usize, const TALL: usize>(
     matrix: &IntegerMatrix,
     activations: &FineActivations,
     blocks: Range<usize>,
@@ -302,7 +346,7 @@ unsafe fn multiply_any<V: Vector, const WIDE: usize, const TALL: usize>(
 const TOKENS: usize = 4;
 
 #[inline(always)]
-unsafe fn multiply_blocks<V: Vector, C: Codes, const WIDE: usize, const TALL: usize>(
+unsafe fn multiply_blocks<V: Fine, C: Codes, const WIDE: usize, const TALL: usize>(
     matrix: &IntegerMatrix,
     activations: &FineActivations,
     blocks: Range<usize>,
@@ -329,7 +373,7 @@ unsafe fn multiply_blocks<V: Vector, C: Codes, const WIDE: usize, const TALL: us
 
 /// All tokens with `M` row vectors, `N` at a time and then one at a time.
 #[inline(always)]
-unsafe fn tile_all<V: Vector, C: Codes, const M: usize, const N: usize>(
+unsafe fn tile_all<V: Fine, C: Codes, const M: usize, const N: usize>(
     matrix: &IntegerMatrix,
     activations: &FineActivations,
     row: usize,
@@ -353,7 +397,7 @@ const PREFETCH_BYTES: usize = 4096;
 
 /// `M` row vectors with `N` tokens.
 #[inline(always)]
-unsafe fn tile<V: Vector, C: Codes, const M: usize, const N: usize>(
+unsafe fn tile<V: Fine, C: Codes, const M: usize, const N: usize>(
     matrix: &IntegerMatrix,
     activations: &FineActivations,
     row: usize,
@@ -382,7 +426,7 @@ unsafe fn tile<V: Vector, C: Codes, const M: usize, const N: usize>(
                 }
             }
             let mut sums = Sums { high: [[V::zero(); N]; M], low: [[V::zero(); N]; M] };
-            C::add(&mut sums, from, activations.codes(token, group * group_inputs), width);
+            C::add(&mut sums, from, (activations.codes(token), width), group * group_inputs);
             let mut excess = [V::zero(); N];
             for n in 0..N {
                 excess[n] = V::splat(-C::offset::<V>() * activations.sum(token + n, group * group_inputs, group_inputs));

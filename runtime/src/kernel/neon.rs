@@ -8,7 +8,7 @@ use std::{
     mem::transmute,
 };
 
-use super::tile::Vector;
+use super::{integer_tile::Halves, tile::Vector};
 
 /// Plain: products of 8 bits in 16, a line's four planes added before they are widened.
 #[derive(Clone, Copy)]
@@ -141,8 +141,6 @@ macro_rules! shared {
         #[inline(always)]
         unsafe fn prefetch(_from: *const u8) {}
 
-        const BYTE_OFFSET: i32 = 0;
-
         #[inline(always)]
         unsafe fn splat(number: i32) -> Self {
             unsafe { Self(vdupq_n_s32(number)) }
@@ -197,7 +195,7 @@ macro_rules! shared {
     };
 }
 
-/// What sdot and smmla have in common: one token and bytes go through sdot.
+/// What sdot and smmla have in common: one token goes through sdot.
 macro_rules! with_sdot {
     () => {
         type Sums = [int32x4_t; 4];
@@ -227,16 +225,6 @@ macro_rules! with_sdot {
         #[inline(always)]
         unsafe fn total(sums: [int32x4_t; 4]) -> Self {
             unsafe { Self(total(sums)) }
-        }
-
-        #[inline(always)]
-        unsafe fn dot_bytes(sum: Self, weights: Self, four: *const i8) -> Self {
-            unsafe { Self(sdot::<0>(sum.0, flip(weights.0), splat(four))) }
-        }
-
-        #[inline(always)]
-        unsafe fn dot_small(sum: Self, weights: Self, four: *const i8) -> Self {
-            unsafe { Self(sdot::<0>(sum.0, vreinterpretq_s8_s32(weights.0), splat(four))) }
         }
     };
 }
@@ -279,6 +267,10 @@ impl Vector for Neon {
     unsafe fn total(sums: Self) -> Self {
         sums
     }
+}
+
+impl Halves for Neon {
+    const BYTE_OFFSET: i32 = 0;
 
     #[inline(always)]
     unsafe fn dot_bytes(sum: Self, weights: Self, four: *const i8) -> Self {
@@ -366,3 +358,25 @@ impl Vector for I8mm {
         }
     }
 }
+
+/// Bytes go through sdot in both.
+macro_rules! halves_with_sdot {
+    ($vector:ty) => {
+        impl Halves for $vector {
+            const BYTE_OFFSET: i32 = 0;
+
+            #[inline(always)]
+            unsafe fn dot_bytes(sum: Self, weights: Self, four: *const i8) -> Self {
+                unsafe { Self(sdot::<0>(sum.0, flip(weights.0), splat(four))) }
+            }
+
+            #[inline(always)]
+            unsafe fn dot_small(sum: Self, weights: Self, four: *const i8) -> Self {
+                unsafe { Self(sdot::<0>(sum.0, vreinterpretq_s8_s32(weights.0), splat(four))) }
+            }
+        }
+    };
+}
+
+halves_with_sdot!(Dotprod);
+halves_with_sdot!(I8mm);

@@ -1,6 +1,6 @@
 //! The kernel in plain Rust: what the others must equal, and what runs where there is no better.
 
-use super::tile::Vector;
+use super::{integer_tile::Halves, tile::Vector};
 
 /// Sixteen lanes, each the four bytes of a row in a line or a row's sum.
 #[derive(Clone, Copy)]
@@ -69,24 +69,9 @@ impl Vector for Plain {
         sums
     }
 
-    const BYTE_OFFSET: i32 = 0;
-
     #[inline(always)]
     unsafe fn splat(number: i32) -> Plain {
         Plain([number as u32; 16])
-    }
-
-    #[inline(always)]
-    unsafe fn dot_bytes(sum: Plain, weights: Plain, four: *const i8) -> Plain {
-        // SAFETY: the caller has four codes there.
-        let four = unsafe { four.cast::<[i8; 4]>().read() };
-        let mut sum = sum;
-        for (sum, weights) in sum.0.iter_mut().zip(weights.0) {
-            for (byte, code) in weights.to_le_bytes().into_iter().zip(four) {
-                *sum = sum.wrapping_add_signed(i32::from((byte ^ 0x80) as i8) * i32::from(code));
-            }
-        }
-        sum
     }
 
     #[inline(always)]
@@ -97,19 +82,6 @@ impl Vector for Plain {
     #[inline(always)]
     unsafe fn add(self, other: Plain) -> Plain {
         Plain(std::array::from_fn(|lane| self.0[lane].wrapping_add(other.0[lane])))
-    }
-
-    #[inline(always)]
-    unsafe fn dot_small(sum: Plain, weights: Plain, four: *const i8) -> Plain {
-        // SAFETY: the caller has four codes there.
-        let four = unsafe { four.cast::<[i8; 4]>().read() };
-        let mut sum = sum;
-        for (sum, weights) in sum.0.iter_mut().zip(weights.0) {
-            for (byte, code) in weights.to_le_bytes().into_iter().zip(four) {
-                *sum = sum.wrapping_add_signed(i32::from(byte) * i32::from(code));
-            }
-        }
-        sum
     }
 
     #[inline(always)]
@@ -150,5 +122,35 @@ impl Vector for Plain {
     unsafe fn store_times(total: [f32; 16], factor: f32, to: *mut f32) {
         // SAFETY: the caller has room for sixteen numbers there.
         unsafe { to.cast::<[f32; 16]>().write(total.map(|total| total * factor)) }
+    }
+}
+
+impl Halves for Plain {
+    const BYTE_OFFSET: i32 = 0;
+
+    #[inline(always)]
+    unsafe fn dot_bytes(sum: Plain, weights: Plain, four: *const i8) -> Plain {
+        // SAFETY: the caller has four codes there.
+        let four = unsafe { four.cast::<[i8; 4]>().read() };
+        let mut sum = sum;
+        for (sum, weights) in sum.0.iter_mut().zip(weights.0) {
+            for (byte, code) in weights.to_le_bytes().into_iter().zip(four) {
+                *sum = sum.wrapping_add_signed(i32::from((byte ^ 0x80) as i8) * i32::from(code));
+            }
+        }
+        sum
+    }
+
+    #[inline(always)]
+    unsafe fn dot_small(sum: Plain, weights: Plain, four: *const i8) -> Plain {
+        // SAFETY: the caller has four codes there.
+        let four = unsafe { four.cast::<[i8; 4]>().read() };
+        let mut sum = sum;
+        for (sum, weights) in sum.0.iter_mut().zip(weights.0) {
+            for (byte, code) in weights.to_le_bytes().into_iter().zip(four) {
+                *sum = sum.wrapping_add_signed(i32::from(byte) * i32::from(code));
+            }
+        }
+        sum
     }
 }

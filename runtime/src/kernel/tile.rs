@@ -41,13 +41,7 @@ pub(super) trait Vector: Copy {
     unsafe fn add_few<const M: usize, const N: usize>(sums: &mut [[Self::Sums; N]; M], line: [Self; M], tokens: *const i8, stride: usize);
     unsafe fn total(sums: Self::Sums) -> Self;
 
-    /// What [`Vector::dot_bytes`] multiplies with is a weight plus this.
-    const BYTE_OFFSET: i32;
     unsafe fn splat(number: i32) -> Self;
-    /// sum + the products of four bytes a lane, stored as w + 128, with four activations.
-    unsafe fn dot_bytes(sum: Self, weights: Self, four: *const i8) -> Self;
-    /// sum + the products of four unsigned bytes a lane, each at most 63, with four activations.
-    unsafe fn dot_small(sum: Self, weights: Self, four: *const i8) -> Self;
     unsafe fn times_128(self) -> Self;
     unsafe fn add(self, other: Self) -> Self;
     /// Of every byte the bits of the mask.

@@ -9,7 +9,11 @@ use std::{arch::x86_64::*, hint::black_box, sync::OnceLock};
 
 pub(super) use register::Register;
 
-use super::{matrix::Line, tile::Vector};
+use super::{
+    integer_tile::{Fine, Halves, Size, Sums},
+    matrix::Line,
+    tile::Vector,
+};
 
 /// Four activations of a line's sixteen.
 #[inline(always)]
@@ -33,12 +37,9 @@ pub(super) struct Vnni<R>(pub(super) R);
 #[derive(Clone, Copy)]
 pub(super) struct Maddubs<R>(R);
 
-// A lane of 16 bits holds two products of each of four planes of so many lines; those of two planes, four times too large, of fewer; or
-// two of bytes.
+// A lane of 16 bits holds two products of each of four planes of so many lines; or those of two planes, four times too large, of fewer.
 const _: () = assert!(<Maddubs<__m256i> as Vector>::LINES as i32 * 4 * 2 * 2 * 127 <= i16::MAX as i32);
 const _: () = assert!(<Maddubs<__m256i> as Vector>::FEW_LINES as i32 * 2 * 2 * 8 * 127 <= i16::MAX as i32);
-const _: () = assert!(2 * 128 * 127 <= i16::MAX as i32);
-const _: () = assert!(2 * 63 * 127 <= i16::MAX as i32);
 
 // SAFETY (of every `unsafe` below): these functions have the safety conditions of `Vector` and `Register`, which are those of
 // the intrinsics and pointer reads that they consist of.
@@ -173,7 +174,9 @@ impl<R: Register> Vector for Vnni<R> {
     unsafe fn total([first, second, third, fourth]: [R; 4]) -> Self {
         unsafe { Vnni(first.add(second.add(third.add(fourth.quarter()).quarter()).quarter())) }
     }
+}
 
+impl<R: Register> Halves for Vnni<R> {
     const BYTE_OFFSET: i32 = 128;
 
     #[inline(always)]
@@ -258,21 +261,35 @@ impl<R: Register> Vector for Maddubs<R> {
     unsafe fn total([even, odd]: [R; 2]) -> Self {
         unsafe { Maddubs(even.widen().add(odd.widen().quarter())) }
     }
+}
 
-    const BYTE_OFFSET: i32 = 0;
+/// Products of 16 bits: one with a whole activation for two with its bytes, and nothing to widen.
+impl<R: Register> Fine for Maddubs<R> {
+    const BYTE_OFFSET: i32 = 128;
 
     #[inline(always)]
-    unsafe fn dot_bytes(sum: Self, weights: Self, four: *const i8) -> Self {
+    unsafe fn add_four<const M: usize, const N: usize>(
+        sums: &mut Sums<Self, M, N>,
+        weights: [Self; M],
+        _size: Size,
+        (codes, width): (*const i8, usize),
+        input: usize,
+    ) {
         unsafe {
-            let codes = splat::<R>(four, 0);
-            let weights = weights.0.flip();
-            Maddubs(sum.0.add(weights.sizes().pairs(codes.with_signs_of(weights)).widen()))
+            let mut halves = [[R::zero(); 2]; M];
+            for m in 0..M {
+                halves[m] = [weights[m].0.low_bytes(), weights[m].0.right16(8)];
+            }
+            for n in 0..N {
+                let four = codes.add(2 * (n * width + input));
+                for half in 0..2 {
+                    let codes = splat::<R>(four, half);
+                    for m in 0..M {
+                        sums.low[m][n].0 = sums.low[m][n].0.add(halves[m][half].pairs16(codes));
+                    }
+                }
+            }
         }
-    }
-
-    #[inline(always)]
-    unsafe fn dot_small(sum: Self, weights: Self, four: *const i8) -> Self {
-        unsafe { Maddubs(sum.0.add(weights.0.pairs(splat(four, 0)).widen())) }
     }
 }
 

@@ -148,7 +148,7 @@ impl Panel<'_> {
                 if PLACE == 0 {
                     asm!(
                         "tileloadd tmm4, [{codes} + {width}]",
-                        codes = in(reg) self.activations.codes(self.token, group * INPUTS),
+                        codes = in(reg) self.activations.codes(self.token).wrapping_add(group * INPUTS),
                         width = in(reg) self.activations.width(),
                         options(nostack, readonly),
                     );

@@ -26,14 +26,12 @@ pub(in crate::kernel) trait Register: Copy {
     unsafe fn pairs(self, signed: Self) -> Self;
     /// Neighbours of 16 bits added in 32.
     unsafe fn widen(self) -> Self;
+    /// Signed numbers of 16 bits times others, two products added in 32.
+    unsafe fn pairs16(self, other: Self) -> Self;
+    /// Of every 16 bits the lower byte.
+    unsafe fn low_bytes(self) -> Self;
     /// self + the four products of unsigned and signed bytes in each lane.
     unsafe fn dot(self, unsigned: Self, signed: Self) -> Self;
-    /// Bytes stored as w + 128, as signed ones.
-    unsafe fn flip(self) -> Self;
-    /// The sizes of signed bytes, unsigned.
-    unsafe fn sizes(self) -> Self;
-    /// Signed bytes, negated where the other's byte is negative; where that is zero, anything.
-    unsafe fn with_signs_of(self, other: Self) -> Self;
     unsafe fn times_128(self) -> Self;
     /// As many lanes of f32.
     type Floats: Copy;
@@ -47,8 +45,8 @@ pub(in crate::kernel) trait Register: Copy {
 
 macro_rules! register {
     ($register:ty, $rows:literal, $zero:ident, $load:ident, $splat32:ident, $splat8:ident, $splat16:ident, $and:ident,
-     $or:ident, $left16:ident, $right16:ident, $shift32:ident, $add:ident, $add16:ident, $pairs:ident, $widen:ident, $dot:ident, $xor:ident, $abs:ident,
-     $signs:ident, $left:ident, $floats:ty, $zero_floats:ident, $to_floats:ident, $load_floats:ident, $store_floats:ident,
+     $or:ident, $left16:ident, $right16:ident, $shift32:ident, $add:ident, $add16:ident, $pairs:ident, $pairs16:ident, $dot:ident,
+     $left:ident, $floats:ty, $zero_floats:ident, $to_floats:ident, $load_floats:ident, $store_floats:ident,
      $splat_float:ident, $multiply:ident, $add_floats:ident) => {
         impl Register for $register {
             const ROWS: usize = $rows;
@@ -110,27 +108,22 @@ macro_rules! register {
 
             #[inline(always)]
             unsafe fn widen(self) -> Self {
-                unsafe { $widen(self, $splat16(1)) }
+                unsafe { self.pairs16($splat16(1)) }
+            }
+
+            #[inline(always)]
+            unsafe fn pairs16(self, other: Self) -> Self {
+                unsafe { $pairs16(self, other) }
+            }
+
+            #[inline(always)]
+            unsafe fn low_bytes(self) -> Self {
+                unsafe { $and(self, $splat16(255)) }
             }
 
             #[inline(always)]
             unsafe fn dot(self, unsigned: Self, signed: Self) -> Self {
                 unsafe { $dot(self, unsigned, signed) }
-            }
-
-            #[inline(always)]
-            unsafe fn flip(self) -> Self {
-                unsafe { $xor(self, $splat8(-128)) }
-            }
-
-            #[inline(always)]
-            unsafe fn sizes(self) -> Self {
-                unsafe { $abs(self) }
-            }
-
-            #[inline(always)]
-            unsafe fn with_signs_of(self, other: Self) -> Self {
-                unsafe { $signs(self, other) }
             }
 
             #[inline(always)]
@@ -176,9 +169,6 @@ register!(
     _mm256_maddubs_epi16,
     _mm256_madd_epi16,
     _mm256_dpbusd_avx_epi32,
-    _mm256_xor_si256,
-    _mm256_abs_epi8,
-    _mm256_sign_epi8,
     _mm256_slli_epi32,
     __m256,
     _mm256_setzero_ps,
@@ -207,9 +197,6 @@ register!(
     _mm512_maddubs_epi16,
     _mm512_madd_epi16,
     _mm512_dpbusd_epi32,
-    _mm512_xor_si512,
-    _mm512_abs_epi8,
-    signs_512,
     _mm512_slli_epi32,
     __m512,
     _mm512_setzero_ps,
@@ -220,9 +207,3 @@ register!(
     _mm512_mul_ps,
     _mm512_add_ps
 );
-
-/// What `_mm256_sign_epi8` does, which 512 bits lack.
-#[inline(always)]
-unsafe fn signs_512(bytes: __m512i, other: __m512i) -> __m512i {
-    unsafe { _mm512_mask_sub_epi8(bytes, _mm512_movepi8_mask(other), _mm512_setzero_si512(), bytes) }
-}
