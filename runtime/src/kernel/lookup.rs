@@ -15,7 +15,7 @@ use super::{
 };
 
 /// With fewer tokens products are faster.
-const LEAST_TOKENS: usize = 12;
+const LEAST_TOKENS: usize = 14;
 /// Tokens of a register. A block has two of them, or one where that is enough.
 const LANES: usize = 16;
 /// Blocks of rows that are a piece of work: more would not leave their sums in the second cache, fewer not pay for the tables.
@@ -259,6 +259,7 @@ fn offsets_of<const V: usize>(weights: &Line, offsets: &mut [[u16; LOOKUPS]; ROW
             let entries = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_add_epi8(low, high));
             let zero = _mm256_setzero_si256();
             let offsets: *mut __m256i = offsets.as_mut_ptr().cast();
+            // Entries of two registers are 256 bytes apart, as they are now; those of one half of it.
             let down = _mm_cvtsi32_si128(if V == 2 { 0 } else { 1 });
             offsets.write_unaligned(_mm256_srl_epi16(_mm256_unpacklo_epi8(zero, entries), down));
             offsets.add(1).write_unaligned(_mm256_srl_epi16(_mm256_unpackhi_epi8(zero, entries), down));
