@@ -21,6 +21,7 @@ pub(super) enum Layout {
     #[default]
     Halves,
     /// In 16 bits; of every four the first, the third, the second and the fourth, as the bytes of 16 bits come apart.
+    #[cfg(target_arch = "x86_64")]
     Whole,
 }
 
@@ -127,6 +128,7 @@ vectorised! {
                     *low = (code - (upper << 7)) as i8;
                 }
             }
+            #[cfg(target_arch = "x86_64")]
             Layout::Whole => {
                 for (bytes, [one, two, three, four]) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(codes.as_chunks::<4>().0) {
                     for (bytes, code) in bytes.as_chunks_mut::<2>().0.iter_mut().zip([one, three, two, four]) {
