@@ -45,12 +45,14 @@ vectorised! {
             }
             let (mut kept_sums, mut kept_counts) = ([0u16; 64], [0u16; 64]);
             for (codes, weights) in planes.iter_mut().zip(&matrix.planes(block, group)) {
+                // Masks, not branches, of which the compiler makes vectors on every instruction set.
                 for lane in 0..64 {
                     let (weight, size) = (weights[lane], weights[lane].unsigned_abs());
-                    let keep = size > limits[lane];
-                    let code = if !keep { 0 } else if weight < 0 { -signs[lane] } else { signs[lane] };
-                    codes[lane] = (code + 1) as u8;
-                    kept_sums[lane] += if keep { u16::from(size) } else { 0 };
+                    let keep = u8::from(size > limits[lane]);
+                    let (mask, negative) = (keep.wrapping_neg(), weight >> 7);
+                    let sign = (signs[lane] ^ negative).wrapping_sub(negative);
+                    codes[lane] = (sign as u8 & mask).wrapping_add(1);
+                    kept_sums[lane] += u16::from(size & mask);
                     kept_counts[lane] += u16::from(keep);
                 }
             }
