@@ -45,7 +45,7 @@ vectorised! {
             }
             let (mut kept_sums, mut kept_counts) = ([0u16; 64], [0u16; 64]);
             for (codes, weights) in planes.iter_mut().zip(&matrix.planes(block, group)) {
-                // Masks, not branches, of which the compiler makes vectors on every instruction set.
+                // Masks, not branches: of those the compiler made no vectors for AVX2.
                 for lane in 0..64 {
                     let (weight, size) = (weights[lane], weights[lane].unsigned_abs());
                     let keep = u8::from(size > limits[lane]);

@@ -104,35 +104,13 @@ unsafe fn multiply_piece<const V: usize>(
     work: &mut Work<V>,
     output: Output,
 ) {
-    let (rows, groups, block_lines) = (blocks.len() * ROWS, matrix.groups(), matrix.block_lines());
+    let (rows, groups) = (blocks.len() * ROWS, matrix.groups());
     work.short.resize(work.short.len().max(rows), [_mm256_setzero_si256(); V]);
     work.sums.resize(work.sums.len().max(rows), [[0; LANES]; V]);
     work.totals.resize(work.totals.len().max(rows), [[0.0; LANES]; V]);
     work.totals[..rows].fill([[0.0; LANES]; V]);
     for group in 0..groups {
-        work.sums[..rows].fill([[0; LANES]; V]);
-        let lines = matrix.lines_of(group);
-        for start in lines.clone().step_by(SPAN) {
-            let end = lines.end.min(start + SPAN);
-            for first in (start..end).step_by(LINES) {
-                let count = LINES.min(end - first);
-                for (line, table) in (first..end).zip(&mut *work.tables) {
-                    fill_table(activations, tokens.start, line, table);
-                }
-                for (block, short) in blocks.clone().zip(work.short.as_chunks_mut().0) {
-                    let weights = &matrix.lines()[block * block_lines + first..][..count];
-                    match weights.as_array() {
-                        Some(weights) => add_entries::<V, LINES>(&work.tables, weights, short),
-                        None => {
-                            add_entries::<V, 1>(work.tables.first_chunk().expect("as many"), weights.first_chunk().expect("one"), short)
-                        }
-                    }
-                }
-            }
-            for (sums, short) in work.sums[..rows].iter_mut().zip(&mut work.short) {
-                move_to(sums, short);
-            }
-        }
+        sum_group(matrix, activations, &blocks, tokens.start, group, work);
         let scales = |block: usize| &matrix.scales()[(block * groups + group) * ROWS..][..ROWS];
         for ((totals, sums), scale) in work.totals[..rows].iter_mut().zip(&work.sums).zip(blocks.clone().flat_map(scales)) {
             let totals = totals.as_flattened_mut().iter_mut();
@@ -147,6 +125,39 @@ unsafe fn multiply_piece<const V: usize>(
                 // SAFETY: the caller's output has the token and the row.
                 unsafe { output.at(token * output.stride + block * ROWS + row).write(totals.as_flattened()[place] * scale) };
             }
+        }
+    }
+}
+
+/// The sums of a group of inputs with the tokens from `first` on, in `work`, which has no short ones before and after.
+#[target_feature(enable = "avx2")]
+fn sum_group<const V: usize>(
+    matrix: &Matrix,
+    activations: &Activations,
+    blocks: &Range<usize>,
+    first: usize,
+    group: usize,
+    work: &mut Work<V>,
+) {
+    let (rows, lines) = (blocks.len() * ROWS, matrix.lines_of(group));
+    work.sums[..rows].fill([[0; LANES]; V]);
+    for start in lines.clone().step_by(SPAN) {
+        let end = lines.end.min(start + SPAN);
+        for line in (start..end).step_by(LINES) {
+            let count = LINES.min(end - line);
+            for (line, table) in (line..end).zip(&mut *work.tables) {
+                fill_table(activations, first, line, table);
+            }
+            for (block, short) in blocks.clone().zip(work.short.as_chunks_mut().0) {
+                let weights = &matrix.lines()[block * matrix.block_lines() + line..][..count];
+                match weights {
+                    [one] => add_entries(work.tables.first_chunk().expect("a table"), std::array::from_ref(one), short),
+                    _ => add_entries(&work.tables, weights.try_into().expect("as many lines as tables"), short),
+                }
+            }
+        }
+        for (sums, short) in work.sums[..rows].iter_mut().zip(&mut work.short) {
+            move_to(sums, short);
         }
     }
 }
@@ -243,6 +254,8 @@ fn add_entries<const V: usize, const L: usize>(tables: &[Table<V>; L], weights: 
 const HALVES: [u8; 16] = [0, 1, 2, 3, 3, 4, 5, 6, 6, 7, 8, 9, 9, 10, 11, 12];
 const NINES: [u8; 16] = [0, 9, 18, 27, 27, 36, 45, 54, 54, 63, 72, 81, 81, 90, 99, 108];
 
+const _: () = assert!(((HALVES[15] + NINES[15]) as usize) < ENTRIES);
+
 /// Where a line's entries begin, in bytes.
 #[target_feature(enable = "avx2")]
 fn offsets_of<const V: usize>(weights: &Line, offsets: &mut [[u16; LOOKUPS]; ROWS]) {
@@ -264,15 +277,5 @@ fn offsets_of<const V: usize>(weights: &Line, offsets: &mut [[u16; LOOKUPS]; ROW
             offsets.write_unaligned(_mm256_srl_epi16(_mm256_unpacklo_epi8(zero, entries), down));
             offsets.add(1).write_unaligned(_mm256_srl_epi16(_mm256_unpackhi_epi8(zero, entries), down));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_byte_has_an_entry() {
-        assert!(usize::from(HALVES[15] + NINES[15]) < ENTRIES);
     }
 }
