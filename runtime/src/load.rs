@@ -1,7 +1,5 @@
 //! From the bytes of a packed file to matrices in the kernels' layout, every number checked.
 
-use std::ops::Range;
-
 use half::f16;
 use model::{
     Kind, ModelConfig, Packed, Quant, Role, Scale,
@@ -24,7 +22,7 @@ struct Source<'a> {
     pool: &'a Pool,
     memory: Memory,
     packing: Packing,
-    done: &'a dyn Fn(Range<usize>),
+    done: &'a dyn Fn(),
 }
 
 /// A tensor's rows in the model's order.
@@ -37,8 +35,8 @@ struct Rows<'a> {
     stored: Option<Vec<usize>>,
 }
 
-/// The network of a packed file. `done` is told which bytes will not be read again.
-pub(crate) fn network(packed: &Packed, bytes: &[u8], pool: &Pool, packing: Packing, done: &dyn Fn(Range<usize>)) -> Result<Network, Error> {
+/// The network of a packed file. `done` is called whenever the bytes that were read so far will not be read again.
+pub(crate) fn network(packed: &Packed, bytes: &[u8], pool: &Pool, packing: Packing, done: &dyn Fn()) -> Result<Network, Error> {
     Network::check(&packed.config)?;
     let config = packed.config.clone();
     let source = Source { packed, bytes, pool, memory: Memory::default(), packing, done };
@@ -139,7 +137,7 @@ impl<'a> Source<'a> {
                 part.floats(row, out)
             })?),
         };
-        parts.iter().for_each(|part| (self.done)(part.tensor.range.clone()));
+        (self.done)();
         Ok(linear)
     }
 
@@ -155,7 +153,7 @@ impl<'a> Source<'a> {
         } else {
             Table::Float(FloatMatrix::new(self.pool, count, columns, |row, out| rows.floats(row, out))?)
         };
-        (self.done)(rows.tensor.range.clone());
+        (self.done)();
         Ok(table)
     }
 }

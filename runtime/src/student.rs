@@ -4,7 +4,6 @@
 
 use std::{
     fs::File,
-    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -52,13 +51,12 @@ impl Student {
         // SAFETY: a map is only sound while no one shortens the file. Students are written to another name and renamed, so that a
         // file that is being read is never changed; who truncates one by other means stops the program.
         let bytes = unsafe { Mmap::map(&file) }.map_err(failed)?;
-        Student::load(&bytes, path, order, None, &|range| {
-            // What was laid out need not stay in memory a second time. Where this fails, it merely stays.
+        Student::load(&bytes, path, order, None, &|| {
+            // What was laid out need not stay in memory a second time. The whole map, because the system also brings pages around those that
+            // were looked at, before and behind them. Where this fails, they merely stay.
             // SAFETY: the map is of a file and read-only, so that a page which is looked at again is the file's once more.
             #[cfg(unix)]
-            let _ = unsafe { bytes.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
-            #[cfg(not(unix))]
-            let _ = range;
+            let _ = unsafe { bytes.unchecked_advise(UncheckedAdvice::DontNeed) };
         })
     }
 
@@ -74,16 +72,16 @@ impl Student {
     /// From the bytes of a packed file; `path` is for messages.
     #[cfg(test)]
     pub(crate) fn read(bytes: &[u8], path: &Path, packing: Packing) -> Result<Student, Error> {
-        Student::load(bytes, path, None, Some(packing), &|_| ())
+        Student::load(bytes, path, None, Some(packing), &|| ())
     }
 
-    /// `done` is told which bytes will not be read again.
+    /// `done` as for [`load::network`].
     fn load(
         bytes: &[u8],
         path: &Path,
         order: Option<I2sOrder>,
         packing: Option<Packing>,
-        done: &dyn Fn(Range<usize>),
+        done: &dyn Fn(),
     ) -> Result<Student, Error> {
         let packed = Packed::parse_with(bytes, order).map_err(|source| Error::Format { path: PathBuf::from(path), source })?;
         let pool = Pool::new(threads());
