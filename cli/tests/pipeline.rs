@@ -75,7 +75,9 @@ fn each_stage_stands_alone() {
     );
     for prompt in ["128", "5000"] {
         let speeds = place.succeed(&["bench", "checkpoints/tiny/student.gguf", "--json", "--prompt", prompt]);
-        assert!(serde_json::from_str::<Value>(&speeds).unwrap()[0]["decode_tokens_per_s"].as_f64().unwrap() > 0.0, "{speeds}");
+        let speed = &serde_json::from_str::<Value>(&speeds).unwrap()[0];
+        assert!(speed["decode_tokens_per_s"].as_f64().unwrap() > 0.0, "{speeds}");
+        assert!(speed["first_token_s"].as_f64() > speed["open_s"].as_f64() && speed["open_s"].as_f64() > Some(0.0), "{speeds}");
     }
 
     // The config that a run keeps makes the same student again.

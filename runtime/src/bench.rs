@@ -55,6 +55,17 @@ pub struct Speed {
     pub isa: Isa,
 }
 
+/// Seconds from a student, opened, to its first token after a prompt of one: threads, memory for keys and values, and one forward pass.
+pub fn first_token(student: &Student, threads: usize) -> Result<f64, Error> {
+    let started = Instant::now();
+    let mut cache = Cache::new(student.config(), 1);
+    let pages = take(&mut cache, 1);
+    let mut work = Work::new(Isa::detect()?, threads);
+    let row = Row { token: 0, position: 0, sequence: 0, wants_logits: true };
+    black_box(likeliest(student.network.forward(&mut cache, &[row], &|_| &pages, &mut work)));
+    Ok(started.elapsed().as_secs_f64())
+}
+
 /// Measure with a prompt of [`PROMPT`] tokens. The environment variable `TRISTILL_ISA` may name the instruction set.
 pub fn measure(student: &Arc<Student>, threads: usize) -> Result<Speed, Error> {
     measure_prompt(student, threads, PROMPT)
@@ -231,6 +242,7 @@ mod tests {
         for figure in [speed.prefill_tokens_per_s, speed.decode_tokens_per_s, speed.batch_tokens_per_s, speed.bandwidth_share] {
             assert!(figure.is_finite() && figure > 0.0);
         }
+        assert!(first_token(&student, 2).unwrap() > 0.0);
     }
 
     #[test]

@@ -121,31 +121,31 @@ unsafe fn multiply_blocks(isa: Isa, matrix: &Matrix, activations: &Activations, 
             #[cfg(target_arch = "x86_64")]
             Kind::Amx if amx::fits(matrix, activations) => unsafe { amx::multiply_blocks(matrix, activations, blocks, output) },
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx512Vbmi | Kind::Amx => unsafe { avx512vbmi(matrix, activations, blocks, output) },
+            Kind::Avx512Vbmi | Kind::Amx => unsafe { avx512vbmi(matrix, (activations, 0), blocks, output) },
             // A matrix is packed so only for those that are fast with it.
-            _ => unsafe { tile::multiply_blocks::<dense::PlainDense, 1, 1, 1, 4>(matrix, activations, blocks, output) },
+            _ => unsafe { tile::multiply_blocks::<dense::PlainDense, 1, 1, 1, 4>(matrix, (activations, 0), blocks, output) },
         };
     }
     match isa.0 {
         // SAFETY: passed on from the caller.
-        Kind::Scalar => unsafe { tile::multiply_blocks::<scalar::Plain, 1, 1, 1, 4>(matrix, activations, blocks, output) },
+        Kind::Scalar => unsafe { tile::multiply_blocks::<scalar::Plain, 1, 1, 1, 4>(matrix, (activations, 0), blocks, output) },
         // SAFETY: passed on from the caller, and the `Isa` is the proof that the CPU has the instructions; so for the others.
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx2 => unsafe { avx2(matrix, activations, blocks, output) },
+        Kind::Avx2 => unsafe { avx2(matrix, (activations, 0), blocks, output) },
         #[cfg(target_arch = "x86_64")]
-        Kind::AvxVnni => unsafe { avxvnni(matrix, activations, blocks, output) },
+        Kind::AvxVnni => unsafe { avxvnni(matrix, (activations, 0), blocks, output) },
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx512 => unsafe { avx512(matrix, activations, blocks, output) },
+        Kind::Avx512 => unsafe { avx512(matrix, (activations, 0), blocks, output) },
         #[cfg(target_arch = "x86_64")]
         Kind::Amx if amx::fits(matrix, activations) => unsafe { amx::multiply_blocks(matrix, activations, blocks, output) },
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx512Vnni | Kind::Avx512Vbmi | Kind::Amx => unsafe { avx512vnni(matrix, activations, blocks, output) },
+        Kind::Avx512Vnni | Kind::Avx512Vbmi | Kind::Amx => unsafe { avx512vnni(matrix, (activations, 0), blocks, output) },
         #[cfg(target_arch = "aarch64")]
-        Kind::Neon => unsafe { neon(matrix, activations, blocks, output) },
+        Kind::Neon => unsafe { neon(matrix, (activations, 0), blocks, output) },
         #[cfg(target_arch = "aarch64")]
-        Kind::Dotprod => unsafe { dotprod(matrix, activations, blocks, output) },
+        Kind::Dotprod => unsafe { dotprod(matrix, (activations, 0), blocks, output) },
         #[cfg(target_arch = "aarch64")]
-        Kind::I8mm => unsafe { i8mm(matrix, activations, blocks, output) },
+        Kind::I8mm => unsafe { i8mm(matrix, (activations, 0), blocks, output) },
     }
 }
 
@@ -155,7 +155,7 @@ unsafe fn multiply_blocks(isa: Isa, matrix: &Matrix, activations: &Activations, 
 macro_rules! compiled {
     ($name:ident, $features:literal, $vector:ty, ($wide:literal, $deep:literal), $tall:literal, $tokens:literal) => {
         #[target_feature(enable = $features)]
-        unsafe fn $name(matrix: &Matrix, activations: &Activations, blocks: Range<usize>, output: Output) {
+        unsafe fn $name(matrix: &Matrix, activations: (&Activations, usize), blocks: Range<usize>, output: Output) {
             // SAFETY: passed on from the caller; the features are those of the vector.
             unsafe { tile::multiply_blocks::<$vector, $wide, $deep, $tall, $tokens>(matrix, activations, blocks, output) }
         }
@@ -163,7 +163,7 @@ macro_rules! compiled {
     ($name:ident, $features:literal, $vector:ty, one stream ($one:literal, $one_deep:literal), ($wide:literal, $deep:literal), $tall:literal,
      $tokens:literal) => {
         #[target_feature(enable = $features)]
-        unsafe fn $name(matrix: &Matrix, activations: &Activations, blocks: Range<usize>, output: Output) {
+        unsafe fn $name(matrix: &Matrix, activations: (&Activations, usize), blocks: Range<usize>, output: Output) {
             // SAFETY: as above.
             unsafe {
                 if x86::is_amd() {

@@ -76,13 +76,7 @@ impl Student {
     }
 
     /// `done` as for [`load::network`].
-    fn load(
-        bytes: &[u8],
-        path: &Path,
-        order: Option<I2sOrder>,
-        packing: Option<Packing>,
-        done: &dyn Fn(),
-    ) -> Result<Student, Error> {
+    fn load(bytes: &[u8], path: &Path, order: Option<I2sOrder>, packing: Option<Packing>, done: &dyn Fn()) -> Result<Student, Error> {
         let packed = Packed::parse_with(bytes, order).map_err(|source| Error::Format { path: PathBuf::from(path), source })?;
         let pool = Pool::new(threads());
         let network = load::network(&packed, bytes, &pool, packing.unwrap_or_else(|| best_packing(&packed.config)), done)?;

@@ -1,6 +1,6 @@
 //! `tristill bench`: how fast a packed student, or one of random weights and given sizes, reads and writes on this machine.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Instant};
 
 use anyhow::{Context, Result, bail};
 use model::{InputQuant, Quant, hugging_face};
@@ -18,15 +18,22 @@ use crate::{
 const MOST_TWIN_BYTES: usize = 1 << 30;
 
 pub fn bench(arguments: &BenchArguments) -> Result<()> {
+    let started = Instant::now();
     let student = match (&arguments.student, &arguments.shape) {
         (Some(path), None) => Student::open(path).with_context(|| format!("cannot open {}", path.display()))?,
         (None, Some(path)) => random(path, arguments.r#type, arguments.head)?,
         _ => bail!("either a packed student or --shape is needed"),
     };
     let student = Arc::new(student);
+    let opened = started.elapsed().as_secs_f64();
     let most = arguments.threads.threads.unwrap_or(Options::default().threads);
+    let first = opened + bench::first_token(&student, most)?;
+    let is_file = arguments.student.is_some();
     let mut rows = Vec::new();
     if !arguments.json {
+        if is_file {
+            say(&format!("opened in {opened:.2} s, first token after {first:.2} s"));
+        }
         print("threads  prefill tokens/s  decode tokens/s  16 answers tokens/s  bytes/token  of the bandwidth  kernel\n");
     }
     for threads in 1..=most {
@@ -45,6 +52,8 @@ pub fn bench(arguments: &BenchArguments) -> Result<()> {
                 "bytes_per_token": bytes,
                 "bandwidth_share": speed.bandwidth_share,
                 "isa": speed.isa.name(),
+                "open_s": is_file.then_some(opened),
+                "first_token_s": is_file.then_some(first),
             }));
         } else {
             let share = 100.0 * speed.bandwidth_share;

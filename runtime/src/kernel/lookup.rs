@@ -8,7 +8,7 @@
 use std::{arch::x86_64::*, cell::RefCell, ops::Range};
 
 use super::{
-    Activations, Isa, Matrix, Pool,
+    Activations, Isa, Matrix, Pool, avx2,
     isa::Kind,
     matrix::{Line, Packing, ROWS},
     tile::Output,
@@ -16,6 +16,8 @@ use super::{
 
 /// With fewer tokens products are faster.
 const LEAST_TOKENS: usize = 14;
+/// Up to so many are a block of one register and products, more a block of two.
+const MOST_BESIDE: usize = 22;
 /// Tokens of a register. A block has two of them, or one where that is enough.
 const LANES: usize = 16;
 /// Blocks of rows that are a piece of work: more would not leave their sums in the second cache, fewer not pay for the tables.
@@ -72,16 +74,19 @@ thread_local! {
 /// [`fits`] holds, `output` has room for all tokens and rows, and no one else writes it.
 pub(super) unsafe fn multiply(pool: &Pool, matrix: &Matrix, activations: &Activations, output: Output) {
     let (blocks, tokens) = (matrix.blocks(), activations.tokens());
-    let token_blocks = tokens.div_ceil(2 * LANES);
+    let looked_up = tokens - few_of(tokens);
+    let token_blocks = looked_up.div_ceil(2 * LANES) + usize::from(looked_up < tokens);
     let share = (blocks * token_blocks).div_ceil(pool.threads());
     let height = (share / 4).clamp(LEAST_BLOCKS, MOST_BLOCKS).min(share).min(blocks);
     pool.for_each(token_blocks * blocks.div_ceil(height), &|piece| {
         let (first, start) = (piece % token_blocks * 2 * LANES, piece / token_blocks * height);
-        let (tokens, blocks) = (first..tokens.min(first + 2 * LANES), start..blocks.min(start + height));
+        let (tokens, blocks) = (first..looked_up.min(first + 2 * LANES), start..blocks.min(start + height));
         WORK.with_borrow_mut(|(work, few)| {
             // SAFETY: passed on from the caller; `fits` proves the features, and no two pieces have the same rows and tokens.
             unsafe {
-                if tokens.len() > LANES {
+                if tokens.is_empty() {
+                    avx2(matrix, (activations, looked_up), blocks, output);
+                } else if tokens.len() > LANES {
                     multiply_piece(matrix, activations, blocks, tokens, work, output);
                 } else {
                     multiply_piece(matrix, activations, blocks, tokens, few, output);
@@ -89,6 +94,15 @@ pub(super) unsafe fn multiply(pool: &Pool, matrix: &Matrix, activations: &Activa
             }
         });
     });
+}
+
+/// How many of the tokens products are for, the last ones: blocks are computed whole.
+fn few_of(tokens: usize) -> usize {
+    match tokens % (2 * LANES) {
+        rest @ 1..LEAST_TOKENS => rest,
+        rest @ LANES..=MOST_BESIDE => rest - LANES,
+        _ => 0,
+    }
 }
 
 /// Multiply at most `V` x 16 tokens with the rows of some blocks.

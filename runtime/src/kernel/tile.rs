@@ -79,7 +79,7 @@ unsafe impl Send for Output {}
 // SAFETY: as above.
 unsafe impl Sync for Output {}
 
-/// Multiply the rows of `blocks` with every token. For a single one `WIDE` row vectors are read side by side, `DEEP` lines of each at
+/// Multiply the rows of `blocks` with the tokens from `first` on. For a single one `WIDE` row vectors are read side by side, `DEEP` lines of each at
 /// a time; for several a tile has `TALL` row vectors and `TOKENS` tokens.
 ///
 /// # Safety
@@ -87,39 +87,44 @@ unsafe impl Sync for Output {}
 #[inline(always)]
 pub(super) unsafe fn multiply_blocks<V: Vector, const WIDE: usize, const DEEP: usize, const TALL: usize, const TOKENS: usize>(
     matrix: &Matrix,
-    activations: &Activations,
+    (activations, first): (&Activations, usize),
     blocks: Range<usize>,
     output: Output,
 ) {
     let (mut row, end) = (blocks.start * ROWS, blocks.end * ROWS);
     // SAFETY: passed on from the caller; rows and tokens stay within the matrix's blocks and the activations.
     unsafe {
-        if activations.tokens() == 1 {
+        if activations.tokens() - first == 1 {
             while row + WIDE * V::ROWS <= end {
-                tile_few::<V, WIDE, 1, DEEP>(matrix, activations, row, 0, output);
+                tile_few::<V, WIDE, 1, DEEP>(matrix, activations, row, first, output);
                 row += WIDE * V::ROWS;
             }
             while row < end {
-                tile_few::<V, 1, 1, DEEP>(matrix, activations, row, 0, output);
+                tile_few::<V, 1, 1, DEEP>(matrix, activations, row, first, output);
                 row += V::ROWS;
             }
         } else {
             while row + TALL * V::ROWS <= end {
-                tile_all::<V, TALL, TOKENS>(matrix, activations, row, output);
+                tile_all::<V, TALL, TOKENS>(matrix, (activations, first), row, output);
                 row += TALL * V::ROWS;
             }
             while row < end {
-                tile_all::<V, 1, TOKENS>(matrix, activations, row, output);
+                tile_all::<V, 1, TOKENS>(matrix, (activations, first), row, output);
                 row += V::ROWS;
             }
         }
     }
 }
 
-/// All tokens with `M` row vectors, so that the weights stay in the cache from one tile of tokens to the next.
+/// All those tokens with `M` row vectors, so that the weights stay in the cache from one tile of tokens to the next.
 #[inline(always)]
-unsafe fn tile_all<V: Vector, const M: usize, const TOKENS: usize>(matrix: &Matrix, activations: &Activations, row: usize, output: Output) {
-    let (mut token, tokens) = (0, activations.tokens());
+unsafe fn tile_all<V: Vector, const M: usize, const TOKENS: usize>(
+    matrix: &Matrix,
+    (activations, first): (&Activations, usize),
+    row: usize,
+    output: Output,
+) {
+    let (mut token, tokens) = (first, activations.tokens());
     // SAFETY: as in `multiply_blocks`.
     unsafe {
         while token + TOKENS <= tokens {
