@@ -16,10 +16,10 @@ use super::{
 
 /// With fewer tokens products are faster.
 const LEAST_TOKENS: usize = 14;
-/// Up to so many are a block of one register and products, more a block of two.
-const MOST_BESIDE: usize = 22;
 /// Tokens of a register. A block has two of them, or one where that is enough.
 const LANES: usize = 16;
+/// Up to so many tokens are a block of one register and products beside it, more are a block of two.
+const MOST_BESIDE: usize = 22;
 /// Blocks of rows that are a piece of work: more would not leave their sums in the second cache, fewer not pay for the tables.
 const MOST_BLOCKS: usize = 80;
 const LEAST_BLOCKS: usize = 32;
@@ -68,13 +68,13 @@ thread_local! {
     static WORK: RefCell<(Work<2>, Work<1>)> = RefCell::default();
 }
 
-/// Multiply every token with the matrix.
+/// Multiply every token with the matrix; the last few maybe by products.
 ///
 /// # Safety
 /// [`fits`] holds, `output` has room for all tokens and rows, and no one else writes it.
 pub(super) unsafe fn multiply(pool: &Pool, matrix: &Matrix, activations: &Activations, output: Output) {
     let (blocks, tokens) = (matrix.blocks(), activations.tokens());
-    let looked_up = tokens - few_of(tokens);
+    let looked_up = tokens - beside(tokens);
     let token_blocks = looked_up.div_ceil(2 * LANES) + usize::from(looked_up < tokens);
     let share = (blocks * token_blocks).div_ceil(pool.threads());
     let height = (share / 4).clamp(LEAST_BLOCKS, MOST_BLOCKS).min(share).min(blocks);
@@ -96,8 +96,8 @@ pub(super) unsafe fn multiply(pool: &Pool, matrix: &Matrix, activations: &Activa
     });
 }
 
-/// How many of the tokens products are for, the last ones: blocks are computed whole.
-fn few_of(tokens: usize) -> usize {
+/// How many of the tokens, the last ones, products are for: a block is computed whole, and these would fill little of one.
+fn beside(tokens: usize) -> usize {
     match tokens % (2 * LANES) {
         rest @ 1..LEAST_TOKENS => rest,
         rest @ LANES..=MOST_BESIDE => rest - LANES,
