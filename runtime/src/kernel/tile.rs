@@ -79,8 +79,8 @@ unsafe impl Send for Output {}
 // SAFETY: as above.
 unsafe impl Sync for Output {}
 
-/// Multiply the rows of `blocks` with the tokens from `first` on. For a single one `WIDE` row vectors are read side by side, `DEEP` lines of each at
-/// a time; for several a tile has `TALL` row vectors and `TOKENS` tokens.
+/// Multiply the rows of `blocks` with the tokens from `first` on. For a single one `WIDE` row vectors are read side by side, `DEEP` lines of
+/// each at a time; for several a tile has `TALL` row vectors and `TOKENS` tokens.
 ///
 /// # Safety
 /// The CPU has `V`'s instruction set, `output` has room for all tokens and rows, and no one else writes these blocks' rows.
