@@ -77,7 +77,9 @@ pub(super) unsafe fn multiply(pool: &Pool, matrix: &Matrix, activations: &Activa
     let looked_up = tokens - beside(tokens);
     let token_blocks = looked_up.div_ceil(2 * LANES) + usize::from(looked_up < tokens);
     let share = (blocks * token_blocks).div_ceil(pool.threads());
-    let height = (share / 4).clamp(LEAST_BLOCKS, MOST_BLOCKS).min(share).min(blocks);
+    // As many pieces for each thread: one more for some would be waited for.
+    let pieces = (share / (share / 4).clamp(LEAST_BLOCKS, MOST_BLOCKS)).max(share.div_ceil(MOST_BLOCKS));
+    let height = share.div_ceil(pieces).min(blocks);
     pool.for_each(token_blocks * blocks.div_ceil(height), &|piece| {
         let (first, start) = (piece % token_blocks * 2 * LANES, piece / token_blocks * height);
         let (tokens, blocks) = (first..looked_up.min(first + 2 * LANES), start..blocks.min(start + height));
