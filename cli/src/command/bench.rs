@@ -27,11 +27,11 @@ pub fn bench(arguments: &BenchArguments) -> Result<()> {
     let student = Arc::new(student);
     let opened = started.elapsed().as_secs_f64();
     let most = arguments.threads.threads.unwrap_or(Options::default().threads);
-    let first = opened + bench::first_token(&student, most)?;
-    let is_file = arguments.student.is_some();
+    // Random weights are not opened.
+    let first = arguments.student.as_ref().map(|_| bench::first_token(&student, most)).transpose()?.map(|first| opened + first);
     let mut rows = Vec::new();
     if !arguments.json {
-        if is_file {
+        if let Some(first) = first {
             say(&format!("opened in {opened:.2} s, first token after {first:.2} s"));
         }
         print("threads  prefill tokens/s  decode tokens/s  16 answers tokens/s  bytes/token  of the bandwidth  kernel\n");
@@ -52,8 +52,8 @@ pub fn bench(arguments: &BenchArguments) -> Result<()> {
                 "bytes_per_token": bytes,
                 "bandwidth_share": speed.bandwidth_share,
                 "isa": speed.isa.name(),
-                "open_s": is_file.then_some(opened),
-                "first_token_s": is_file.then_some(first),
+                "open_s": first.map(|_| opened),
+                "first_token_s": first,
             }));
         } else {
             let share = 100.0 * speed.bandwidth_share;

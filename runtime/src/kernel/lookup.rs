@@ -77,8 +77,8 @@ pub(super) unsafe fn multiply(pool: &Pool, matrix: &Matrix, activations: &Activa
     let looked_up = tokens - beside(tokens);
     let token_blocks = looked_up.div_ceil(2 * LANES) + usize::from(looked_up < tokens);
     let share = (blocks * token_blocks).div_ceil(pool.threads());
-    // As many pieces for each thread: one more for some would be waited for.
-    let pieces = (share / (share / 4).clamp(LEAST_BLOCKS, MOST_BLOCKS)).max(share.div_ceil(MOST_BLOCKS));
+    // As many pieces for each thread, four where they are not too low: one more for some would be waited for.
+    let pieces = (share / LEAST_BLOCKS).min(4).max(share.div_ceil(MOST_BLOCKS));
     let height = share.div_ceil(pieces).min(blocks);
     pool.for_each(token_blocks * blocks.div_ceil(height), &|piece| {
         let (first, start) = (piece % token_blocks * 2 * LANES, piece / token_blocks * height);
@@ -87,6 +87,7 @@ pub(super) unsafe fn multiply(pool: &Pool, matrix: &Matrix, activations: &Activa
             // SAFETY: passed on from the caller; `fits` proves the features, and no two pieces have the same rows and tokens.
             unsafe {
                 if tokens.is_empty() {
+                    // After the last block.
                     avx2(matrix, (activations, looked_up), blocks, output);
                 } else if tokens.len() > LANES {
                     multiply_piece(matrix, activations, blocks, tokens, work, output);
