@@ -63,6 +63,7 @@ pub use elementary::exp;
 pub use fine::FineActivations;
 pub(crate) use integer_tile::multiply_blocks_of;
 pub use integer_tile::multiply_integers;
+pub(crate) use integers::HIGH_ACTIVATION;
 pub use integers::{Bits, IntegerMatrix};
 pub use isa::Isa;
 pub(crate) use isa::Width;
@@ -73,7 +74,7 @@ pub use pool::Pool;
 
 pub(crate) use attention::{Block, Queries, attend, block_rows};
 pub(crate) use bandwidth::Bandwidth;
-pub(crate) use coarse::coarse;
+pub(crate) use coarse::{coarse, multiply_high};
 pub(crate) use float::{FloatMatrix, multiply_floats};
 pub(crate) use key_values::{KeyValues, NewKeyValues, PAGE};
 pub(crate) use vectorise::vectorised;

@@ -1,8 +1,42 @@
 //! A student's matrices, whatever they are stored as: ternary layers, layers of integers, layers of floats, embedding and head.
 
+use model::{Kind, ModelConfig, TensorSpec, inventory};
+
 use crate::kernel::{
-    Activations, FineActivations, FloatMatrix, IntegerMatrix, Isa, Matrix, Pool, multiply, multiply_floats, multiply_integers,
+    Activations, FineActivations, FloatMatrix, IntegerMatrix, Isa, Matrix, Memory, Packing, Pool, multiply, multiply_floats,
+    multiply_integers,
 };
+
+/// A student of fewer weights stays in the caches of many CPUs, where unpacking is what limits.
+const DENSE_WEIGHTS: usize = 128 << 20;
+
+/// How weights lie in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layout {
+    pub(crate) packing: Packing,
+    /// Whether a head of 8 bits has its high bits apart. Where five weights lie in a byte, a head has a ternary matrix beside it, because
+    /// that is shorter, and matrix tiles want bytes as they are.
+    pub(crate) apart: bool,
+}
+
+impl Layout {
+    /// As the kernels want it that will run. A name that is no instruction set is for the engine to refuse.
+    pub(crate) fn best(config: &ModelConfig) -> Layout {
+        let fastest = Isa::detect().unwrap_or(Isa::fastest()).packing();
+        let is_small = linear_weights(config) < DENSE_WEIGHTS;
+        Layout { packing: if is_small { Packing::Four } else { fastest }, apart: fastest == Packing::Four }
+    }
+
+    /// Where a student's ternary matrices are to lie.
+    pub(crate) fn memory(self, config: &ModelConfig) -> Memory {
+        Memory::of(linear_weights(config), self.packing)
+    }
+}
+
+/// Weights of all linear layers.
+fn linear_weights(config: &ModelConfig) -> usize {
+    inventory(config).iter().filter(|tensor| tensor.kind() == Kind::Linear).map(TensorSpec::len).sum()
+}
 
 /// The matrix of one or more linear layers that share their input.
 pub(crate) enum Linear {

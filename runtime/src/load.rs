@@ -10,9 +10,10 @@ use model::{
 
 use crate::{
     Error,
-    kernel::{Bits, FloatMatrix, IntegerMatrix, Matrix, Memory, Packing, Pool, to_word},
-    linear::{Linear, Table},
+    kernel::{Bits, FloatMatrix, IntegerMatrix, Matrix, Memory, Pool, to_word},
+    linear::{Layout, Linear, Table},
     network::{Layer, Network},
+    shortlist::head_bits,
 };
 
 /// A file's tensors.
@@ -21,7 +22,7 @@ struct Source<'a> {
     bytes: &'a [u8],
     pool: &'a Pool,
     memory: Memory,
-    packing: Packing,
+    layout: Layout,
     done: &'a dyn Fn(),
 }
 
@@ -36,16 +37,16 @@ struct Rows<'a> {
 }
 
 /// The network of a packed file. `done` is called whenever the bytes that were read so far will not be read again.
-pub(crate) fn network(packed: &Packed, bytes: &[u8], pool: &Pool, packing: Packing, done: &dyn Fn()) -> Result<Network, Error> {
+pub(crate) fn network(packed: &Packed, bytes: &[u8], pool: &Pool, layout: Layout, done: &dyn Fn()) -> Result<Network, Error> {
     Network::check(&packed.config)?;
     let config = packed.config.clone();
-    let source = Source { packed, bytes, pool, memory: Memory::default(), packing, done };
+    let source = Source { packed, bytes, pool, memory: layout.memory(&config), layout, done };
     // The largest tensors first: while one is laid out, it is in memory twice.
     let embedding = source.table(Role::Embedding)?;
     let head = if config.tied_head { None } else { Some(source.table(Role::Head)?) };
     let layers = (0..config.layers).map(|layer| source.layer(&config, layer)).collect::<Result<Vec<_>, _>>()?;
     let final_norm = source.vector(Role::FinalNorm, None)?;
-    Ok(Network::new(config, (pool, packing), embedding, layers, final_norm, head))
+    Ok(Network::new(config, (pool, layout.packing), embedding, layers, final_norm, head))
 }
 
 impl<'a> Source<'a> {
@@ -114,7 +115,7 @@ impl<'a> Source<'a> {
         let linear = match (config.quant, config.largest_input()) {
             (Quant::Ternary, Some(largest)) => {
                 let scale = config.scale;
-                let matrix = Matrix::read((self.pool, &self.memory), self.packing, (rows, columns), scale, |row, words, scales| {
+                let matrix = Matrix::read((self.pool, &self.memory), self.layout.packing, (rows, columns), scale, |row, words, scales| {
                     let (part, row) = of(row);
                     part.words(row, scale, words, scales)
                 })?;
@@ -145,6 +146,8 @@ impl<'a> Source<'a> {
         let rows = self.tensor(role, None);
         let (count, columns) = (rows.tensor.spec.shape[0], rows.columns);
         let table = if let Some(bits) = Bits::of(rows.tensor.format) {
+            let is_head = role == Role::Head || self.packed.config.tied_head;
+            let bits = if is_head { head_bits(self.layout, bits, count * columns) } else { bits };
             let matrix = IntegerMatrix::new(self.pool, bits, rows.bytes, count, columns);
             if !matrix.is_finite() {
                 return Err(rows.fault("a scale is not a finite number".into()));

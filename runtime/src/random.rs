@@ -3,24 +3,25 @@
 use model::{ModelConfig, Quant};
 
 use crate::{
-    kernel::{Bits, FloatMatrix, IntegerMatrix, Matrix, Memory, Packing, Pool},
-    linear::{Linear, Table},
+    kernel::{Bits, FloatMatrix, IntegerMatrix, Matrix, Memory, Pool},
+    linear::{Layout, Linear, Table},
     network::{Layer, Network},
+    shortlist::head_bits,
 };
 
 /// A network of these sizes. The same seed gives the same one.
-pub(crate) fn network(config: &ModelConfig, head: Bits, packing: Packing, seed: u64, pool: &Pool) -> Network {
-    let mut maker = Maker { config, head, packing, pool, memory: Memory::default(), seed };
+pub(crate) fn network(config: &ModelConfig, head: Bits, layout: Layout, seed: u64, pool: &Pool) -> Network {
+    let mut maker = Maker { config, head, layout, pool, memory: layout.memory(config), seed };
     let embedding = maker.table();
     let layers = (0..config.layers).map(|_| maker.layer()).collect();
     let head = if config.tied_head { None } else { Some(maker.table()) };
-    Network::new(config.clone(), (pool, packing), embedding, layers, vec![1.0; config.width], head)
+    Network::new(config.clone(), (pool, layout.packing), embedding, layers, vec![1.0; config.width], head)
 }
 
 struct Maker<'a> {
     config: &'a ModelConfig,
     head: Bits,
-    packing: Packing,
+    layout: Layout,
     pool: &'a Pool,
     memory: Memory,
     /// Of the next matrix.
@@ -53,7 +54,7 @@ impl Maker<'_> {
         let integers = |bits| IntegerMatrix::random(self.pool, bits, rows, columns, self.seed);
         match (self.config.quant, self.config.largest_input()) {
             (Quant::Ternary, Some(largest)) => Linear::Ternary(
-                Matrix::random((self.pool, &self.memory), self.packing, (rows, columns), self.config.scale, self.seed),
+                Matrix::random((self.pool, &self.memory), self.layout.packing, (rows, columns), self.config.scale, self.seed),
                 largest,
             ),
             (Quant::Int8, Some(largest)) => Linear::Integer(integers(Bits::Eight), largest),
@@ -66,7 +67,8 @@ impl Maker<'_> {
         self.seed += 1;
         let (rows, columns) = (self.config.vocab, self.config.width);
         if columns.is_multiple_of(self.head.block()) {
-            Table::Integer(IntegerMatrix::random(self.pool, self.head, rows, columns, self.seed))
+            let bits = head_bits(self.layout, self.head, rows * columns);
+            Table::Integer(IntegerMatrix::random(self.pool, bits, rows, columns, self.seed))
         } else {
             Table::Float(self.floats(rows, columns))
         }

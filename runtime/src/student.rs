@@ -12,9 +12,12 @@ use memmap2::Mmap;
 use memmap2::UncheckedAdvice;
 use model::{ChatTemplate, ModelConfig, Packed, Tokenizer, packed::I2sOrder};
 
+#[cfg(test)]
+use crate::kernel::Packing;
 use crate::{
     Error,
-    kernel::{Bits, Isa, Packing, Pool},
+    kernel::{Bits, Pool},
+    linear::Layout,
     load,
     network::Network,
     random,
@@ -65,21 +68,21 @@ impl Student {
     pub fn random(config: &ModelConfig, head: Bits, seed: u64) -> Result<Student, Error> {
         Network::check(config)?;
         let tokenizer = Tokenizer::train(std::iter::empty(), BYTE_VOCABULARY).expect("a tokenizer of bytes can be made of no text");
-        let network = random::network(config, head, best_packing(config), seed, &Pool::new(threads()));
+        let network = random::network(config, head, Layout::best(config), seed, &Pool::new(threads()));
         Ok(Student { network, tokenizer, chat: ChatTemplate::chatml(), name: "random".into() })
     }
 
     /// From the bytes of a packed file; `path` is for messages.
     #[cfg(test)]
     pub(crate) fn read(bytes: &[u8], path: &Path, packing: Packing) -> Result<Student, Error> {
-        Student::load(bytes, path, None, Some(packing), &|| ())
+        Student::load(bytes, path, None, Some(Layout { packing, apart: packing == Packing::Four }), &|| ())
     }
 
     /// `done` as for [`load::network`].
-    fn load(bytes: &[u8], path: &Path, order: Option<I2sOrder>, packing: Option<Packing>, done: &dyn Fn()) -> Result<Student, Error> {
+    fn load(bytes: &[u8], path: &Path, order: Option<I2sOrder>, layout: Option<Layout>, done: &dyn Fn()) -> Result<Student, Error> {
         let packed = Packed::parse_with(bytes, order).map_err(|source| Error::Format { path: PathBuf::from(path), source })?;
         let pool = Pool::new(threads());
-        let network = load::network(&packed, bytes, &pool, packing.unwrap_or_else(|| best_packing(&packed.config)), done)?;
+        let network = load::network(&packed, bytes, &pool, layout.unwrap_or_else(|| Layout::best(&packed.config)), done)?;
         Ok(Student { network, tokenizer: packed.tokenizer, chat: packed.chat, name: packed.name })
     }
 
@@ -107,15 +110,6 @@ impl Student {
     pub fn bytes_per_token(&self) -> usize {
         self.network.bytes_per_token()
     }
-}
-
-/// A student of fewer weights stays in the caches of many CPUs, where unpacking is what limits.
-const DENSE_WEIGHTS: usize = 128 << 20;
-
-/// How weights are packed: as the kernels want it that will run. A name that is no instruction set is for the engine to refuse.
-fn best_packing(config: &ModelConfig) -> Packing {
-    let isa = Isa::detect().unwrap_or(Isa::fastest());
-    if config.parameters() - config.vocab * config.width < DENSE_WEIGHTS { Packing::Four } else { isa.packing() }
 }
 
 /// Threads that lay weights out.

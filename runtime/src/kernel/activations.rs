@@ -170,6 +170,11 @@ impl Activations {
         if groups == 1 { sums.iter().sum() } else { sums[group] }
     }
 
+    /// The sum of a token's numbers as they are quantised.
+    pub(super) fn sum(&self, token: usize) -> f32 {
+        self.sums(token).iter().sum::<i32>() as f32 * self.scales[token]
+    }
+
     fn groups(&self) -> usize {
         self.width.div_ceil(GROUP)
     }

@@ -1,15 +1,28 @@
-//! A matrix of integers as ternary weights: a fifth of the bytes, which tell roughly what its products are.
+//! What a matrix of integers' products are roughly, from a fifth of its bytes: the high bits of its weights, where those are apart, or a
+//! ternary matrix that is made of it.
 
 use super::{
-    Isa, Pool,
+    Activations, Isa, Pool,
     integers::IntegerMatrix,
     matrix::{Matrix, Packing, ROWS},
+    multiply,
     vectorise::vectorised,
 };
 
 /// Weights up to this share of their row's mean size become 0. Of normally distributed weights, 0.61 standard deviations, which are 0.77
 /// of the mean size, lose least. Source: J. Max, Quantizing for Minimum Distortion, IRE Transactions on Information Theory 6, 1960.
 const ZERO: f32 = 0.75;
+
+/// Multiply tokens of codes up to [`super::HIGH_ACTIVATION`] with the high bits of a matrix: `out` is `[tokens, rows]`. A weight counts as
+/// the middle of all that have its high bits.
+pub(crate) fn multiply_high(isa: Isa, pool: &Pool, high: &Matrix, activations: &Activations, out: &mut [f32]) {
+    multiply(isa, pool, high, activations, out);
+    for (token, out) in out.chunks_exact_mut(high.rows()).enumerate() {
+        // Of every code 1 is taken off by now, as of ternary weights, and not 1.5.
+        let half = 0.5 * activations.sum(token);
+        out.iter_mut().zip(high.scales()).for_each(|(out, scale)| *out -= half * scale);
+    }
+}
 
 /// The ternary matrix that is close to one of integers: each row's scale is the mean size of its weights that are not 0.
 pub(crate) fn coarse(isa: Isa, pool: &Pool, packing: Packing, matrix: &IntegerMatrix) -> Matrix {

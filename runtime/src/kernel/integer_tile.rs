@@ -131,23 +131,63 @@ compiled!(dotprod, "neon,dotprod", super::neon::Dotprod, 4, 1);
 #[cfg(target_arch = "aarch64")]
 compiled!(i8mm, "neon,dotprod,i8mm", super::neon::I8mm, 4, 1);
 
-/// Weights of one kind, as a kernel sees them.
+/// Weights of one kind, as a kernel sees them: planes of four inputs of each row, four planes in a step.
 trait Codes {
     const BITS: Bits;
+    const SIZE: Size;
 
     /// What is multiplied is a weight plus this.
     fn offset<V: Fine>() -> i32;
 
-    /// Add the products of a group, which begins with `input`, with `N` tokens of a width.
+    /// A step's planes.
     ///
     /// # Safety
-    /// The CPU has `V`'s instruction set, and each of `from` leads to a group's lines.
-    unsafe fn add<V: Fine, const M: usize, const N: usize>(
-        sums: &mut Sums<V, M, N>,
-        from: [*const u8; M],
-        tokens: (*const i8, usize),
-        input: usize,
-    );
+    /// The CPU has `V`'s instruction set.
+    unsafe fn unpack<V: Vector>(from: Group, step: usize) -> [V; PLANES];
+
+    /// Which of the group's planes that is.
+    fn place(step: usize, plane: usize) -> usize {
+        PLANES * step + plane
+    }
+}
+
+/// Planes of a step.
+const PLANES: usize = 4;
+/// Inputs of a plane.
+const INPUTS: usize = 4;
+/// Planes of the largest group.
+const MOST_PLANES: usize = Bits::Eight.group() / INPUTS;
+
+/// Where a group's lines are and, where those are apart, its high bits.
+#[derive(Clone, Copy)]
+struct Group {
+    lines: *const u8,
+    high: *const u8,
+}
+
+impl Group {
+    /// # Safety
+    /// The CPU has `V`'s instruction set, and the group such a line; so for the other.
+    #[inline(always)]
+    unsafe fn line<V: Vector>(self, line: usize) -> V {
+        unsafe { V::load(self.lines.add(line * size_of::<Line>())) }
+    }
+
+    #[inline(always)]
+    unsafe fn high_line<V: Vector>(self, line: usize) -> V {
+        unsafe { V::load(self.high.add(line * size_of::<Line>())) }
+    }
+
+    /// Ask for what is so many bytes further.
+    #[inline(always)]
+    unsafe fn ask_ahead<V: Vector, C: Codes>(self, (lines, high): (usize, usize)) {
+        for line in 0..C::BITS.lines() {
+            unsafe { V::prefetch(self.lines.wrapping_add(lines + line * size_of::<Line>())) };
+        }
+        for line in 0..C::BITS.high_lines() {
+            unsafe { V::prefetch(self.high.wrapping_add(high + line * size_of::<Line>())) };
+        }
+    }
 }
 
 /// The sums of high and low products; where activations are whole, all in `low`.
@@ -170,13 +210,17 @@ pub(super) trait Fine: Vector {
     /// What is multiplied is a weight of 8 bits plus this.
     const BYTE_OFFSET: i32;
 
-    /// Add the products of four inputs, `input` and the next, with `N` tokens of a width.
+    /// A plane of weights as it is multiplied.
+    type Plane: Copy;
+    unsafe fn plane(weights: Self) -> Self::Plane;
+
+    /// Add the products of a plane's inputs, `input` and the next, with `N` tokens of a width.
     ///
     /// # Safety
     /// The CPU has the vector's instruction set, and there are so many tokens.
-    unsafe fn add_four<const M: usize, const N: usize>(
+    unsafe fn add_plane<const M: usize, const N: usize>(
         sums: &mut Sums<Self, M, N>,
-        weights: [Self; M],
+        planes: [Self::Plane; M],
         size: Size,
         tokens: (*const i8, usize),
         input: usize,
@@ -199,12 +243,19 @@ pub(super) trait Halves: Vector {
 impl<V: Halves> Fine for V {
     const BYTE_OFFSET: i32 = <V as Halves>::BYTE_OFFSET;
 
+    type Plane = V;
+
+    #[inline(always)]
+    unsafe fn plane(weights: V) -> V {
+        weights
+    }
+
     // Here and where whole activations are multiplied rows are innermost: four activations that were brought into a register serve all of
     // them and are done with.
     #[inline(always)]
-    unsafe fn add_four<const M: usize, const N: usize>(
+    unsafe fn add_plane<const M: usize, const N: usize>(
         sums: &mut Sums<V, M, N>,
-        weights: [V; M],
+        planes: [V; M],
         size: Size,
         (codes, width): (*const i8, usize),
         input: usize,
@@ -215,8 +266,8 @@ impl<V: Halves> Fine for V {
                 for (sums, four) in [(&mut sums.high, high), (&mut sums.low, high.add(width))] {
                     for m in 0..M {
                         sums[m][n] = match size {
-                            Size::Small => V::dot_small(sums[m][n], weights[m], four),
-                            Size::Any => V::dot_bytes(sums[m][n], weights[m], four),
+                            Size::Small => V::dot_small(sums[m][n], planes[m], four),
+                            Size::Any => V::dot_bytes(sums[m][n], planes[m], four),
                         };
                     }
                 }
@@ -228,100 +279,94 @@ impl<V: Halves> Fine for V {
 struct Four;
 struct Six;
 struct Eight;
+struct Apart;
 
-// SAFETY (of every `unsafe` below): these functions have the safety conditions of `Codes::add` and of `multiply_any`; `row` and the next
+// SAFETY (of every `unsafe` below): these functions have the safety conditions of `Codes::unpack` and of `multiply_any`; `row` and the next
 // rows belong to blocks that the matrix has, a token has codes for every group, and a prefetch may name any address.
 
 impl Codes for Four {
     const BITS: Bits = Bits::Four;
+    const SIZE: Size = Size::Small;
 
     fn offset<V: Fine>() -> i32 {
         8
     }
 
     #[inline(always)]
-    unsafe fn add<V: Fine, const M: usize, const N: usize>(
-        sums: &mut Sums<V, M, N>,
-        from: [*const u8; M],
-        tokens: (*const i8, usize),
-        input: usize,
-    ) {
-        for line in 0..lines_of::<N>(Bits::Four) {
-            unsafe {
-                let mut planes = [[V::zero(); M]; 2];
-                for m in 0..M {
-                    let packed = V::load(from[m].add(line * size_of::<Line>()));
-                    (planes[0][m], planes[1][m]) = (packed.and(15), packed.right(4).and(15));
-                }
-                V::add_four(sums, planes[0], Size::Small, tokens, input + 4 * line);
-                V::add_four(sums, planes[1], Size::Small, tokens, input + 16 + 4 * line);
-            }
+    unsafe fn unpack<V: Vector>(from: Group, step: usize) -> [V; PLANES] {
+        unsafe {
+            let (one, two) = (from.line::<V>(2 * step), from.line::<V>(2 * step + 1));
+            [one.and(15), two.and(15), one.right(4).and(15), two.right(4).and(15)]
         }
+    }
+
+    /// Two of its lines' low halves, then the same lines' high ones.
+    #[inline(always)]
+    fn place(step: usize, plane: usize) -> usize {
+        2 * step + plane % 2 + plane / 2 * Bits::Four.lines()
     }
 }
 
 impl Codes for Six {
     const BITS: Bits = Bits::Six;
+    const SIZE: Size = Size::Small;
 
     fn offset<V: Fine>() -> i32 {
         32
     }
 
     #[inline(always)]
-    unsafe fn add<V: Fine, const M: usize, const N: usize>(
-        sums: &mut Sums<V, M, N>,
-        from: [*const u8; M],
-        tokens: (*const i8, usize),
-        input: usize,
-    ) {
+    unsafe fn unpack<V: Vector>(from: Group, _step: usize) -> [V; PLANES] {
         unsafe {
-            let mut planes = [[V::zero(); M]; 4];
-            for m in 0..M {
-                let [front, back, high] = [0, 1, 2].map(|line| from[m].add(line * size_of::<Line>()));
-                let (front, back, high) = (V::load(front), V::load(back), V::load(high));
-                planes[0][m] = front.and(15).or(high.left(4).and(48));
-                planes[1][m] = front.right(4).and(15).or(high.left(2).and(48));
-                planes[2][m] = back.and(15).or(high.and(48));
-                planes[3][m] = back.right(4).and(15).or(high.right(2).and(48));
-            }
-            for plane in 0..4 {
-                V::add_four(sums, planes[plane], Size::Small, tokens, input + 4 * plane);
-            }
+            let (front, back, high) = (from.line::<V>(0), from.line::<V>(1), from.line::<V>(2));
+            [
+                front.and(15).or(high.left(4).and(48)),
+                front.right(4).and(15).or(high.left(2).and(48)),
+                back.and(15).or(high.and(48)),
+                back.right(4).and(15).or(high.right(2).and(48)),
+            ]
         }
     }
 }
 
 impl Codes for Eight {
     const BITS: Bits = Bits::Eight;
+    const SIZE: Size = Size::Any;
 
     fn offset<V: Fine>() -> i32 {
         V::BYTE_OFFSET
     }
 
     #[inline(always)]
-    unsafe fn add<V: Fine, const M: usize, const N: usize>(
-        sums: &mut Sums<V, M, N>,
-        from: [*const u8; M],
-        tokens: (*const i8, usize),
-        input: usize,
-    ) {
-        for line in 0..lines_of::<N>(Bits::Eight) {
-            unsafe {
-                let mut weights = [V::zero(); M];
-                for m in 0..M {
-                    weights[m] = V::load(from[m].add(line * size_of::<Line>()));
-                }
-                V::add_four(sums, weights, Size::Any, tokens, input + 4 * line);
-            }
+    unsafe fn unpack<V: Vector>(from: Group, step: usize) -> [V; PLANES] {
+        unsafe {
+            let line = PLANES * step;
+            [from.line(line), from.line(line + 1), from.line(line + 2), from.line(line + 3)]
         }
     }
 }
 
-/// How many lines a group has. Of several tokens a compiler that knows it reads all the group's activations at once, more than there are
-/// registers.
-#[inline(always)]
-fn lines_of<const N: usize>(bits: Bits) -> usize {
-    if N == 1 { bits.lines() } else { black_box(bits.lines()) }
+impl Codes for Apart {
+    const BITS: Bits = Bits::Apart;
+    const SIZE: Size = Size::Any;
+
+    fn offset<V: Fine>() -> i32 {
+        V::BYTE_OFFSET
+    }
+
+    #[inline(always)]
+    unsafe fn unpack<V: Vector>(from: Group, step: usize) -> [V; PLANES] {
+        unsafe {
+            let (one, two, three) = (from.line::<V>(3 * step), from.line::<V>(3 * step + 1), from.line::<V>(3 * step + 2));
+            let high = from.high_line::<V>(step);
+            [
+                one.and(63).or(high.left(6).and(192)),
+                two.and(63).or(high.left(4).and(192)),
+                three.and(63).or(high.left(2).and(192)),
+                one.right(6).and(3).or(two.right(4).and(12)).or(three.right(2).and(48)).or(high.and(192)),
+            ]
+        }
+    }
 }
 
 /// # Safety
@@ -338,13 +383,17 @@ unsafe fn multiply_any<V: Fine, const WIDE: usize, const TALL: usize>(
             Bits::Four => multiply_blocks::<V, Four, WIDE, TALL>(matrix, activations, blocks, output),
             Bits::Six => multiply_blocks::<V, Six, WIDE, TALL>(matrix, activations, blocks, output),
             Bits::Eight => multiply_blocks::<V, Eight, WIDE, TALL>(matrix, activations, blocks, output),
+            Bits::Apart => multiply_blocks::<V, Apart, WIDE, TALL>(matrix, activations, blocks, output),
         }
     }
 }
 
-/// Tokens of a tile where there are as many.
+/// Tokens of a tile.
 const TOKENS: usize = 4;
+/// Tokens that weights are unpacked for once: of more the sums would not stay in the first cache.
+const MOST_TOKENS: usize = 4 * TOKENS;
 
+/// One token with `WIDE` row vectors at a time, more with `TALL`.
 #[inline(always)]
 unsafe fn multiply_blocks<V: Fine, C: Codes, const WIDE: usize, const TALL: usize>(
     matrix: &IntegerMatrix,
@@ -354,40 +403,34 @@ unsafe fn multiply_blocks<V: Fine, C: Codes, const WIDE: usize, const TALL: usiz
 ) {
     let (mut row, end) = (blocks.start * ROWS, blocks.end * ROWS);
     unsafe {
-        if activations.tokens() < TOKENS {
+        if activations.tokens() == 1 {
             while row + WIDE * V::ROWS <= end {
-                tile_all::<V, C, WIDE, 1>(matrix, activations, row, output);
+                single::<V, C, WIDE>(matrix, activations, row, 0, output);
                 row += WIDE * V::ROWS;
             }
         }
         while row + TALL * V::ROWS <= end {
-            tile_all::<V, C, TALL, TOKENS>(matrix, activations, row, output);
+            all::<V, C, TALL>(matrix, activations, row, output);
             row += TALL * V::ROWS;
         }
         while row < end {
-            tile_all::<V, C, 1, TOKENS>(matrix, activations, row, output);
+            all::<V, C, 1>(matrix, activations, row, output);
             row += V::ROWS;
         }
     }
 }
 
-/// All tokens with `M` row vectors, `N` at a time and then one at a time.
+/// All tokens with `M` row vectors.
 #[inline(always)]
-unsafe fn tile_all<V: Fine, C: Codes, const M: usize, const N: usize>(
-    matrix: &IntegerMatrix,
-    activations: &FineActivations,
-    row: usize,
-    output: Output,
-) {
-    let mut token = 0;
-    unsafe {
-        while token + N <= activations.tokens() {
-            tile::<V, C, M, N>(matrix, activations, row, token, output);
-            token += N;
-        }
-        while token < activations.tokens() {
-            tile::<V, C, M, 1>(matrix, activations, row, token, output);
-            token += 1;
+unsafe fn all<V: Fine, C: Codes, const M: usize>(matrix: &IntegerMatrix, activations: &FineActivations, row: usize, output: Output) {
+    let tokens = activations.tokens();
+    for first in (0..tokens).step_by(MOST_TOKENS) {
+        unsafe {
+            if first + 1 == tokens {
+                single::<V, C, M>(matrix, activations, row, first, output);
+            } else {
+                several::<V, C, M>(matrix, activations, row, first..tokens.min(first + MOST_TOKENS), output);
+            }
         }
     }
 }
@@ -395,53 +438,158 @@ unsafe fn tile_all<V: Fine, C: Codes, const M: usize, const N: usize>(
 /// How far ahead one token's weights are asked for.
 const PREFETCH_BYTES: usize = 4096;
 
-/// `M` row vectors with `N` tokens.
+/// `M` row vectors with one token: weights are multiplied as they come from memory.
 #[inline(always)]
-unsafe fn tile<V: Fine, C: Codes, const M: usize, const N: usize>(
+unsafe fn single<V: Fine, C: Codes, const M: usize>(
     matrix: &IntegerMatrix,
     activations: &FineActivations,
     row: usize,
     token: usize,
     output: Output,
 ) {
-    let (group_inputs, width) = (C::BITS.group(), matrix.columns());
+    let (inputs, codes) = (C::BITS.group(), (activations.codes(token), matrix.columns()));
     unsafe {
-        let tiles = (activations.tokens() / N).max(1);
-        let mut totals = [[V::zero_floats(); N]; M];
+        let mut totals = [[V::zero_floats(); 1]; M];
         for group in 0..matrix.groups() {
-            let mut from = [std::ptr::null(); M];
+            let from = groups::<V, M>(matrix, row, group);
             for m in 0..M {
-                from[m] = matrix.group_start(row + m * V::ROWS, group);
-                if N > 1 && token == 0 {
-                    V::prefetch(matrix.scale_start(row + (M + m) * V::ROWS, group));
+                (0..C::BITS.lines()).for_each(|line| V::prefetch(from[m].lines.wrapping_add(line * size_of::<Line>() + PREFETCH_BYTES)));
+                (0..C::BITS.high_lines())
+                    .for_each(|line| V::prefetch(from[m].high.wrapping_add(line * size_of::<Line>() + PREFETCH_BYTES)));
+            }
+            let mut sums = Sums { high: [[V::zero(); 1]; M], low: [[V::zero(); 1]; M] };
+            for step in 0..black_box(inputs / (PLANES * INPUTS)) {
+                let mut unpacked = [[V::zero(); PLANES]; M];
+                for m in 0..M {
+                    unpacked[m] = C::unpack(from[m], step);
                 }
-                for line in 0..C::BITS.lines() {
-                    let line = line * size_of::<Line>();
-                    if N == 1 {
-                        V::prefetch(from[m].wrapping_add(line + PREFETCH_BYTES));
-                    } else if line / size_of::<Line>() % tiles == token / N {
-                        // The next rows, a part of them with each tile of these.
-                        V::prefetch(from[m].wrapping_add(line + M * matrix.block_bytes()));
+                for plane in 0..PLANES {
+                    let mut planes = [V::plane(V::zero()); M];
+                    for m in 0..M {
+                        planes[m] = V::plane(unpacked[m][plane]);
+                    }
+                    V::add_plane(&mut sums, planes, C::SIZE, codes, group * inputs + C::place(step, plane) * INPUTS);
+                }
+            }
+            add_scaled::<V, C, M, 1>(activations, token, (group, &scales_of::<V, M>(matrix, row, group)), &sums, &mut totals);
+        }
+        store_rows::<V, M, 1>(matrix.rows(), row, activations.scale(token), (&totals, 0), output, token);
+    }
+}
+
+/// `M` row vectors with at most [`MOST_TOKENS`] tokens: tiles of [`TOKENS`], and those that are left one at a time.
+#[inline(always)]
+unsafe fn several<V: Fine, C: Codes, const M: usize>(
+    matrix: &IntegerMatrix,
+    activations: &FineActivations,
+    row: usize,
+    tokens: Range<usize>,
+    output: Output,
+) {
+    let inputs = C::BITS.group();
+    let tiled = tokens.start..tokens.end - tokens.len() % TOKENS;
+    unsafe {
+        let mut totals = [[[V::zero_floats(); TOKENS]; M]; MOST_TOKENS / TOKENS];
+        let mut totals_left = [[[V::zero_floats(); 1]; M]; TOKENS - 1];
+        let mut planes = [[V::plane(V::zero()); M]; MOST_PLANES];
+        for group in 0..matrix.groups() {
+            let from = groups::<V, M>(matrix, row, group);
+            for m in 0..M {
+                if tokens.start == 0 {
+                    // The next row vectors.
+                    let (lines, high) = matrix.block_bytes();
+                    V::prefetch(matrix.scale_start(row + (M + m) * V::ROWS, group));
+                    from[m].ask_ahead::<V, C>((M * lines, M * high));
+                }
+            }
+            for step in 0..inputs / (PLANES * INPUTS) {
+                for m in 0..M {
+                    let unpacked = C::unpack::<V>(from[m], step);
+                    for plane in 0..PLANES {
+                        planes[C::place(step, plane)][m] = V::plane(unpacked[plane]);
                     }
                 }
             }
-            let mut sums = Sums { high: [[V::zero(); N]; M], low: [[V::zero(); N]; M] };
-            C::add(&mut sums, from, (activations.codes(token), width), group * group_inputs);
-            let mut excess = [V::zero(); N];
-            for n in 0..N {
-                excess[n] = V::splat(-C::offset::<V>() * activations.sum(token + n, group * group_inputs, group_inputs));
+            let scales = scales_of::<V, M>(matrix, row, group);
+            for (token, totals) in tiled.clone().step_by(TOKENS).zip(&mut totals) {
+                tile::<V, C, M, TOKENS>(&planes, activations, token, (group, &scales), totals);
             }
-            for m in 0..M {
-                let first = row + m * V::ROWS;
-                let scales: [f32; ROWS] = matrix.scales(first / ROWS * ROWS, group);
-                for n in 0..N {
-                    let sum = sums.high[m][n].times_128().add(sums.low[m][n]).add(excess[n]);
-                    totals[m][n] = sum.add_scaled(totals[m][n], scales[first % ROWS..].as_ptr());
-                }
+            for (token, totals) in (tiled.end..tokens.end).zip(&mut totals_left) {
+                tile::<V, C, M, 1>(&planes, activations, token, (group, &scales), totals);
             }
         }
+        for (token, totals) in tiled.clone().step_by(TOKENS).zip(&totals) {
+            for n in 0..TOKENS {
+                store_rows::<V, M, TOKENS>(matrix.rows(), row, activations.scale(token + n), (totals, n), output, token + n);
+            }
+        }
+        for (token, totals) in (tiled.end..tokens.end).zip(&totals_left) {
+            store_rows::<V, M, 1>(matrix.rows(), row, activations.scale(token), (totals, 0), output, token);
+        }
+    }
+}
+
+/// Add a group's products with `N` tokens to their totals.
+#[inline(always)]
+unsafe fn tile<V: Fine, C: Codes, const M: usize, const N: usize>(
+    planes: &[[V::Plane; M]; MOST_PLANES],
+    activations: &FineActivations,
+    token: usize,
+    (group, scales): (usize, &[[f32; ROWS]; M]),
+    totals: &mut [[V::Floats; N]; M],
+) {
+    let (inputs, codes) = (C::BITS.group(), (activations.codes(token), activations.width()));
+    unsafe {
+        let mut sums = Sums { high: [[V::zero(); N]; M], low: [[V::zero(); N]; M] };
+        // A compiler that knows how many planes there are reads all their activations at once, more than there are registers.
+        for plane in 0..black_box(inputs / INPUTS) {
+            V::add_plane(&mut sums, planes[plane], C::SIZE, codes, group * inputs + plane * INPUTS);
+        }
+        add_scaled::<V, C, M, N>(activations, token, (group, scales), &sums, totals);
+    }
+}
+
+/// Where a group of `M` row vectors is.
+#[inline(always)]
+unsafe fn groups<V: Vector, const M: usize>(matrix: &IntegerMatrix, row: usize, group: usize) -> [Group; M] {
+    let mut from = [Group { lines: std::ptr::null(), high: std::ptr::null() }; M];
+    for m in 0..M {
+        let row = row + m * V::ROWS;
+        from[m] = Group { lines: matrix.group_start(row, group), high: matrix.high_start(row, group) };
+    }
+    from
+}
+
+/// A group's scales of row vectors; a vector's come first.
+#[inline(always)]
+fn scales_of<V: Vector, const M: usize>(matrix: &IntegerMatrix, row: usize, group: usize) -> [[f32; ROWS]; M] {
+    let mut scales = [[0.0; ROWS]; M];
+    for m in 0..M {
+        matrix.write_scales(row + m * V::ROWS, group, &mut scales[m][..V::ROWS]);
+    }
+    scales
+}
+
+/// totals += (high * 128 + low) as f32 * scale for one group, without what weights are stored too large by.
+#[inline(always)]
+unsafe fn add_scaled<V: Fine, C: Codes, const M: usize, const N: usize>(
+    activations: &FineActivations,
+    token: usize,
+    (group, scales): (usize, &[[f32; ROWS]; M]),
+    sums: &Sums<V, M, N>,
+    totals: &mut [[V::Floats; N]; M],
+) {
+    let inputs = C::BITS.group();
+    unsafe {
+        let mut excess = [V::zero(); N];
         for n in 0..N {
-            store_rows::<V, M, N>(matrix.rows(), row, activations.scale(token + n), (&totals, n), output, token + n);
+            excess[n] = V::splat(-C::offset::<V>() * activations.sum(token + n, group * inputs, inputs));
+        }
+        for m in 0..M {
+            for n in 0..N {
+                let sum = sums.high[m][n].times_128().add(sums.low[m][n]).add(excess[n]);
+                totals[m][n] = sum.add_scaled(totals[m][n], scales[m].as_ptr());
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use model::{
 use super::{
     Pool,
     elementary::widen,
-    matrix::{Line, ROWS},
+    matrix::{Line, Matrix, Packing, ROWS},
     memory::Lines,
     pool::Chunks,
 };
@@ -28,6 +28,9 @@ pub enum Bits {
     Six,
     /// Q8_0: a scale for each 32 weights. A line holds four inputs.
     Eight,
+    /// Q8_0 with the high two bits of every weight apart, in a matrix like a ternary one ([`IntegerMatrix::high`]). Three lines hold the low
+    /// six bits of sixteen inputs, four in the bits 0 to 5 of each; of the last four two bits each in the bits 6 and 7, from the low up.
+    Apart,
 }
 
 impl Bits {
@@ -46,14 +49,14 @@ impl Bits {
         match self {
             Bits::Four => Format::Q4_0,
             Bits::Six => Format::Q6K,
-            Bits::Eight => Format::Q8_0,
+            Bits::Eight | Bits::Apart => Format::Q8_0,
         }
     }
 
     /// Inputs that share a scale.
     pub(super) const fn group(self) -> usize {
         match self {
-            Bits::Four | Bits::Eight => 32,
+            Bits::Four | Bits::Eight | Bits::Apart => 32,
             Bits::Six => 16,
         }
     }
@@ -64,6 +67,15 @@ impl Bits {
             Bits::Four => 4,
             Bits::Six => 3,
             Bits::Eight => 8,
+            Bits::Apart => 6,
+        }
+    }
+
+    /// Lines of a group's high bits, where those are apart.
+    pub(super) const fn high_lines(self) -> usize {
+        match self {
+            Bits::Four | Bits::Six | Bits::Eight => 0,
+            Bits::Apart => 2,
         }
     }
 
@@ -79,6 +91,11 @@ const MOST_PLANES: usize = Bits::Eight.group() / 4;
 /// Groups of a Q6_K block, which have an f16 scale together and a factor of 8 bits each.
 const SIX_GROUPS: usize = 16;
 
+/// What a step of [`Bits::Apart`]'s high bits is worth.
+const HIGH_STEP: f32 = 64.0;
+/// The largest activation code for high bits: a ternary matrix has sums of codes up to 2 and activations up to 127.
+pub(crate) const HIGH_ACTIVATION: i8 = (2 * 127 / 3u8) as i8;
+
 /// A matrix of small integers.
 #[derive(Debug)]
 pub struct IntegerMatrix {
@@ -91,6 +108,8 @@ pub struct IntegerMatrix {
     scales: Vec<u16>,
     /// Q6_K's factors, `[blocks, groups, ROWS]`.
     factors: Vec<i8>,
+    /// The high bits that are apart.
+    high: Option<Matrix>,
 }
 
 impl IntegerMatrix {
@@ -133,6 +152,12 @@ impl IntegerMatrix {
                             packed[2..].as_chunks().0.iter().zip(group()).for_each(|(four, line)| put(&four.map(|byte| byte ^ 0x80), line));
                             &packed[..2]
                         }
+                        Bits::Apart => {
+                            for (sixteen, lines) in packed[2..].as_chunks::<16>().0.iter().zip(group().as_chunks_mut::<3>().0) {
+                                low_bits(sixteen).iter().zip(lines).for_each(|(four, line)| put(four, line));
+                            }
+                            &packed[..2]
+                        }
                         Bits::Six => {
                             for (place, factor) in packed[192..208].iter().enumerate() {
                                 six_group(packed, place).iter().zip(group()).for_each(|(four, line)| put(four, line));
@@ -145,6 +170,20 @@ impl IntegerMatrix {
                 }
             }
         });
+        matrix.high = (bits == Bits::Apart).then(|| {
+            Matrix::from_planes(pool, Packing::Four, (rows, columns), |block, planes, scales| {
+                for (lane, scale) in scales.iter_mut().enumerate().take(rows - block * ROWS) {
+                    let row = &bytes[(block * ROWS + lane) * row_bytes..][..row_bytes];
+                    for (packed, planes) in row.chunks_exact(block_bytes).zip(planes.chunks_exact_mut(block_inputs / 4)) {
+                        *scale += widen(u16::from_le_bytes([packed[0], packed[1]]));
+                        for (four, plane) in packed[2..].as_chunks::<4>().0.iter().zip(planes) {
+                            plane[4 * lane..4 * lane + 4].copy_from_slice(&four.map(high_bits));
+                        }
+                    }
+                    *scale *= HIGH_STEP / matrix.groups() as f32;
+                }
+            })
+        });
         matrix
     }
 
@@ -154,7 +193,7 @@ impl IntegerMatrix {
         let (largest, factor): (f32, i8) = match bits {
             Bits::Four => (8.0, 1),
             Bits::Six => (32.0, 16),
-            Bits::Eight => (128.0, 1),
+            Bits::Eight | Bits::Apart => (128.0, 1),
         };
         let scale = (3.0 / columns as f32).sqrt() / (largest * f32::from(factor));
         matrix.scales.fill(half::f16::from_f32(scale).to_bits());
@@ -166,12 +205,22 @@ impl IntegerMatrix {
                 *bytes = random.next().to_le_bytes();
             }
         });
+        matrix.high = (bits == Bits::Apart).then(|| {
+            Matrix::from_planes(pool, Packing::Four, (rows, columns), |block, planes, scales| {
+                let mut random = Random::new(seed + 1, block);
+                for bytes in planes.iter_mut().flat_map(|plane| plane.as_chunks_mut::<8>().0) {
+                    *bytes = random.next().to_le_bytes().map(high_bits);
+                }
+                scales.fill(HIGH_STEP * scale);
+            })
+        });
         matrix
     }
 
     fn zeros(bits: Bits, rows: usize, columns: usize) -> IntegerMatrix {
         assert!(columns.is_multiple_of(bits.block()), "{columns} columns are no whole number of blocks of {}", bits.block());
-        let mut matrix = IntegerMatrix { bits, rows, columns, lines: Lines::zeroed(0), scales: Vec::new(), factors: Vec::new() };
+        let lines = Lines::zeroed(0);
+        let mut matrix = IntegerMatrix { bits, rows, columns, lines, scales: Vec::new(), factors: Vec::new(), high: None };
         let (lines, scales, factors) = matrix.block_lengths();
         matrix.lines = Lines::zeroed(matrix.blocks() * lines);
         matrix.scales = vec![0; matrix.blocks() * scales];
@@ -183,7 +232,7 @@ impl IntegerMatrix {
     fn block_lengths(&self) -> (usize, usize, usize) {
         let groups = self.groups();
         match self.bits {
-            Bits::Four | Bits::Eight => (groups * self.bits.lines(), groups * ROWS, 0),
+            Bits::Four | Bits::Eight | Bits::Apart => (groups * self.bits.lines(), groups * ROWS, 0),
             Bits::Six => (groups * self.bits.lines(), groups / SIX_GROUPS * ROWS, groups * ROWS),
         }
     }
@@ -215,22 +264,44 @@ impl IntegerMatrix {
         line.0[4 * (row % ROWS)..].as_ptr()
     }
 
+    /// Where the high bits of the same lanes and inputs are, if they are apart.
+    #[inline(always)]
+    pub(super) fn high_start(&self, row: usize, group: usize) -> *const u8 {
+        match &self.high {
+            Some(high) => high.lines()[row / ROWS * high.block_lines() + group * self.bits.high_lines()].0[4 * (row % ROWS)..].as_ptr(),
+            None => std::ptr::null(),
+        }
+    }
+
+    /// The high bits where they are apart, h = (w + 128) / 64 for a weight w, with what they are multiplied with and a row's mean scale:
+    /// w is about 64 (h - 1.5). They are codes up to 3, so activations are to be at most [`HIGH_ACTIVATION`].
+    pub(crate) fn high(&self) -> Option<&Matrix> {
+        self.high.as_ref()
+    }
+
     /// The scales of a group in `row` and the next rows of its block.
     #[inline(always)]
     pub(super) fn scales<const COUNT: usize>(&self, row: usize, group: usize) -> [f32; COUNT] {
+        let mut scales = [0.0; COUNT];
+        self.write_scales(row, group, &mut scales);
+        scales
+    }
+
+    /// The same of as many rows as there is room for.
+    #[inline(always)]
+    pub(super) fn write_scales(&self, row: usize, group: usize, scales: &mut [f32]) {
         let (block, lane, groups) = (row / ROWS, row % ROWS, self.groups());
         // Loops, not closures: those lack the instruction set of the function that this becomes a part of.
         let at = if self.bits == Bits::Six { block * (groups / SIX_GROUPS) + group / SIX_GROUPS } else { block * groups + group };
-        let mut scales = [0.0; COUNT];
-        for (scale, bits) in scales.iter_mut().zip(&self.scales[at * ROWS + lane..][..COUNT]) {
+        let count = scales.len();
+        for (scale, bits) in scales.iter_mut().zip(&self.scales[at * ROWS + lane..][..count]) {
             *scale = widen(*bits);
         }
         if self.bits == Bits::Six {
-            for (scale, factor) in scales.iter_mut().zip(&self.factors[(block * groups + group) * ROWS + lane..][..COUNT]) {
+            for (scale, factor) in scales.iter_mut().zip(&self.factors[(block * groups + group) * ROWS + lane..][..count]) {
                 *scale *= f32::from(*factor); // Exact: 11 bits times 8.
             }
         }
-        scales
     }
 
     /// Where a group's scales are in the block of `row`, which may be one beyond the last; to ask for them.
@@ -238,15 +309,16 @@ impl IntegerMatrix {
     pub(super) fn scale_start(&self, row: usize, group: usize) -> *const u8 {
         let groups = self.groups();
         match self.bits {
-            Bits::Four | Bits::Eight => self.scales.as_ptr().wrapping_add((row / ROWS * groups + group) * ROWS).cast(),
+            Bits::Four | Bits::Eight | Bits::Apart => self.scales.as_ptr().wrapping_add((row / ROWS * groups + group) * ROWS).cast(),
             Bits::Six => self.factors.as_ptr().wrapping_add((row / ROWS * groups + group) * ROWS).cast(),
         }
     }
 
-    /// Bytes of one block's lines.
+    /// Bytes of one block's lines, and of its high bits'.
     #[inline(always)]
-    pub(super) fn block_bytes(&self) -> usize {
-        self.groups() * self.bits.lines() * size_of::<Line>()
+    pub(super) fn block_bytes(&self) -> (usize, usize) {
+        let groups_bytes = self.groups() * size_of::<Line>();
+        (groups_bytes * self.bits.lines(), groups_bytes * self.bits.high_lines())
     }
 
     /// One row's weights.
@@ -254,6 +326,7 @@ impl IntegerMatrix {
         for (group, out) in out.chunks_exact_mut(self.bits.group()).enumerate() {
             let [scale] = self.scales::<1>(row, group);
             let lines = &self.lines[(row / ROWS * self.groups() + group) * self.bits.lines()..];
+            let high = self.high.as_ref().map_or(&[][..], |high| &high.lines()[row / ROWS * high.block_lines()..]);
             let byte = |line: usize, at: usize| lines[line].0[4 * (row % ROWS) + at];
             for (at, out) in out.iter_mut().enumerate() {
                 let weight = match self.bits {
@@ -263,6 +336,15 @@ impl IntegerMatrix {
                         i16::from(low | (byte(2, at % 4) >> (at / 4 * 2) & 3) << 4) - 32
                     }
                     Bits::Eight => i16::from(byte(at / 4, at % 4)) - 128,
+                    Bits::Apart => {
+                        let (half, plane) = (at / 16, at / 4 % 4);
+                        let low = match plane {
+                            3 => (0..3).fold(0, |low, line| low | byte(3 * half + line, at % 4) >> 6 << (2 * line)),
+                            _ => byte(3 * half + plane, at % 4) & 63,
+                        };
+                        let high = &high[group * self.bits.high_lines() + half];
+                        i16::from(low | high.0[4 * (row % ROWS) + at % 4] >> (2 * plane) << 6) - 128
+                    }
                 };
                 *out = f32::from(weight) * scale;
             }
@@ -290,19 +372,38 @@ impl IntegerMatrix {
                 }
             }
             Bits::Eight => planes.iter_mut().zip(lines).for_each(|(plane, line)| *plane = line.0.map(|byte| (byte ^ 0x80) as i8)),
+            Bits::Apart => unreachable!("of such a matrix no coarse one is made"),
         }
         planes
     }
 
     /// Bytes that a multiply reads.
     pub(crate) fn len_bytes(&self) -> usize {
-        size_of_val(&self.lines[..]) + size_of_val(&self.scales[..]) + size_of_val(&self.factors[..])
+        let high = self.high.as_ref().map_or(0, Matrix::len_bytes);
+        size_of_val(&self.lines[..]) + size_of_val(&self.scales[..]) + size_of_val(&self.factors[..]) + high
     }
 
     /// Whether every scale is a number.
     pub(crate) fn is_finite(&self) -> bool {
         self.scales.iter().all(|scale| half::f16::from_bits(*scale).is_finite())
     }
+}
+
+/// The high bits of a weight.
+fn high_bits(weight: u8) -> u8 {
+    (weight ^ 0x80) >> 6
+}
+
+/// One row's bytes of the three lines of sixteen inputs of [`Bits::Apart`].
+fn low_bits(weights: &[u8; 16]) -> [[u8; 4]; 3] {
+    let mut lines = [[0; 4]; 3];
+    let (planes, last) = weights.split_at(12);
+    for (at, (line, plane)) in lines.iter_mut().zip(planes.as_chunks::<4>().0).enumerate() {
+        for ((byte, weight), last) in line.iter_mut().zip(plane).zip(last) {
+            *byte = weight & 63 | last >> (2 * at) << 6;
+        }
+    }
+    lines
 }
 
 /// One row's bytes of the three lines of a Q6_K block's group. In a half of the block, low byte m holds weight m in its low bits and

@@ -337,7 +337,7 @@ mod tests {
         for expected in [Matrix::new(&ternary), Matrix::dense(&ternary)] {
             let block_lines = expected.block_lines();
             let found = Matrix::read(
-                (&Pool::new(2), &Memory::default()),
+                (&Pool::new(2), &Memory::of(0, expected.packing)),
                 expected.packing,
                 (rows, columns),
                 Scale::Tensor,

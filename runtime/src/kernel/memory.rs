@@ -10,7 +10,7 @@ use std::{
 #[cfg(not(test))]
 use memmap2::MmapMut as Pages;
 
-use super::matrix::Line;
+use super::matrix::{Line, Packing, ROWS};
 
 #[cfg(test)]
 type Pages = Vec<Line>;
@@ -18,16 +18,14 @@ type Pages = Vec<Line>;
 /// What large pages begin at a multiple of, and below which there is nothing to gain from them.
 #[cfg(not(test))]
 const LARGE_PAGE: usize = 2 << 20;
-/// Lines of a region that is shared: so many that what its last large page has too much is little.
-#[cfg(not(test))]
-const SHARED: usize = (64 << 20) / size_of::<Line>();
-#[cfg(test)]
-const SHARED: usize = 1;
 
-/// Where matrices that are made one after the other lie side by side, so that small ones have large pages too. Pages are given back with
-/// the last matrix that has some of them.
-#[derive(Default)]
-pub(crate) struct Memory(Mutex<Option<Region>>);
+/// Where matrices that are made one after the other lie side by side, so that small ones have large pages too and no matrix has the rest
+/// of one for itself. Pages are given back with the last matrix that has some of them.
+pub(crate) struct Memory {
+    region: Mutex<Option<Region>>,
+    /// Lines of a region; one that is never written to costs nothing.
+    count: usize,
+}
 
 /// Lines that no one has yet.
 struct Region {
@@ -53,11 +51,16 @@ unsafe impl Sync for Lines {}
 unsafe impl Send for Region {}
 
 impl Memory {
+    /// For about so many weights.
+    pub(crate) fn of(weights: usize, packing: Packing) -> Memory {
+        Memory { region: Mutex::default(), count: if cfg!(test) { 0 } else { weights.div_ceil(ROWS * packing.step()) } }
+    }
+
     /// So many lines beside those that were taken before, all zero.
     pub(super) fn lines(&self, count: usize) -> Lines {
-        let mut last = self.0.lock().expect("no one panics while holding it");
+        let mut last = self.region.lock().expect("no one panics while holding it");
         if last.as_ref().is_none_or(|region| region.count < count) {
-            *last = Some(Region::new(count.max(SHARED)));
+            *last = Some(Region::new(count.max(self.count)));
         }
         last.as_mut().expect("made above").take(count)
     }

@@ -267,25 +267,29 @@ impl<R: Register> Vector for Maddubs<R> {
 impl<R: Register> Fine for Maddubs<R> {
     const BYTE_OFFSET: i32 = 128;
 
+    /// The bytes of 16 bits each.
+    type Plane = [R; 2];
+
     #[inline(always)]
-    unsafe fn add_four<const M: usize, const N: usize>(
+    unsafe fn plane(weights: Self) -> [R; 2] {
+        unsafe { [weights.0.low_bytes(), weights.0.right16(8)] }
+    }
+
+    #[inline(always)]
+    unsafe fn add_plane<const M: usize, const N: usize>(
         sums: &mut Sums<Self, M, N>,
-        weights: [Self; M],
+        planes: [[R; 2]; M],
         _size: Size,
         (codes, width): (*const i8, usize),
         input: usize,
     ) {
         unsafe {
-            let mut halves = [[R::zero(); 2]; M];
-            for m in 0..M {
-                halves[m] = [weights[m].0.low_bytes(), weights[m].0.right16(8)];
-            }
             for n in 0..N {
                 let four = codes.add(2 * (n * width + input));
                 for half in 0..2 {
                     let codes = splat::<R>(four, half);
                     for m in 0..M {
-                        sums.low[m][n].0 = sums.low[m][n].0.add(halves[m][half].pairs16(codes));
+                        sums.low[m][n].0 = sums.low[m][n].0.add(planes[m][half].pairs16(codes));
                     }
                 }
             }

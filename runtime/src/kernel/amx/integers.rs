@@ -172,7 +172,7 @@ impl Panel<'_> {
     #[inline(always)]
     fn ask_ahead(&self, weights: *const u8, place: usize, group: usize) {
         if self.token == 0 {
-            let from = weights.wrapping_add(BLOCKS * self.matrix.block_bytes());
+            let from = weights.wrapping_add(BLOCKS * self.matrix.block_bytes().0);
             let scales = self.matrix.scale_start((self.first + BLOCKS + place) * ROWS, group);
             // SAFETY: a prefetch may name any address.
             unsafe {
