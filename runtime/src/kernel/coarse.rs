@@ -91,11 +91,12 @@ mod tests {
     use half::f16;
     use model::{
         Scale, Ternary,
+        block::encode_integers,
         integer::{Grid, Integers},
     };
 
     use super::*;
-    use crate::kernel::{Activations, Bits, multiply};
+    use crate::kernel::{Bits, HIGH_ACTIVATION};
 
     /// What the weights are, decoded one row at a time, and what the formula makes of them.
     fn reference(matrix: &IntegerMatrix) -> Ternary {
@@ -110,6 +111,34 @@ mod tests {
             codes.extend(weights.iter().map(|weight| if weight.abs() > limit { weight.signum() as i8 } else { 0 }));
         }
         Ternary { rows, columns, codes, scale: Scale::Row, scales }
+    }
+
+    #[test]
+    fn high_bits_multiply_as_the_middle_of_their_weights() {
+        let (rows, columns) = (37, 1280);
+        // Any weights and activations, and the largest, of which sums of 16 bits are nearly full.
+        for largest in [false, true] {
+            let code = |at: usize| if largest { 127 } else { (at * 7919 % 255) as i32 - 127 };
+            let codes = (0..rows * columns).map(|at| code(at) as i8).collect();
+            let scales = vec![f16::from_f32(0.01); rows * columns / 32];
+            let bytes = encode_integers(&Integers { rows, columns, grid: Grid::Eight, codes, scales });
+            let matrix = IntegerMatrix::new(&Pool::new(2), Bits::Apart, &bytes, rows, columns);
+            let x: Vec<i8> =
+                (0..columns).map(|at| if largest { HIGH_ACTIVATION } else { (at * 37 % 169) as i8 - HIGH_ACTIVATION }).collect();
+            for x in [x.clone(), x.iter().map(|x| -x).collect()] {
+                for isa in Isa::supported() {
+                    let mut found = vec![f32::NAN; rows];
+                    let activations = Activations::from_codes(isa, &x, &[0.5], columns);
+                    multiply_high(isa, &Pool::new(2), matrix.high().unwrap(), &activations, &mut found);
+                    for (row, found) in found.iter().enumerate() {
+                        let middle = |at: usize| ((code(row * columns + at) + 128) / 64 * 64 - 96) as f32;
+                        let sum: f32 = x.iter().enumerate().map(|(at, x)| middle(at) * f32::from(*x)).sum();
+                        let expected = sum * 0.5 * f16::from_f32(0.01).to_f32();
+                        assert!((found - expected).abs() <= 1e-5 * expected.abs() + 1e-2, "{isa}, row {row}: {found} {expected}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]
