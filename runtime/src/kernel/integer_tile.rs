@@ -8,7 +8,7 @@ use super::amx;
 use super::{
     FineActivations, Isa, Pool,
     fine::Layout,
-    integers::{Bits, IntegerMatrix},
+    integers::{Bits, IntegerMatrix, MOST_PLANES},
     isa::Kind,
     matrix::{Line, ROWS},
     piece, scalar,
@@ -145,7 +145,8 @@ trait Codes {
     /// The CPU has `V`'s instruction set.
     unsafe fn unpack<V: Vector>(from: Group, step: usize) -> [V; PLANES];
 
-    /// Which of the group's planes that is.
+    /// Which of the group's planes one of a step is.
+    #[inline(always)]
     fn place(step: usize, plane: usize) -> usize {
         PLANES * step + plane
     }
@@ -155,8 +156,6 @@ trait Codes {
 const PLANES: usize = 4;
 /// Inputs of a plane.
 const INPUTS: usize = 4;
-/// Planes of the largest group.
-const MOST_PLANES: usize = Bits::Eight.group() / INPUTS;
 
 /// Where a group's lines are and, where those are apart, its high bits.
 #[derive(Clone, Copy)]
@@ -410,11 +409,11 @@ unsafe fn multiply_blocks<V: Fine, C: Codes, const WIDE: usize, const TALL: usiz
             }
         }
         while row + TALL * V::ROWS <= end {
-            all::<V, C, TALL>(matrix, activations, row, output);
+            all_tokens::<V, C, TALL>(matrix, activations, row, output);
             row += TALL * V::ROWS;
         }
         while row < end {
-            all::<V, C, 1>(matrix, activations, row, output);
+            all_tokens::<V, C, 1>(matrix, activations, row, output);
             row += V::ROWS;
         }
     }
@@ -422,7 +421,7 @@ unsafe fn multiply_blocks<V: Fine, C: Codes, const WIDE: usize, const TALL: usiz
 
 /// All tokens with `M` row vectors.
 #[inline(always)]
-unsafe fn all<V: Fine, C: Codes, const M: usize>(matrix: &IntegerMatrix, activations: &FineActivations, row: usize, output: Output) {
+unsafe fn all_tokens<V: Fine, C: Codes, const M: usize>(matrix: &IntegerMatrix, activations: &FineActivations, row: usize, output: Output) {
     let tokens = activations.tokens();
     for first in (0..tokens).step_by(MOST_TOKENS) {
         unsafe {
@@ -453,9 +452,7 @@ unsafe fn single<V: Fine, C: Codes, const M: usize>(
         for group in 0..matrix.groups() {
             let from = groups::<V, M>(matrix, row, group);
             for m in 0..M {
-                (0..C::BITS.lines()).for_each(|line| V::prefetch(from[m].lines.wrapping_add(line * size_of::<Line>() + PREFETCH_BYTES)));
-                (0..C::BITS.high_lines())
-                    .for_each(|line| V::prefetch(from[m].high.wrapping_add(line * size_of::<Line>() + PREFETCH_BYTES)));
+                from[m].ask_ahead::<V, C>((PREFETCH_BYTES, PREFETCH_BYTES));
             }
             let mut sums = Sums { high: [[V::zero(); 1]; M], low: [[V::zero(); 1]; M] };
             for step in 0..black_box(inputs / (PLANES * INPUTS)) {
@@ -494,10 +491,10 @@ unsafe fn several<V: Fine, C: Codes, const M: usize>(
         let mut planes = [[V::plane(V::zero()); M]; MOST_PLANES];
         for group in 0..matrix.groups() {
             let from = groups::<V, M>(matrix, row, group);
-            for m in 0..M {
-                if tokens.start == 0 {
+            if tokens.start == 0 {
+                let (lines, high) = matrix.block_bytes();
+                for m in 0..M {
                     // The next row vectors.
-                    let (lines, high) = matrix.block_bytes();
                     V::prefetch(matrix.scale_start(row + (M + m) * V::ROWS, group));
                     from[m].ask_ahead::<V, C>((M * lines, M * high));
                 }

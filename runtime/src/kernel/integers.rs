@@ -86,7 +86,7 @@ impl Bits {
 }
 
 /// Planes of the largest group.
-const MOST_PLANES: usize = Bits::Eight.group() / 4;
+pub(super) const MOST_PLANES: usize = Bits::Eight.group() / 4;
 
 /// Groups of a Q6_K block, which have an f16 scale together and a factor of 8 bits each.
 const SIX_GROUPS: usize = 16;
@@ -273,8 +273,9 @@ impl IntegerMatrix {
         }
     }
 
-    /// The high bits where they are apart, h = (w + 128) / 64 for a weight w, with what they are multiplied with and a row's mean scale:
-    /// w is about 64 (h - 1.5). They are codes up to 3, so activations are to be at most [`HIGH_ACTIVATION`].
+    /// The high bits h = (w + 128) / 64 of each weight w, where they are apart, as a ternary matrix' w + 1, with 64 times a row's mean scale:
+    /// w is about 64 (h - 1.5). They are codes up to 3, so that activations are to be at most [`HIGH_ACTIVATION`]. A negative scale, which
+    /// a file may have though who writes Q8_0 makes none, only has them tell less.
     pub(crate) fn high(&self) -> Option<&Matrix> {
         self.high.as_ref()
     }
