@@ -136,8 +136,10 @@ trait Codes {
     const BITS: Bits;
     const SIZE: Size;
 
-    /// What is multiplied is a weight plus this.
-    fn offset<V: Fine>() -> i32;
+    /// What is multiplied is a weight plus this; for those of 8 bits the instruction set says what.
+    fn offset<V: Fine>() -> i32 {
+        V::BYTE_OFFSET
+    }
 
     /// A step's planes.
     ///
@@ -332,10 +334,6 @@ impl Codes for Eight {
     const BITS: Bits = Bits::Eight;
     const SIZE: Size = Size::Any;
 
-    fn offset<V: Fine>() -> i32 {
-        V::BYTE_OFFSET
-    }
-
     #[inline(always)]
     unsafe fn unpack<V: Vector>(from: Group, step: usize) -> [V; PLANES] {
         unsafe {
@@ -348,10 +346,6 @@ impl Codes for Eight {
 impl Codes for Apart {
     const BITS: Bits = Bits::Apart;
     const SIZE: Size = Size::Any;
-
-    fn offset<V: Fine>() -> i32 {
-        V::BYTE_OFFSET
-    }
 
     #[inline(always)]
     unsafe fn unpack<V: Vector>(from: Group, step: usize) -> [V; PLANES] {
