@@ -94,7 +94,8 @@ const SIX_GROUPS: usize = 16;
 /// What a step of [`Bits::Apart`]'s high bits is worth.
 const HIGH_STEP: f32 = 64.0;
 /// The largest activation code for high bits: a ternary matrix has sums of codes up to 2 and activations up to 127.
-pub(crate) const HIGH_ACTIVATION: i8 = (2 * 127 / 3u8) as i8;
+pub(crate) const HIGH_ACTIVATION: i8 = 84;
+const _: () = assert!(3 * HIGH_ACTIVATION as i32 <= 2 * 127);
 
 /// A matrix of small integers.
 #[derive(Debug)]
@@ -170,20 +171,7 @@ impl IntegerMatrix {
                 }
             }
         });
-        matrix.high = (bits == Bits::Apart).then(|| {
-            Matrix::from_planes(pool, Packing::Four, (rows, columns), |block, planes, scales| {
-                for (lane, scale) in scales.iter_mut().enumerate().take(rows - block * ROWS) {
-                    let row = &bytes[(block * ROWS + lane) * row_bytes..][..row_bytes];
-                    for (packed, planes) in row.chunks_exact(block_bytes).zip(planes.chunks_exact_mut(block_inputs / 4)) {
-                        *scale += widen(u16::from_le_bytes([packed[0], packed[1]]));
-                        for (four, plane) in packed[2..].as_chunks::<4>().0.iter().zip(planes) {
-                            plane[4 * lane..4 * lane + 4].copy_from_slice(&four.map(high_bits));
-                        }
-                    }
-                    *scale *= HIGH_STEP / matrix.groups() as f32;
-                }
-            })
-        });
+        matrix.high = (bits == Bits::Apart).then(|| high_matrix(pool, bytes, rows, columns));
         matrix
     }
 
@@ -388,6 +376,24 @@ impl IntegerMatrix {
     pub(crate) fn is_finite(&self) -> bool {
         self.scales.iter().all(|scale| half::f16::from_bits(*scale).is_finite())
     }
+}
+
+/// The high bits of a file's rows of Q8_0.
+fn high_matrix(pool: &Pool, bytes: &[u8], rows: usize, columns: usize) -> Matrix {
+    let (block_inputs, block_bytes) = Format::Q8_0.block();
+    let blocks = columns / block_inputs;
+    Matrix::from_planes(pool, Packing::Four, (rows, columns), |block, planes, scales| {
+        for (lane, scale) in scales.iter_mut().enumerate().take(rows - block * ROWS) {
+            let row = &bytes[(block * ROWS + lane) * blocks * block_bytes..][..blocks * block_bytes];
+            for (packed, planes) in row.chunks_exact(block_bytes).zip(planes.chunks_exact_mut(block_inputs / 4)) {
+                *scale += widen(u16::from_le_bytes([packed[0], packed[1]]));
+                for (four, plane) in packed[2..].as_chunks::<4>().0.iter().zip(planes) {
+                    plane[4 * lane..4 * lane + 4].copy_from_slice(&four.map(high_bits));
+                }
+            }
+            *scale *= HIGH_STEP / blocks as f32;
+        }
+    })
 }
 
 /// The high bits of a weight.
