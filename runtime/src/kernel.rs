@@ -28,6 +28,7 @@ mod elementary;
 mod fine;
 #[allow(clippy::needless_range_loop, reason = "as above")]
 mod float;
+mod integer_planes;
 #[allow(clippy::needless_range_loop, reason = "as above")]
 mod integer_tile;
 mod integers;

@@ -10,7 +10,8 @@ use std::{arch::x86_64::*, hint::black_box, sync::OnceLock};
 pub(super) use register::Register;
 
 use super::{
-    integer_tile::{Fine, Halves, Size, Sums},
+    integer_planes::Size,
+    integer_tile::{Fine, Halves, Sums},
     matrix::Line,
     tile::Vector,
 };
