@@ -138,15 +138,30 @@ impl Sampler {
     }
 }
 
-/// The token with the largest logit, the lowest of equals.
+/// The token with the largest logit, the lowest of equals. First which part of the logits has it, without a branch for each of them.
 pub(crate) fn likeliest(logits: &[f32]) -> u32 {
+    const PART: usize = 1024;
     let mut best = (0, f32::NEG_INFINITY);
-    for (token, logit) in (0..).zip(logits) {
-        if *logit > best.1 {
-            best = (token, *logit);
+    for (part, logits) in logits.chunks(PART).enumerate() {
+        let largest = largest(logits);
+        if largest > best.1 {
+            best = (PART * part, largest);
         }
     }
-    best.0
+    let place = logits[best.0..].iter().position(|logit| *logit == best.1);
+    place.map_or(0, |place| (best.0 + place) as u32)
+}
+
+/// The largest number; those that are none do not count.
+pub(crate) fn largest(numbers: &[f32]) -> f32 {
+    let (whole, rest) = numbers.as_chunks::<16>();
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    for numbers in whole {
+        for (lane, number) in lanes.iter_mut().zip(numbers) {
+            *lane = if *number > *lane { *number } else { *lane };
+        }
+    }
+    lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |largest, number| if *number > largest { *number } else { largest })
 }
 
 #[cfg(test)]
@@ -171,6 +186,11 @@ mod tests {
         let mut sampler = Sampler::new(Sampling::greedy(), &[]);
         assert_eq!(sampler.next(&mut [1.0, 3.0, 3.0, f32::NAN]), 1);
         assert_eq!(sampler.next(&mut [f32::NAN; 3]), 0);
+        for place in [0, 15, 16, 1023, 1024, 3000, 3070] {
+            let mut logits = vec![-1.0; 3071];
+            (logits[0], logits[place], logits[3070]) = (f32::NAN, 2.0, 2.0);
+            assert_eq!(sampler.next(&mut logits), place as u32);
+        }
     }
 
     #[test]
