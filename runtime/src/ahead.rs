@@ -9,7 +9,7 @@ use crate::{
     Sampling, Student,
     cache::Cache,
     draft::Drafter,
-    network::{RUN, Row, Work},
+    network::{Needed, Row, Work},
     sampler::Sampler,
 };
 
@@ -18,14 +18,16 @@ const LONGEST: Duration = Duration::from_millis(250);
 
 /// Decides how far to go, from what came of earlier runs.
 pub(crate) struct Ahead {
+    most: usize,
     tokens: usize,
     /// Chooses in place of the sequence's own sampler, which chooses when the logits are known.
     sampler: Sampler,
 }
 
 impl Ahead {
-    pub(crate) fn new() -> Ahead {
-        Ahead { tokens: RUN, sampler: Sampler::new(Sampling::greedy(), &[]) }
+    /// With runs of so many tokens at most.
+    pub(crate) fn new(most: usize) -> Ahead {
+        Ahead { most, tokens: most, sampler: Sampler::new(Sampling::greedy(), &[]) }
     }
 
     /// Decode a sequence, of which all tokens but the last are computed, from its one row on: as far as there is time, it does not end and
@@ -38,7 +40,7 @@ impl Ahead {
         (tokens, limit): (&mut Vec<u32>, usize),
         pages: &[usize],
         (sampler, drafter): (&Sampler, &Drafter),
-        rows: &mut Vec<Row>,
+        (rows, needed): (&mut Vec<Row>, Needed),
     ) -> &'w mut [f32] {
         let (began, known) = (Instant::now(), tokens.len());
         self.sampler.copy_from(sampler);
@@ -50,13 +52,13 @@ impl Ahead {
             let goes_on = !ends && guess.is_none_or(|guess| guess.count == 0);
             goes_on.then(|| Row { token, position: tokens.len() - 1, sequence: 0, wants_logits: true })
         };
-        let logits = student.network.run_ahead(cache, (rows, self.tokens.min(limit - known)), &|_| pages, work, next);
+        let logits = student.network.run_ahead(cache, (rows, self.tokens.min(limit - known), needed), &|_| pages, work, next);
         tokens.truncate(known);
         logits
     }
 
     /// What likely logits said was right throughout, or not.
     pub(crate) fn verified(&mut self, right: bool) {
-        self.tokens = if right { RUN.min(self.tokens + 1) } else { self.tokens.div_ceil(2) };
+        self.tokens = if right { self.most.min(self.tokens + 1) } else { self.tokens.div_ceil(2) };
     }
 }

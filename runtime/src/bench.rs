@@ -15,7 +15,7 @@ use crate::{
     draft::Drafter,
     engine::ROWS,
     kernel::{Bandwidth, Isa, PAGE, Pool},
-    network::{Row, Work},
+    network::{Needed, Row, Work},
     sampler::likeliest,
 };
 
@@ -62,7 +62,7 @@ pub fn first_token(student: &Student, threads: usize) -> Result<f64, Error> {
     let pages = take(&mut cache, 1);
     let mut work = Work::new(Isa::detect()?, threads);
     let row = Row { token: 0, position: 0, sequence: 0, wants_logits: true };
-    black_box(likeliest(student.network.forward(&mut cache, &[row], &|_| &pages, &mut work)));
+    black_box(likeliest(student.network.forward(&mut cache, (&[row], Needed::Largest), &|_| &pages, &mut work)));
     Ok(started.elapsed().as_secs_f64())
 }
 
@@ -93,7 +93,7 @@ pub fn measure_prompt(student: &Arc<Student>, threads: usize, prompt: usize) -> 
         for start in (0..prompt).step_by(ROWS) {
             let row = |position| Row { token: tokens[position], position, sequence: 0, wants_logits: position + 1 == prompt };
             let rows: Vec<Row> = (start..prompt.min(start + ROWS)).map(row).collect();
-            token = likeliest(network.forward(&mut cache, &rows, &|_| &pages, &mut work));
+            token = likeliest(network.forward(&mut cache, (&rows, Needed::Largest), &|_| &pages, &mut work));
         }
         prefill.push(prompt as f64 / started.elapsed().as_secs_f64());
         let before = bandwidth.bytes_per_s(isa, &pool);
@@ -106,7 +106,8 @@ pub fn measure_prompt(student: &Arc<Student>, threads: usize, prompt: usize) -> 
                 last = Row { token: likeliest(logits), position: last.position + 1, ..last };
                 Some(last)
             };
-            let logits = network.run_ahead(&mut cache, (&mut rows, prompt + answer - position), &|_| &pages, &mut work, next);
+            let logits =
+                network.run_ahead(&mut cache, (&mut rows, prompt + answer - position, Needed::Largest), &|_| &pages, &mut work, next);
             let right = |(place, logits): &(usize, &[f32])| rows.get(place + 1).is_some_and(|row| row.token == likeliest(logits));
             let right = logits.chunks_exact(config.vocab).enumerate().take_while(right).count();
             (token, position) = (likeliest(&logits[right * config.vocab..][..config.vocab]), position + right + 1);
@@ -144,7 +145,7 @@ fn batch(student: &Student, work: &mut Work) -> f64 {
             let token = |sequence: usize| ((sequence * 31 + position * 7) % config.vocab) as u32;
             let rows: Vec<Row> =
                 (0..BATCH).map(|sequence| Row { token: token(sequence), position, sequence, wants_logits: true }).collect();
-            black_box(student.network.forward(&mut cache, &rows, &|sequence| &pages[sequence], work));
+            black_box(student.network.forward(&mut cache, (&rows, Needed::Largest), &|sequence| &pages[sequence], work));
         }
         speeds.push((BATCH * answer) as f64 / started.elapsed().as_secs_f64());
         if speeds.len() > 1 && begun.elapsed() > BUDGET {
@@ -180,7 +181,7 @@ pub fn measure_draft(student: &Arc<Student>, threads: usize, text: &[u32], from:
     let pages = take(&mut cache, text.len());
     let mut work = Work::new(Isa::detect()?, threads);
     let mut forward = |rows: &[Row]| {
-        black_box(student.network.forward(&mut cache, rows, &|_| &pages, &mut work));
+        black_box(student.network.forward(&mut cache, (rows, Needed::Largest), &|_| &pages, &mut work));
     };
     let row = |token: u32, position: usize| Row { token, position, sequence: 0, wants_logits: true };
     let prompt: Vec<Row> = (0..from - 1).map(|at| Row { wants_logits: false, ..row(text[at], at) }).collect();

@@ -13,7 +13,7 @@ use crate::{
     draft::Drafter,
     kernel::{Isa, PAGE},
     layer::log_sum_exp,
-    network::{Row, Work},
+    network::{Needed, Row, Work},
     sampler::Sampler,
     text::Text,
 };
@@ -182,7 +182,7 @@ impl Engine {
         let cache = Cache::new(config, options.cache_tokens.unwrap_or(slots.saturating_mul(config.context)));
         let work = Work::new(isa, options.threads);
         let (waiting, drafter) = (VecDeque::new(), Drafter::new(options.draft));
-        let ahead = (options.run_ahead && student.network.runs_ahead()).then(Ahead::new);
+        let ahead = (options.run_ahead && student.network.runs_ahead()).then(|| Ahead::new(student.network.longest_run()));
         let (running, rows, turns) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Engine { student, work, cache, slots, next: 0, waiting, running, drafter, ahead, rows, turns })
     }
@@ -265,14 +265,15 @@ impl Engine {
         let (started, runs_ahead) = (Instant::now(), self.runs_ahead());
         let Engine { student, cache, work, running, rows, turns, drafter, ahead, .. } = self;
         let mut ahead = ahead.as_mut().filter(|_| runs_ahead);
+        let needed = if running.iter().all(Sequence::needs_largest) { Needed::Largest } else { Needed::All };
         let mut logits = if let Some(ahead) = &mut ahead {
             let Sequence { tokens, limit, pages, sampler, .. } = &mut running[0];
-            let logits = ahead.run(student, (cache, work), (tokens, *limit), pages, (sampler, drafter), rows);
+            let logits = ahead.run(student, (cache, work), (tokens, *limit), pages, (sampler, drafter), (rows, needed));
             (turns[0].rows, turns[0].guessed) = (rows.len(), rows.len() - 1);
             drafter.took(1, started.elapsed().as_secs_f64() / rows.len() as f64);
             logits
         } else {
-            let logits = student.network.forward(cache, rows, &|sequence| &running[sequence].pages, work);
+            let logits = student.network.forward(cache, (rows, needed), &|sequence| &running[sequence].pages, work);
             if running.iter().all(Sequence::decodes) {
                 drafter.took(rows.len(), started.elapsed().as_secs_f64());
             }
@@ -420,7 +421,7 @@ impl Engine {
         for start in (0..tokens.len()).step_by(LOGIT_ROWS) {
             let row = |position: usize| Row { token: tokens[position], position, sequence: 0, wants_logits: position >= from };
             let rows: Vec<Row> = (start..tokens.len().min(start + LOGIT_ROWS)).map(row).collect();
-            let logits = self.student.network.forward(&mut self.cache, &rows, &|_| &pages, &mut self.work);
+            let logits = self.student.network.forward(&mut self.cache, (&rows, Needed::All), &|_| &pages, &mut self.work);
             for (place, logits) in (start.max(from)..).zip(logits.chunks_exact(config.vocab)) {
                 look(place, logits);
             }
@@ -468,6 +469,11 @@ impl Sequence {
     /// Whether its last token is the only one that is left.
     fn decodes(&self) -> bool {
         self.left() == 1
+    }
+
+    /// Whether its next token is the largest logit's and nothing else is asked for.
+    fn needs_largest(&self) -> bool {
+        self.sampler.takes_largest() && !self.log_probabilities
     }
 
     /// Whether this sequence will compute more full pages of the other one's prompt than the `known` ones.

@@ -62,8 +62,8 @@ use std::ops::Range;
 pub use activations::{Activations, quantize_activations, quantize_activations_to, quantize_weights};
 pub use elementary::exp;
 pub use fine::FineActivations;
-pub(crate) use integer_tile::multiply_blocks_of;
 pub use integer_tile::multiply_integers;
+pub(crate) use integer_tile::multiply_places;
 pub(crate) use integers::HIGH_ACTIVATION;
 pub use integers::{Bits, IntegerMatrix};
 pub use isa::Isa;
@@ -75,7 +75,7 @@ pub use pool::Pool;
 
 pub(crate) use attention::{Block, Queries, attend, block_rows};
 pub(crate) use bandwidth::Bandwidth;
-pub(crate) use coarse::{coarse, multiply_high};
+pub(crate) use coarse::{coarse, lengths, multiply_high};
 pub(crate) use float::{FloatMatrix, multiply_floats};
 pub(crate) use key_values::{KeyValues, NewKeyValues, PAGE};
 pub(crate) use vectorise::vectorised;

@@ -21,6 +21,7 @@ mod draft;
 mod engine;
 mod error;
 pub mod kernel;
+mod largest;
 mod layer;
 mod linear;
 mod load;

@@ -9,13 +9,16 @@ use crate::{
     Error,
     cache::Cache,
     kernel::{Block, FineActivations, Isa, MAX_COLUMNS, NewKeyValues, PAGE, Packing, Pool, Queries, attend, block_rows},
+    largest::{Largest, LargestWork},
     layer::{add, gate, rms_norm, rms_norm_in_place, rotate},
     linear::{Input, Linear, Table},
     shortlist::{Shortlist, ShortlistWork},
 };
 
-/// Tokens of a run at most: more cost as much for each, because reading the head is then no longer what limits.
-pub(crate) const RUN: usize = 8;
+/// Tokens of a run at most: more cost as much for each, because reading the head is then no longer what limits. With all products, and
+/// where half of them find the largest logits.
+const RUN: usize = 8;
+const LONG_RUN: usize = 16;
 
 /// A student's weights.
 pub(crate) struct Network {
@@ -27,6 +30,8 @@ pub(crate) struct Network {
     head: Option<Table>,
     /// Where the head is large.
     shortlist: Option<Shortlist>,
+    /// Where the head is large and half of its products take less time than all.
+    largest: Option<Largest>,
     /// The angle of each pair of a head at position 1.
     frequencies: Vec<f64>,
 }
@@ -57,6 +62,15 @@ pub(crate) struct Row {
     pub(crate) wants_logits: bool,
 }
 
+/// Which logits are needed of the rows that want them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Needed {
+    /// All.
+    All,
+    /// The largest of each row, and all that equal it; others may be anything that is less.
+    Largest,
+}
+
 /// The pages of each sequence of a batch, which reach its last position.
 pub(crate) type PagesOf<'a, 'p> = &'a (dyn Fn(usize) -> &'p [usize] + Sync + 'a);
 
@@ -83,6 +97,7 @@ pub(crate) struct Work {
     fine: FineActivations,
     logits: Vec<f32>,
     shortlist: ShortlistWork,
+    largest: LargestWork,
     /// The last hidden values of a run's tokens.
     run: Vec<f32>,
 }
@@ -106,6 +121,7 @@ impl Work {
             fine: FineActivations::default(),
             logits: Vec::new(),
             shortlist: ShortlistWork::default(),
+            largest: LargestWork::default(),
             run: Vec::new(),
         }
     }
@@ -136,8 +152,10 @@ impl Network {
         head: Option<Table>,
     ) -> Network {
         let frequencies = config.rotary_frequencies();
-        let shortlist = Shortlist::new((Isa::fastest(), pool), packing, head.as_ref().unwrap_or(&embedding));
-        Network { config, embedding, layers, final_norm, head, shortlist, frequencies }
+        let whole = head.as_ref().unwrap_or(&embedding);
+        let shortlist = Shortlist::new((Isa::fastest(), pool), packing, whole);
+        let largest = Largest::new((Isa::fastest(), pool), whole);
+        Network { config, embedding, layers, final_norm, head, shortlist, largest, frequencies }
     }
 
     fn head(&self) -> &Table {
@@ -149,22 +167,48 @@ impl Network {
         self.shortlist.is_some()
     }
 
+    /// Tokens of a run at most.
+    pub(crate) fn longest_run(&self) -> usize {
+        if self.largest.is_some() { LONG_RUN } else { RUN }
+    }
+
     /// Bytes of weights that decoding one token reads, in runs where there are any.
     pub(crate) fn bytes_per_token(&self) -> usize {
         let layer = |layer: &Layer| {
             [&layer.query_key_value, &layer.output, &layer.gate_up, &layer.down].map(Linear::len_bytes).iter().sum::<usize>()
         };
-        let head = self.head().len_bytes();
-        let head = self.shortlist.as_ref().map_or(head, |shortlist| ((RUN - 1) * shortlist.len_bytes(self.head()) + head) / RUN);
+        let (head, run) = (self.head().len_bytes(), self.longest_run());
+        let head = self.shortlist.as_ref().map_or(head, |shortlist| ((run - 1) * shortlist.len_bytes(self.head()) + head) / run);
         self.layers.iter().map(layer).sum::<usize>() + head
     }
 
     /// Run the rows through the student; keys and values go to the cache. Returns the logits of the rows that want them. Rows of
     /// one sequence come in the order of their positions.
-    pub(crate) fn forward<'w>(&self, cache: &mut Cache, rows: &[Row], pages: PagesOf, work: &'w mut Work) -> &'w mut [f32] {
+    pub(crate) fn forward<'w>(
+        &self,
+        cache: &mut Cache,
+        (rows, needed): (&[Row], Needed),
+        pages: PagesOf,
+        work: &'w mut Work,
+    ) -> &'w mut [f32] {
         self.hidden(cache, rows, pages, work);
-        self.head().logits(work.isa, &work.pool, &work.last, self.config.width, &mut work.fine, &mut work.logits);
-        &mut work.logits
+        let Work { isa, pool, last, fine, logits, largest, .. } = work;
+        self.logits((*isa, pool), needed, (last, fine), largest, logits);
+        logits
+    }
+
+    fn logits(
+        &self,
+        (isa, pool): (Isa, &Pool),
+        needed: Needed,
+        (hidden, fine): (&[f32], &mut FineActivations),
+        work: &mut LargestWork,
+        logits: &mut Vec<f32>,
+    ) {
+        match self.largest.as_ref().filter(|_| needed == Needed::Largest) {
+            Some(largest) => largest.logits((isa, pool), self.head(), (hidden, fine), work, logits),
+            None => self.head().logits(isa, pool, hidden, self.config.width, fine, logits),
+        }
     }
 
     /// Decode one sequence from its one row on, with only a part of the head read for a token: `next` is given the likely logits after
@@ -174,7 +218,7 @@ impl Network {
     pub(crate) fn run_ahead<'w>(
         &self,
         cache: &mut Cache,
-        (rows, most): (&mut Vec<Row>, usize),
+        (rows, most, needed): (&mut Vec<Row>, usize, Needed),
         pages: PagesOf,
         work: &'w mut Work,
         next: &mut dyn FnMut(&mut [f32]) -> Option<Row>,
@@ -183,14 +227,15 @@ impl Network {
         loop {
             self.hidden(cache, &rows[rows.len() - 1..], pages, work);
             work.run.extend_from_slice(&work.last);
-            let Some(shortlist) = self.shortlist.as_ref().filter(|_| rows.len() < most.min(RUN)) else { break };
+            let Some(shortlist) = self.shortlist.as_ref().filter(|_| rows.len() < most.min(self.longest_run())) else { break };
             let Work { isa, pool, last, fine, logits, .. } = work;
             shortlist.logits((*isa, pool), self.head(), (last, fine), &mut work.shortlist, logits);
             let Some(row) = next(logits) else { break };
             rows.push(row);
         }
-        self.head().logits(work.isa, &work.pool, &work.run, self.config.width, &mut work.fine, &mut work.logits);
-        &mut work.logits
+        let Work { isa, pool, run, fine, logits, largest, .. } = work;
+        self.logits((*isa, pool), needed, (run, fine), largest, logits);
+        logits
     }
 
     /// Run the rows through all blocks: the last hidden values of those that want logits, normalised, in `work.last`.

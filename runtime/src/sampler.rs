@@ -74,6 +74,11 @@ impl Sampler {
         sampler
     }
 
+    /// Whether the next token is that of the largest logit, whatever the others are.
+    pub(crate) fn takes_largest(&self) -> bool {
+        self.sampling.temperature == 0.0 && self.sampling.repetition_penalty == 1.0
+    }
+
     /// Choose the next token. Logits of tokens that were there before are changed by the penalty.
     pub(crate) fn next(&mut self, logits: &mut [f32]) -> u32 {
         let penalty = self.sampling.repetition_penalty;

@@ -7,13 +7,13 @@
 use crate::{
     kernel::{
         Activations, Bits, FineActivations, HIGH_ACTIVATION, IntegerMatrix, Isa, Matrix, Packing, Pool, ROWS, coarse, multiply,
-        multiply_blocks_of, multiply_high,
+        multiply_high, multiply_places,
     },
     linear::{Layout, Table},
 };
 
 /// A head of fewer weights is read from a cache in the time that a shortlist takes.
-const LEAST_WEIGHTS: usize = 8 << 20;
+pub(crate) const LEAST_WEIGHTS: usize = 8 << 20;
 /// Blocks of rows that are computed as they are, by high bits and by ternary weights. Of 960 tokens of a random student with 128,256 rows,
 /// whose logits are normally distributed, the likeliest was always among those of 128 blocks by high bits; by 64 it was not five times, nor
 /// six times by 256 of ternary weights. Those of trained students stand out more.
@@ -39,7 +39,7 @@ pub(crate) struct ShortlistWork {
     activations: Activations,
     /// Each block of rows, and the largest of its estimated logits.
     largest: Vec<(usize, f32)>,
-    blocks: Vec<usize>,
+    places: Vec<(usize, usize)>,
 }
 
 impl Shortlist {
@@ -75,12 +75,12 @@ impl Shortlist {
         work.largest.clear();
         work.largest.extend(logits.chunks(ROWS).map(|rows| rows.iter().copied().fold(f32::NEG_INFINITY, f32::max)).enumerate());
         work.largest.select_nth_unstable_by(blocks - 1, |one, other| other.1.total_cmp(&one.1));
-        work.blocks.clear();
-        work.blocks.extend(work.largest[..blocks].iter().map(|(block, _)| *block));
-        work.blocks.sort_unstable();
+        work.places.clear();
+        work.places.extend(work.largest[..blocks].iter().map(|(block, _)| (*block, 0)));
+        work.places.sort_unstable();
 
         fine.quantize(isa, hidden, hidden.len());
-        multiply_blocks_of(isa, pool, head, &work.blocks, fine, logits);
+        multiply_places(isa, pool, head, &work.places, fine, logits);
     }
 
     /// Bytes that a token's logits read.

@@ -440,6 +440,19 @@ fn a_prompt_that_begins_like_another_is_computed_once() {
 }
 
 #[test]
+fn answers_for_which_the_largest_logits_are_enough_are_the_same() {
+    for student in large_heads() {
+        let tokens = |log_probabilities| -> Vec<Vec<u32>> {
+            let request = |at| Request { log_probabilities, ..Request::greedy(prompt(3 + at, at), 12) };
+            let requests: Vec<Request> = (0..16).map(request).collect();
+            let events = answers(&mut engine(&student, Isa::fastest(), 2, 16), &requests);
+            events.iter().map(|events| events.iter().map(|event| event.token).collect()).collect()
+        };
+        assert_eq!(tokens(false), tokens(true));
+    }
+}
+
+#[test]
 fn a_step_at_a_time_equals_the_whole_text() {
     let student = student(&table(Architecture::Qwen3));
     let mut engine = engine(&student, Isa::fastest(), 1, 1);

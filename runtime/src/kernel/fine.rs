@@ -53,6 +53,9 @@ pub struct FineActivations {
     scales: Vec<f32>,
     /// The sums of each [`SPAN`] codes, `[tokens, width / SPAN]`.
     sums: Vec<i32>,
+    /// The same of the high bytes alone, where there are any.
+    high_sums: Vec<i32>,
+    high_alone: bool,
 }
 
 impl FineActivations {
@@ -73,14 +76,53 @@ impl FineActivations {
         self.codes[token * 2 * self.width..].as_ptr()
     }
 
-    /// The sum of one token's codes of an input and those after it.
+    /// The sum of one token's codes of an input and those after it, as they are multiplied.
     #[inline(always)]
     pub(super) fn sum(&self, token: usize, input: usize, inputs: usize) -> i32 {
-        self.sums[(token * self.width + input) / SPAN..][..inputs / SPAN].iter().sum()
+        let sums = if self.high_alone { &self.high_sums } else { &self.sums };
+        sums[(token * self.width + input) / SPAN..][..inputs / SPAN].iter().sum()
     }
 
+    /// Whether an instruction set multiplies with the high bytes alone in less time than with both; matrix tiles have time for both.
+    pub(crate) fn high_is_cheaper(isa: Isa) -> bool {
+        let has_tiles = {
+            #[cfg(target_arch = "x86_64")]
+            let has_tiles = isa.0 == Kind::Amx;
+            #[cfg(not(target_arch = "x86_64"))]
+            let has_tiles = false;
+            has_tiles
+        };
+        Layout::of(isa) == Layout::Halves && !has_tiles
+    }
+
+    /// Have kernels take the low bytes for 0, or not.
+    ///
+    /// # Panics
+    /// If the activations are whole.
+    pub(crate) fn set_high_alone(&mut self, high_alone: bool) {
+        assert!(!high_alone || self.layout == Layout::Halves, "whole activations have no high bytes");
+        self.high_alone = high_alone;
+    }
+
+    pub(super) fn is_high_alone(&self) -> bool {
+        self.high_alone
+    }
+
+    /// The length of a token's vector of activations, and that of what the low bytes add to it.
+    pub(crate) fn lengths(&self, token: usize) -> (f64, f64) {
+        let (high, low) = self.codes[token * 2 * self.width..][..2 * self.width].split_at(self.width);
+        let (mut all, mut small) = (0, 0);
+        for (high, low) in high.iter().zip(low) {
+            let (low, code) = (i64::from(*low), 128 * i64::from(*high) + i64::from(*low));
+            (all, small) = (all + code * code, small + low * low);
+        }
+        let length = |squares: i64| f64::from(self.scales[token]) * (squares as f64).sqrt();
+        (length(all), length(small))
+    }
+
+    /// What a token's codes are worth, as they are multiplied.
     pub(super) fn scale(&self, token: usize) -> f32 {
-        self.scales[token]
+        if self.high_alone { 128.0 * self.scales[token] } else { self.scales[token] }
     }
 
     /// Quantise tokens of `width` numbers each, in place of those that were here.
@@ -105,12 +147,20 @@ impl FineActivations {
         self.token.resize(width, 0);
         self.scales.resize(tokens, 0.0);
         self.sums.resize(tokens * (width / SPAN), 0);
+        self.high_alone = false;
         let each = self.codes.chunks_exact_mut(2 * width).zip(self.sums.chunks_exact_mut(width / SPAN));
         for (token, (scale, (bytes, sums))) in self.scales.iter_mut().zip(each).enumerate() {
             *scale = codes(token, &mut self.token);
             lay_out(isa, self.layout, &self.token, bytes);
             for (sum, codes) in sums.iter_mut().zip(self.token.chunks_exact(SPAN)) {
                 *sum = codes.iter().map(|code| i32::from(*code)).sum();
+            }
+        }
+        if self.layout == Layout::Halves {
+            self.high_sums.clear();
+            for bytes in self.codes[..tokens * 2 * width].chunks_exact(2 * width) {
+                let sum = |codes: &[i8]| codes.iter().map(|code| i32::from(*code)).sum::<i32>();
+                self.high_sums.extend(bytes[..width].chunks_exact(SPAN).map(sum));
             }
         }
     }

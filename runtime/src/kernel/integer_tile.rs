@@ -27,33 +27,33 @@ const _: () = assert!(Bits::Eight.group() == Bits::Four.group());
 /// If the sizes do not fit together, or the activations were quantised for an instruction set that wants them otherwise.
 pub fn multiply_integers(isa: Isa, pool: &Pool, matrix: &IntegerMatrix, activations: &FineActivations, out: &mut [f32]) {
     let output = output_of(isa, matrix, activations, out);
-    pool.for_each_range(matrix.blocks(), piece(matrix.columns(), activations.tokens()), &|blocks| {
+    let tokens = activations.tokens();
+    pool.for_each_range(matrix.blocks(), piece(matrix.columns(), tokens), &|blocks| {
         // SAFETY: the sizes were checked, the ranges are disjoint, and `out` stays borrowed until all are done.
-        unsafe { multiply_range(isa, matrix, activations, blocks, output) };
+        unsafe { multiply_part(isa, matrix, activations, (0..tokens, blocks), output) };
     });
 }
 
-/// As [`multiply_integers`], for the rows of some blocks alone; the others of `out` stay as they are.
+/// As [`multiply_integers`], for the rows of some blocks with one token each: `places` are blocks and tokens. The others of `out` stay as
+/// they are.
 ///
 /// # Panics
-/// If the sizes do not fit together, or the blocks are not the matrix's in ascending order.
-pub(crate) fn multiply_blocks_of(
+/// If the sizes do not fit together, or the places are not the matrix's in ascending order.
+pub(crate) fn multiply_places(
     isa: Isa,
     pool: &Pool,
     matrix: &IntegerMatrix,
-    blocks: &[usize],
+    places: &[(usize, usize)],
     activations: &FineActivations,
     out: &mut [f32],
 ) {
-    assert!(
-        blocks.is_sorted_by(|one, next| one < next) && blocks.last().is_none_or(|last| *last < matrix.blocks()),
-        "blocks of another matrix, or not in order"
-    );
+    let is_place = |(block, token): &(usize, usize)| *block < matrix.blocks() && *token < activations.tokens();
+    assert!(places.is_sorted_by(|one, next| one < next) && places.iter().all(is_place), "places of another matrix, or not in order");
     let output = output_of(isa, matrix, activations, out);
-    pool.for_each_range(blocks.len(), piece(matrix.columns(), activations.tokens()), &|range| {
-        for block in &blocks[range] {
-            // SAFETY: as above, and no block comes twice.
-            unsafe { multiply_range(isa, matrix, activations, *block..block + 1, output) };
+    pool.for_each_range(places.len(), piece(matrix.columns(), 1), &|range| {
+        for (block, token) in &places[range] {
+            // SAFETY: as above, and no place comes twice.
+            unsafe { multiply_part(isa, matrix, activations, (*token..token + 1, *block..block + 1), output) };
         }
     });
 }
@@ -66,30 +66,33 @@ fn output_of(isa: Isa, matrix: &IntegerMatrix, activations: &FineActivations, ou
     Output { start: out.as_mut_ptr(), stride: matrix.rows() }
 }
 
+/// Some tokens, and some blocks of rows.
+type Part = (Range<usize>, Range<usize>);
+
 /// # Safety
-/// `output` has room for every token and row, and no one else writes these blocks' rows of it.
-unsafe fn multiply_range(isa: Isa, matrix: &IntegerMatrix, activations: &FineActivations, blocks: Range<usize>, output: Output) {
+/// `output` has room for every token and row, the part is of those that there are, and no one else writes it.
+unsafe fn multiply_part(isa: Isa, matrix: &IntegerMatrix, activations: &FineActivations, part: Part, output: Output) {
     match isa.0 {
         // SAFETY: passed on from the caller, and the `Isa` is the proof that the CPU has the instructions; so for the others.
-        Kind::Scalar => unsafe { multiply_any::<scalar::Plain, 1, 1>(matrix, activations, blocks, output) },
+        Kind::Scalar => unsafe { multiply_any::<scalar::Plain, 1, 1>(matrix, activations, part, output) },
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx2 => unsafe { avx2(matrix, activations, blocks, output) },
+        Kind::Avx2 => unsafe { avx2(matrix, activations, part, output) },
         #[cfg(target_arch = "x86_64")]
-        Kind::AvxVnni => unsafe { avxvnni(matrix, activations, blocks, output) },
+        Kind::AvxVnni => unsafe { avxvnni(matrix, activations, part, output) },
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx512 => unsafe { avx512(matrix, activations, blocks, output) },
+        Kind::Avx512 => unsafe { avx512(matrix, activations, part, output) },
         #[cfg(target_arch = "x86_64")]
-        Kind::Amx if amx::fits_integers(matrix, activations) => unsafe {
-            amx::multiply_integer_blocks(matrix, activations, blocks, output)
+        Kind::Amx if part.0.len() == activations.tokens() && amx::fits_integers(matrix, activations) => unsafe {
+            amx::multiply_integer_blocks(matrix, activations, part.1, output)
         },
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx512Vnni | Kind::Avx512Vbmi | Kind::Amx => unsafe { avx512vnni(matrix, activations, blocks, output) },
+        Kind::Avx512Vnni | Kind::Avx512Vbmi | Kind::Amx => unsafe { avx512vnni(matrix, activations, part, output) },
         #[cfg(target_arch = "aarch64")]
-        Kind::Neon => unsafe { neon(matrix, activations, blocks, output) },
+        Kind::Neon => unsafe { neon(matrix, activations, part, output) },
         #[cfg(target_arch = "aarch64")]
-        Kind::Dotprod => unsafe { dotprod(matrix, activations, blocks, output) },
+        Kind::Dotprod => unsafe { dotprod(matrix, activations, part, output) },
         #[cfg(target_arch = "aarch64")]
-        Kind::I8mm => unsafe { i8mm(matrix, activations, blocks, output) },
+        Kind::I8mm => unsafe { i8mm(matrix, activations, part, output) },
     }
 }
 
@@ -97,20 +100,20 @@ unsafe fn multiply_range(isa: Isa, matrix: &IntegerMatrix, activations: &FineAct
 macro_rules! compiled {
     ($name:ident, $features:literal, $vector:ty, $wide:literal, $tall:literal) => {
         #[target_feature(enable = $features)]
-        unsafe fn $name(matrix: &IntegerMatrix, activations: &FineActivations, blocks: Range<usize>, output: Output) {
+        unsafe fn $name(matrix: &IntegerMatrix, activations: &FineActivations, part: Part, output: Output) {
             // SAFETY: passed on from the caller; the features are those of the vector.
-            unsafe { multiply_any::<$vector, $wide, $tall>(matrix, activations, blocks, output) }
+            unsafe { multiply_any::<$vector, $wide, $tall>(matrix, activations, part, output) }
         }
     };
     ($name:ident, $features:literal, $vector:ty, one stream $one:literal, $wide:literal, $tall:literal) => {
         #[target_feature(enable = $features)]
-        unsafe fn $name(matrix: &IntegerMatrix, activations: &FineActivations, blocks: Range<usize>, output: Output) {
+        unsafe fn $name(matrix: &IntegerMatrix, activations: &FineActivations, part: Part, output: Output) {
             // SAFETY: as above.
             unsafe {
                 if super::x86::is_amd() {
-                    multiply_any::<$vector, $one, $tall>(matrix, activations, blocks, output)
+                    multiply_any::<$vector, $one, $tall>(matrix, activations, part, output)
                 } else {
-                    multiply_any::<$vector, $wide, $tall>(matrix, activations, blocks, output)
+                    multiply_any::<$vector, $wide, $tall>(matrix, activations, part, output)
                 }
             }
         }
@@ -158,6 +161,18 @@ pub(super) trait Fine: Vector {
         tokens: (*const i8, usize),
         input: usize,
     );
+
+    /// The same with high bytes alone, where activations have two.
+    ///
+    /// # Safety
+    /// As above.
+    unsafe fn add_high_plane<const M: usize, const N: usize>(
+        sums: &mut [[Self; N]; M],
+        planes: [Self::Plane; M],
+        size: Size,
+        tokens: (*const i8, usize),
+        input: usize,
+    );
 }
 
 /// One that multiplies bytes with bytes.
@@ -183,11 +198,9 @@ impl<V: Halves> Fine for V {
         weights
     }
 
-    // Here and where whole activations are multiplied rows are innermost: four activations that were brought into a register serve all of
-    // them and are done with.
     #[inline(always)]
     unsafe fn add_plane<const M: usize, const N: usize>(
-        sums: &mut Sums<V, M, N>,
+        sums: &mut Sums<Self, M, N>,
         planes: [V; M],
         size: Size,
         (codes, width): (*const i8, usize),
@@ -196,16 +209,41 @@ impl<V: Halves> Fine for V {
         for n in 0..N {
             unsafe {
                 let high = codes.add(n * 2 * width + input);
-                for (sums, four) in [(&mut sums.high, high), (&mut sums.low, high.add(width))] {
-                    for m in 0..M {
-                        sums[m][n] = match size {
-                            Size::Small => V::dot_small(sums[m][n], planes[m], four),
-                            Size::Any => V::dot_bytes(sums[m][n], planes[m], four),
-                        };
-                    }
-                }
+                add_token(&mut sums.high, n, planes, size, high);
+                add_token(&mut sums.low, n, planes, size, high.add(width));
             }
         }
+    }
+
+    #[inline(always)]
+    unsafe fn add_high_plane<const M: usize, const N: usize>(
+        sums: &mut [[V; N]; M],
+        planes: [V; M],
+        size: Size,
+        (codes, width): (*const i8, usize),
+        input: usize,
+    ) {
+        for n in 0..N {
+            unsafe { add_token(sums, n, planes, size, codes.add(n * 2 * width + input)) };
+        }
+    }
+}
+
+/// Add a plane's products with a token's four activations. Here and where whole activations are multiplied rows are innermost: four
+/// activations that were brought into a register serve all of them and are done with.
+#[inline(always)]
+unsafe fn add_token<V: Halves, const M: usize, const N: usize>(
+    sums: &mut [[V; N]; M],
+    n: usize,
+    planes: [V; M],
+    size: Size,
+    four: *const i8,
+) {
+    for m in 0..M {
+        sums[m][n] = match size {
+            Size::Small => unsafe { V::dot_small(sums[m][n], planes[m], four) },
+            Size::Any => unsafe { V::dot_bytes(sums[m][n], planes[m], four) },
+        };
     }
 }
 
@@ -213,20 +251,21 @@ impl<V: Halves> Fine for V {
 // that the matrix has, a token has codes for every group, and a prefetch may name any address.
 
 /// # Safety
-/// The CPU has `V`'s instruction set, `output` has room for all tokens and rows, and no one else writes these blocks' rows.
+/// The CPU has `V`'s instruction set, `output` has room for all tokens and rows, the part is of those that there are, and no one else
+/// writes it.
 #[inline(always)]
 unsafe fn multiply_any<V: Fine, const WIDE: usize, const TALL: usize>(
     matrix: &IntegerMatrix,
     activations: &FineActivations,
-    blocks: Range<usize>,
+    part: Part,
     output: Output,
 ) {
     unsafe {
         match matrix.bits() {
-            Bits::Four => multiply_blocks::<V, Four, WIDE, TALL>(matrix, activations, blocks, output),
-            Bits::Six => multiply_blocks::<V, Six, WIDE, TALL>(matrix, activations, blocks, output),
-            Bits::Eight => multiply_blocks::<V, Eight, WIDE, TALL>(matrix, activations, blocks, output),
-            Bits::Apart => multiply_blocks::<V, Apart, WIDE, TALL>(matrix, activations, blocks, output),
+            Bits::Four => multiply_blocks::<V, Four, WIDE, TALL>(matrix, activations, part, output),
+            Bits::Six => multiply_blocks::<V, Six, WIDE, TALL>(matrix, activations, part, output),
+            Bits::Eight => multiply_blocks::<V, Eight, WIDE, TALL>(matrix, activations, part, output),
+            Bits::Apart => multiply_blocks::<V, Apart, WIDE, TALL>(matrix, activations, part, output),
         }
     }
 }
@@ -241,38 +280,42 @@ const MOST_TOKENS: usize = 4 * TOKENS;
 unsafe fn multiply_blocks<V: Fine, C: Codes, const WIDE: usize, const TALL: usize>(
     matrix: &IntegerMatrix,
     activations: &FineActivations,
-    blocks: Range<usize>,
+    (tokens, blocks): Part,
     output: Output,
 ) {
     let (mut row, end) = (blocks.start * ROWS, blocks.end * ROWS);
     unsafe {
-        if activations.tokens() == 1 {
+        if tokens.len() == 1 && !activations.is_high_alone() {
             while row + WIDE * V::ROWS <= end {
-                single::<V, C, WIDE>(matrix, activations, row, 0, output);
+                single::<V, C, WIDE>(matrix, activations, row, tokens.start, output);
                 row += WIDE * V::ROWS;
             }
         }
         while row + TALL * V::ROWS <= end {
-            all_tokens::<V, C, TALL>(matrix, activations, row, output);
+            all_tokens::<V, C, TALL>(matrix, activations, (row, &tokens), output);
             row += TALL * V::ROWS;
         }
         while row < end {
-            all_tokens::<V, C, 1>(matrix, activations, row, output);
+            all_tokens::<V, C, 1>(matrix, activations, (row, &tokens), output);
             row += V::ROWS;
         }
     }
 }
 
-/// All tokens with `M` row vectors.
+/// All those tokens with `M` row vectors.
 #[inline(always)]
-unsafe fn all_tokens<V: Fine, C: Codes, const M: usize>(matrix: &IntegerMatrix, activations: &FineActivations, row: usize, output: Output) {
-    let tokens = activations.tokens();
-    for first in (0..tokens).step_by(MOST_TOKENS) {
+unsafe fn all_tokens<V: Fine, C: Codes, const M: usize>(
+    matrix: &IntegerMatrix,
+    activations: &FineActivations,
+    (row, tokens): (usize, &Range<usize>),
+    output: Output,
+) {
+    for first in tokens.clone().step_by(MOST_TOKENS) {
         unsafe {
-            if first + 1 == tokens {
+            if first + 1 == tokens.end && !activations.is_high_alone() {
                 single::<V, C, M>(matrix, activations, row, first, output);
             } else {
-                several::<V, C, M>(matrix, activations, row, first..tokens.min(first + MOST_TOKENS), output);
+                several::<V, C, M>(matrix, activations, row, first..tokens.end.min(first + MOST_TOKENS), output);
             }
         }
     }
@@ -311,6 +354,9 @@ unsafe fn single<V: Fine, C: Codes, const M: usize>(
                     }
                     V::add_plane(&mut sums, planes, C::SIZE, codes, group * inputs + C::place(step, plane) * INPUTS);
                 }
+            }
+            for m in 0..M {
+                sums.high[m][0] = sums.high[m][0].times_128();
             }
             add_scaled::<V, C, M, 1>(activations, token, (group, &scales_of::<V, M>(matrix, row, group)), &sums, &mut totals);
         }
@@ -383,8 +429,23 @@ unsafe fn tile<V: Fine, C: Codes, const M: usize, const N: usize>(
     unsafe {
         let mut sums = Sums { high: [[V::zero(); N]; M], low: [[V::zero(); N]; M] };
         // A compiler that knows how many planes there are reads all their activations at once, more than there are registers.
-        for plane in 0..black_box(inputs / INPUTS) {
-            V::add_plane(&mut sums, planes[plane], C::SIZE, codes, group * inputs + plane * INPUTS);
+        let count = black_box(inputs / INPUTS);
+        let input = |plane: usize| group * inputs + plane * INPUTS;
+        if activations.is_high_alone() {
+            // Every second plane to other sums, which do not wait for each other.
+            for plane in (0..count).step_by(2) {
+                V::add_high_plane(&mut sums.high, planes[plane], C::SIZE, codes, input(plane));
+                V::add_high_plane(&mut sums.low, planes[plane + 1], C::SIZE, codes, input(plane + 1));
+            }
+        } else {
+            for plane in 0..count {
+                V::add_plane(&mut sums, planes[plane], C::SIZE, codes, input(plane));
+            }
+            for m in 0..M {
+                for n in 0..N {
+                    sums.high[m][n] = sums.high[m][n].times_128();
+                }
+            }
         }
         add_scaled::<V, C, M, N>(activations, token, (group, scales), &sums, totals);
     }
@@ -411,7 +472,7 @@ fn scales_of<V: Vector, const M: usize>(matrix: &IntegerMatrix, row: usize, grou
     scales
 }
 
-/// totals += (high * 128 + low) as f32 * scale for one group, without what weights are stored too large by.
+/// totals += (high + low) as f32 * scale for one group, without what weights are stored too large by.
 #[inline(always)]
 unsafe fn add_scaled<V: Fine, C: Codes, const M: usize, const N: usize>(
     activations: &FineActivations,
@@ -428,7 +489,7 @@ unsafe fn add_scaled<V: Fine, C: Codes, const M: usize, const N: usize>(
         }
         for m in 0..M {
             for n in 0..N {
-                let sum = sums.high[m][n].times_128().add(sums.low[m][n]).add(excess[n]);
+                let sum = sums.high[m][n].add(sums.low[m][n]).add(excess[n]);
                 totals[m][n] = sum.add_scaled(totals[m][n], scales[m].as_ptr());
             }
         }

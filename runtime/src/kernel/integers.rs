@@ -241,7 +241,7 @@ impl IntegerMatrix {
         self.rows.div_ceil(ROWS)
     }
 
-    pub(super) fn groups(&self) -> usize {
+    pub(crate) fn groups(&self) -> usize {
         self.columns / self.bits.group()
     }
 
@@ -361,7 +361,20 @@ impl IntegerMatrix {
                 }
             }
             Bits::Eight => planes.iter_mut().zip(lines).for_each(|(plane, line)| *plane = line.0.map(|byte| (byte ^ 0x80) as i8)),
-            Bits::Apart => unreachable!("of such a matrix no coarse one is made"),
+            Bits::Apart => {
+                let high = self.high.as_ref().expect("high bits that are apart");
+                let high_lines = &high.lines()[block * high.block_lines() + group * self.bits.high_lines()..];
+                for (planes, (lines, high)) in planes.as_chunks_mut::<4>().0.iter_mut().zip(lines.as_chunks::<3>().0.iter().zip(high_lines))
+                {
+                    for (i, high) in high.0.iter().enumerate() {
+                        let low = lines.map(|line| line.0[i]);
+                        let last = low[0] >> 6 | low[1] >> 6 << 2 | low[2] >> 6 << 4;
+                        for (at, low) in [low[0] & 63, low[1] & 63, low[2] & 63, last].into_iter().enumerate() {
+                            planes[at][i] = ((low | high >> (2 * at) << 6) ^ 0x80) as i8;
+                        }
+                    }
+                }
+            }
         }
         planes
     }

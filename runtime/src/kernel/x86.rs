@@ -296,6 +296,16 @@ impl<R: Register> Fine for Maddubs<R> {
             }
         }
     }
+
+    unsafe fn add_high_plane<const M: usize, const N: usize>(
+        _sums: &mut [[Self; N]; M],
+        _planes: [[R; 2]; M],
+        _size: Size,
+        _tokens: (*const i8, usize),
+        _input: usize,
+    ) {
+        unreachable!("whole activations have no high bytes")
+    }
 }
 
 /// A block's lines of [`Packing::Four`](super::Packing::Four), each of their four planes by itself.
