@@ -85,14 +85,11 @@ impl FineActivations {
 
     /// Whether an instruction set multiplies with the high bytes alone in less time than with both; matrix tiles have time for both.
     pub(crate) fn high_is_cheaper(isa: Isa) -> bool {
-        let has_tiles = {
+        match isa.0 {
             #[cfg(target_arch = "x86_64")]
-            let has_tiles = isa.0 == Kind::Amx;
-            #[cfg(not(target_arch = "x86_64"))]
-            let has_tiles = false;
-            has_tiles
-        };
-        Layout::of(isa) == Layout::Halves && !has_tiles
+            Kind::Amx => false,
+            _ => Layout::of(isa) == Layout::Halves,
+        }
     }
 
     /// Have kernels take the low bytes for 0, or not.
