@@ -29,5 +29,5 @@ export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 root=/usr/aarch64-linux-gnu
 for core in cortex-a72 neoverse-n1 max; do
     export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -cpu $core -L $root -E LD_LIBRARY_PATH=$root/lib"
-    cargo test --release --target $target --target-dir "${CARGO_TARGET_DIR:-target}/arm" -p tristill-runtime --lib -- kernel layer
+    cargo test --release --target $target --target-dir "${CARGO_TARGET_DIR:-target}/arm" -p tristill-runtime --lib -- kernel layer largest
 done
