@@ -34,6 +34,7 @@ mod integer_tile;
 mod integers;
 mod isa;
 mod key_values;
+mod lengths;
 #[cfg(target_arch = "x86_64")]
 #[allow(clippy::needless_range_loop, reason = "as above")]
 mod lookup;
@@ -75,9 +76,10 @@ pub use pool::Pool;
 
 pub(crate) use attention::{Block, Queries, attend, block_rows};
 pub(crate) use bandwidth::Bandwidth;
-pub(crate) use coarse::{coarse, lengths, multiply_high};
+pub(crate) use coarse::{coarse, multiply_high};
 pub(crate) use float::{FloatMatrix, multiply_floats};
 pub(crate) use key_values::{KeyValues, NewKeyValues, PAGE};
+pub(crate) use lengths::lengths;
 pub(crate) use vectorise::vectorised;
 
 use isa::Kind;

@@ -5,9 +5,9 @@
 //! token stands out, are computed as they are. So a greedy token is the one that all products would give.
 
 use crate::{
-    kernel::{FineActivations, IntegerMatrix, Isa, Pool, ROWS, lengths, multiply_integers, multiply_places},
+    kernel::{FineActivations, IntegerMatrix, Isa, Pool, lengths, multiply_integers, multiply_places},
     linear::Table,
-    shortlist::LEAST_WEIGHTS,
+    shortlist::{large, largest_of_blocks},
 };
 
 /// With fewer tokens reading the head is what limits.
@@ -36,12 +36,12 @@ pub(crate) struct LargestWork {
 impl Largest {
     /// That of a head which is large enough, where an instruction set gains from it.
     pub(crate) fn new((isa, pool): (Isa, &Pool), head: &Table) -> Option<Largest> {
-        let head = head.integers().filter(|head| head.rows() * head.columns() >= LEAST_WEIGHTS)?;
+        let head = large(head)?;
         FineActivations::high_is_cheaper(isa).then(|| Largest { lengths: lengths(isa, pool, head) })
     }
 
-    /// Some tokens' logits, `[tokens, vocabulary]`: the largest of each, and all that equal it, are as the head says, the others at most
-    /// what lies below them.
+    /// Some tokens' logits, `[tokens, vocabulary]`: the largest of each, and all that equal it, are as the head says, and the others lie
+    /// below it.
     pub(crate) fn logits(
         &self,
         (isa, pool): (Isa, &Pool),
@@ -74,9 +74,7 @@ impl Largest {
         let (rows, blocks) = (head.rows(), self.lengths.len());
         work.found.resize(logits.len() / rows * blocks, 0.0);
         pool.for_each_pair((logits, rows), (&mut work.found, blocks), |_, logits, found| {
-            for (found, logits) in found.iter_mut().zip(logits.chunks(ROWS)) {
-                *found = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            }
+            found.iter_mut().zip(largest_of_blocks(logits)).for_each(|(found, largest)| *found = largest);
         });
         work.places.clear();
         for (token, found) in work.found.chunks_exact(blocks).enumerate() {
@@ -102,7 +100,11 @@ fn reach(head: &IntegerMatrix, fine: &FineActivations, token: usize) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{kernel::Bits, random::Random, sampler::likeliest};
+    use crate::{
+        kernel::{Bits, ROWS},
+        random::Random,
+        sampler::likeliest,
+    };
 
     const ROWS_OF_HEAD: usize = (1 << 15) + 9;
     const COLUMNS: usize = 256;

@@ -158,7 +158,7 @@ pub(crate) fn likeliest(logits: &[f32]) -> u32 {
 }
 
 /// The largest number; those that are none do not count.
-pub(crate) fn largest(numbers: &[f32]) -> f32 {
+fn largest(numbers: &[f32]) -> f32 {
     let (whole, rest) = numbers.as_chunks::<16>();
     let mut lanes = [f32::NEG_INFINITY; 16];
     for numbers in whole {

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A head of fewer weights is read from a cache in the time that a shortlist takes.
-pub(crate) const LEAST_WEIGHTS: usize = 8 << 20;
+const LEAST_WEIGHTS: usize = 8 << 20;
 /// Blocks of rows that are computed as they are, by high bits and by ternary weights. Of 960 tokens of a random student with 128,256 rows,
 /// whose logits are normally distributed, the likeliest was always among those of 128 blocks by high bits; by 64 it was not five times, nor
 /// six times by 256 of ternary weights. Those of trained students stand out more.
@@ -23,6 +23,16 @@ const BLOCKS_BY_TERNARY: usize = 256;
 /// The bits of a head that is stored in `bits`.
 pub(crate) fn head_bits(layout: Layout, bits: Bits, weights: usize) -> Bits {
     if bits == Bits::Eight && layout.apart && weights >= LEAST_WEIGHTS { Bits::Apart } else { bits }
+}
+
+/// The integers of a head, if they are many.
+pub(crate) fn large(head: &Table) -> Option<&IntegerMatrix> {
+    head.integers().filter(|head| head.rows() * head.columns() >= LEAST_WEIGHTS)
+}
+
+/// The largest of a token's logits in each block of rows.
+pub(crate) fn largest_of_blocks(logits: &[f32]) -> impl Iterator<Item = f32> {
+    logits.chunks(ROWS).map(|rows| rows.iter().copied().fold(f32::NEG_INFINITY, f32::max))
 }
 
 /// What tells roughly what the logits are.
@@ -45,7 +55,7 @@ pub(crate) struct ShortlistWork {
 impl Shortlist {
     /// That of a head which is large enough.
     pub(crate) fn new((isa, pool): (Isa, &Pool), packing: Packing, head: &Table) -> Option<Shortlist> {
-        let head = head.integers().filter(|head| head.rows() * head.columns() >= LEAST_WEIGHTS)?;
+        let head = large(head)?;
         Some(if head.high().is_some() { Shortlist::High } else { Shortlist::Ternary(coarse(isa, pool, packing, head)) })
     }
 
@@ -73,7 +83,7 @@ impl Shortlist {
         }
 
         work.largest.clear();
-        work.largest.extend(logits.chunks(ROWS).map(|rows| rows.iter().copied().fold(f32::NEG_INFINITY, f32::max)).enumerate());
+        work.largest.extend(largest_of_blocks(logits).enumerate());
         work.largest.select_nth_unstable_by(blocks - 1, |one, other| other.1.total_cmp(&one.1));
         work.places.clear();
         work.places.extend(work.largest[..blocks].iter().map(|(block, _)| (*block, 0)));

@@ -53,7 +53,7 @@ pub struct FineActivations {
     scales: Vec<f32>,
     /// The sums of each [`SPAN`] codes, `[tokens, width / SPAN]`.
     sums: Vec<i32>,
-    /// The same of the high bytes alone, where there are any.
+    /// The same of the high bytes, while they are alone.
     high_sums: Vec<i32>,
     high_alone: bool,
 }
@@ -99,6 +99,13 @@ impl FineActivations {
     pub(crate) fn set_high_alone(&mut self, high_alone: bool) {
         assert!(!high_alone || self.layout == Layout::Halves, "whole activations have no high bytes");
         self.high_alone = high_alone;
+        self.high_sums.clear();
+        if high_alone {
+            for bytes in self.codes[..self.tokens * 2 * self.width].chunks_exact(2 * self.width) {
+                let sum = |codes: &[i8]| codes.iter().map(|code| i32::from(*code)).sum::<i32>();
+                self.high_sums.extend(bytes[..self.width].chunks_exact(SPAN).map(sum));
+            }
+        }
     }
 
     pub(super) fn is_high_alone(&self) -> bool {
@@ -151,13 +158,6 @@ impl FineActivations {
             lay_out(isa, self.layout, &self.token, bytes);
             for (sum, codes) in sums.iter_mut().zip(self.token.chunks_exact(SPAN)) {
                 *sum = codes.iter().map(|code| i32::from(*code)).sum();
-            }
-        }
-        if self.layout == Layout::Halves {
-            self.high_sums.clear();
-            for bytes in self.codes[..tokens * 2 * width].chunks_exact(2 * width) {
-                let sum = |codes: &[i8]| codes.iter().map(|code| i32::from(*code)).sum::<i32>();
-                self.high_sums.extend(bytes[..width].chunks_exact(SPAN).map(sum));
             }
         }
     }
