@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use eval::SetKind;
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::RangedU64ValueParser};
+use eval::{MAX_THREADS, SetKind};
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use task::PromptStyle;
 
@@ -89,7 +89,7 @@ pub struct Overrides {
     /// Override one setting, e.g. --set train.steps=100; may be given several times
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// The run's folder [default: checkpoints/ and the config's name]
+    /// The run's folder [default: checkpoints/ and the config's name, with -sweep behind it for a sweep]
     #[arg(long, value_name = "FOLDER")]
     pub run: Option<PathBuf>,
 }
@@ -98,7 +98,7 @@ pub struct Overrides {
 pub struct ExportArguments {
     /// A run's folder (its last checkpoint is taken), a checkpoint's folder or any Hugging Face folder
     pub folder: PathBuf,
-    /// Where to write [default: student.gguf in the run's folder, or beside the checkpoint]
+    /// Where to write [default: student.gguf in FOLDER]
     #[arg(long, value_name = "FILE")]
     pub to: Option<PathBuf>,
 }
@@ -125,7 +125,7 @@ pub enum FloatType {
     F32,
     /// 16 bits
     F16,
-    /// The upper half of 32 bits
+    /// bfloat16: the upper 16 bits of a 32-bit float
     Bf16,
 }
 
@@ -156,7 +156,7 @@ pub struct EvalArguments {
     /// The field with the options of multiple choice
     #[arg(long, value_name = "FIELD")]
     pub options: Option<String>,
-    /// Ask only the first so many
+    /// Ask only the first LIMIT questions
     #[arg(long)]
     pub limit: Option<usize>,
     /// chat, or exactly as lm-evaluation-harness asks: gsm8k (5 examples), gsm8k_zeroshot, gsm8k_cot (8), gsm8k_cot_zeroshot
@@ -165,7 +165,7 @@ pub struct EvalArguments {
     /// Solved problems that the prompt gsm8k draws its examples from: GSM8K's training file
     #[arg(long, value_name = "FILE")]
     pub examples: Option<PathBuf>,
-    /// Answers to each question, with a temperature: pass@k, maj@k and their average are told
+    /// Answers to each question; more than one needs a --temperature above 0, and gives pass@k, maj@k and their average as well
     #[arg(long, default_value_t = 1)]
     pub samples: u32,
     #[command(flatten)]
@@ -212,8 +212,8 @@ pub struct ReportArguments {
 
 #[derive(Args)]
 pub struct Threads {
-    /// Number of threads [default: one a core]
-    #[arg(long)]
+    /// Number of threads [default: one per core]
+    #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_THREADS as u64))]
     pub threads: Option<usize>,
 }
 

@@ -1,14 +1,19 @@
 //! How long work shows itself: a bar on a terminal, plain lines where there is none.
 
 use std::{
-    io::{IsTerminal, Write},
+    io::{ErrorKind, IsTerminal, Write},
+    sync::LazyLock,
     time::{Duration, Instant},
 };
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use anyhow::{Context, Result};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 /// How often a plain line is written at the most.
 const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// The bars that stand on the terminal now, for which text has to make room.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 /// A bar, or lines.
 pub struct Progress {
@@ -22,9 +27,8 @@ impl Progress {
     /// Work of `total` units, called `what`, of which `done` are done already.
     pub fn start(what: &str, total: u64, done: u64) -> Progress {
         let lines = !std::io::stderr().is_terminal();
-        let target = if lines { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let style = ProgressStyle::with_template("{prefix:>10} {bar:30} {pos}/{len} {msg} {eta} left").expect("the template is right");
-        let bar = ProgressBar::with_draw_target(Some(total), target).with_style(style).with_prefix(what.to_owned()).with_position(done);
+        let bar = BARS.add(ProgressBar::new(total).with_style(style).with_prefix(what.to_owned()).with_position(done));
         bar.reset_eta();
         Progress { bar, what: what.to_owned(), lines, last_line: None }
     }
@@ -50,13 +54,16 @@ impl Progress {
 /// Tell a person something: on standard error, so that standard output holds results alone.
 pub fn say(line: &str) {
     // Nobody can be told that standard error is closed.
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = BARS.suspend(|| writeln!(std::io::stderr(), "{line}"));
 }
 
 /// Print a result. A reader that has gone away, as `head` does, is no error.
-pub fn print(text: &str) {
+pub fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match BARS.suspend(|| out.write_all(text.as_bytes()).and_then(|()| out.flush())) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write to standard output"),
+        _ => Ok(()),
+    }
 }
 
 /// The one place that prints errors: what was being done, then what the parts below said. What a part says again is said once.

@@ -206,9 +206,11 @@ pub fn likelihoods(folder: &Path, set: &str) -> PathBuf {
     folder.join("eval").join(set).join(LIKELIHOODS)
 }
 
-/// The name of a set that is given as a file.
-pub fn set_name(path: &Path) -> &str {
-    path.file_name().and_then(|name| name.to_str()).and_then(|name| name.split('.').next()).filter(|name| !name.is_empty()).unwrap_or("set")
+/// The name of a set that is given as a file: the file's, as far as its first point, with _ for what a set's name cannot have.
+pub fn set_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = name.split('.').next().filter(|name| !name.is_empty()).unwrap_or("set");
+    name.replace(|letter: char| !(letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_')), "_")
 }
 
 /// Read one set. Lines that are no question are told; a set without questions is an error.

@@ -52,6 +52,25 @@ fn a_missing_file_is_named() {
 }
 
 #[test]
+fn a_run_may_have_no_held_out_or_unseen_problems() {
+    let place = Place::new(TINY);
+    place.write("own.jsonl", "{\"question\":\"2 and 2?\",\"answer\":\"4\"}\n");
+    let own = "eval.sets=[{ name = \"own\", path = \"own.jsonl\" }]";
+    for none in ["synth.unseen=0", "synth.held_out=0"] {
+        place.succeed(&["check", "tiny.toml", "--set", none, "--set", own]);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_result_that_cannot_be_written_is_an_error() {
+    let place = Place::new(TINY);
+    let full = std::fs::File::create("/dev/full").unwrap();
+    let output = place.command(&["check", "tiny.toml"]).stdout(full).output().unwrap();
+    says(&program::sentence(&output), &["cannot write to standard output"]);
+}
+
+#[test]
 fn what_a_run_will_need_is_looked_for_before_it_is_trained() {
     let without_vocab = TINY.replace("vocab = 320", "");
     let cases: [(&str, &[&str], &[&str]); 4] = [

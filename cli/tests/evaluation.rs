@@ -67,6 +67,31 @@ fn multiple_choice_goes_by_likelihoods() {
     let compared = json_of(&place.succeed(&["compare", "checkpoints/chosen", "checkpoints/chosen", "--json"]));
     let sets: Vec<&str> = compared.as_array().unwrap().iter().map(|one| one["set"].as_str().unwrap()).collect();
     assert_eq!(sets[2..], ["mmlu, likeliest letter", "mmlu, likeliest text", "mmlu, likeliest text per character"]);
+
+    // A set of which nothing was asked of both is left out, as one of numbers is.
+    place.write("elsewhere/mmlu.jsonl", "{\"id\":\"x\",\"frage\":\"Two and three?\",\"wahl\":[\"4\",\"5\"],\"recht\":1}\n");
+    let student = "checkpoints/chosen/student.gguf";
+    for (set, more) in [("elsewhere/mmlu.jsonl", &own[..]), ("checkpoints/chosen/traces/held_out.jsonl", &[])] {
+        place.succeed(&[&["eval", student, "--set", set, "--to", "others"], more].concat());
+    }
+    let compared = json_of(&place.succeed(&["compare", "checkpoints/chosen", "others", "--json"]));
+    assert_eq!((compared.as_array().unwrap().len(), &compared[0]["set"]), (1, &"held_out".into()));
+}
+
+#[test]
+fn scores_of_two_students_never_stand_together() {
+    let place = place();
+    let set = "checkpoints/tiny/traces/held_out.jsonl";
+    let mut other = fs::read(place.path(STUDENT)).unwrap();
+    *other.last_mut().unwrap() ^= 1; // One weight.
+    fs::write(place.path("other.gguf"), other).unwrap();
+    fs::copy(place.path(set), place.path("a set, größer.jsonl")).unwrap();
+    place.succeed(&["eval", STUDENT, "--set", set, "--limit", "2", "--to", "both"]);
+    let said = place.fail(&["eval", "other.gguf", "--set", "a set, größer.jsonl", "--limit", "2", "--to", "both"]);
+    assert!(said.contains("another student than other.gguf") && said.contains("--to"), "{said}");
+    place.succeed(&["eval", STUDENT, "--set", "a set, größer.jsonl", "--limit", "2", "--to", "both"]);
+    let (facts, _) = report(&place, "both");
+    assert_eq!(facts["eval"].as_object().unwrap().keys().collect::<Vec<_>>(), ["a_set__gr__er", "held_out"]);
 }
 
 #[test]
@@ -153,6 +178,9 @@ fn completions_are_marked_again_and_compared_with_what_others_recorded() {
     let ours = "checkpoints/tiny/eval/held_out/completions.jsonl";
     let score = json_of(&fs::read_to_string(place.path("checkpoints/tiny/eval/held_out/score.json")).unwrap());
     assert_eq!(json_of(&place.succeed(&["eval", ours, "--set", set])), score);
+    for asking in [&["--to", "marked"][..], &["--samples", "4", "--temperature", "1"]] {
+        assert!(place.fail(&[&["eval", ours, "--set", set], asking].concat()).contains("only marked"));
+    }
 
     // Two teachers in one record, as published ones are: the first is always right, the second never.
     let text = fs::read_to_string(place.path(set)).unwrap();

@@ -13,6 +13,8 @@ use crate::Error;
 const MAX_SAMPLES: u32 = 1024;
 /// The most sequences decoded side by side.
 const MAX_SLOTS: usize = 1024;
+/// The most threads that a student is run on.
+pub const MAX_THREADS: usize = 1024;
 
 /// The `[eval]` table of a run's config.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -138,7 +140,8 @@ impl EvalConfig {
         limit("slots", (1..=MAX_SLOTS).contains(&self.slots), self.slots.to_string(), needed)?;
         let fits = self.examples.is_some() || !self.prompt.needs_examples();
         limit("prompt", fits, "gsm8k".into(), "which needs a file to draw examples from: set eval.examples".into())?;
-        limit("threads", self.threads != Some(0), "0".into(), "at least 1 is needed".into())?;
+        let threads = self.threads.unwrap_or(1);
+        limit("threads", (1..=MAX_THREADS).contains(&threads), threads.to_string(), format!("1 to {MAX_THREADS} are possible"))?;
 
         let mut names = HashSet::new();
         for (place, set) in self.sets.iter().enumerate() {

@@ -97,14 +97,19 @@ pub struct Completions {
     pub completions: Vec<Completion>,
 }
 
-/// Read a completions file, whole or interrupted. A last line without an end is left out, because it was never wholly written.
+/// Read a completions file, whole or interrupted. A last line without an end counts where it is whole: others write files so. Where it
+/// is not, a killed evaluation was writing it, and it is left out.
 pub fn read_completions(path: &Path) -> Result<Completions, Error> {
-    read(path).map(|(head, completions, _)| Completions { head, completions })
+    let Found { head, mut entries, unended, .. } = read(path)?;
+    entries.extend(unended);
+    Ok(Completions { head, completions: entries })
 }
 
 /// Read a file of likelihoods in the same way.
 pub fn read_likelihoods(path: &Path) -> Result<Vec<Likelihoods>, Error> {
-    read(path).map(|(_, likelihoods, _)| likelihoods)
+    let Found { mut entries, unended, .. } = read(path)?;
+    entries.extend(unended);
+    Ok(entries)
 }
 
 /// Make way for a student: a file of completions or likelihoods of another one gets a name of its own, which is given, and what this one
@@ -151,7 +156,7 @@ impl<E: Entry> Journal<E> {
         if !path.try_exists().map_err(file_error("read", path))? {
             write_whole::<E>(path, &head, &[])?;
         }
-        let (then, entries, whole_bytes): (_, Vec<E>, _) = read(path)?;
+        let Found::<E> { head: then, entries, whole_bytes, .. } = read(path)?;
         compare_heads(path, then.as_ref(), &head)?;
         let ids: HashSet<&str> = ids.collect();
         let mut seen = HashSet::new();
@@ -218,8 +223,17 @@ fn write_whole<E: Entry>(path: &Path, head: &Head, entries: &[E]) -> Result<(), 
     })
 }
 
-/// The file's head and entries, and how many bytes its whole lines have.
-fn read<E: Entry>(path: &Path) -> Result<(Option<Head>, Vec<E>, u64), Error> {
+/// What is in a file.
+struct Found<E> {
+    head: Option<Head>,
+    entries: Vec<E>,
+    /// How many bytes its ended lines have.
+    whole_bytes: u64,
+    /// The entry of a last line without an end, where that is whole.
+    unended: Option<E>,
+}
+
+fn read<E: Entry>(path: &Path) -> Result<Found<E>, Error> {
     let mut reader = BufReader::new(File::open(path).map_err(file_error("read", path))?);
     let (mut head, mut entries, mut whole_bytes, mut line) = (None, Vec::new(), 0, Vec::new());
     for number in 1.. {
@@ -243,7 +257,7 @@ fn read<E: Entry>(path: &Path) -> Result<(Option<Head>, Vec<E>, u64), Error> {
         }
         whole_bytes += line.len() as u64;
     }
-    Ok((head, entries, whole_bytes))
+    Ok(Found { head, entries, whole_bytes, unended: serde_json::from_slice(&line).ok() })
 }
 
 fn compare_heads(path: &Path, then: Option<&Head>, now: &Head) -> Result<(), Error> {
@@ -388,5 +402,16 @@ pub(crate) mod tests {
         std::fs::write(&path, format!("{}\n", serde_json::to_string(&said(0, "1")).unwrap())).unwrap();
         let found = read_completions(&path).unwrap();
         assert_eq!((found.head, found.completions.len()), (None, 1));
+    }
+
+    #[test]
+    fn a_last_line_without_an_end_counts_where_it_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("others.jsonl");
+        let lines = [said(0, "1"), said(1, "2")].map(|said| serde_json::to_string(&said).unwrap()).join("\n");
+        for (left_out, count) in [(0, 2), (1, 1)] {
+            std::fs::write(&path, &lines[..lines.len() - left_out]).unwrap();
+            assert_eq!(read_completions(&path).unwrap().completions.len(), count);
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Everything that one would tell of a run, as `report.json`; the page and the model card are made from it alone.
+//! Everything that one would tell of a run, as `report.json`. The model card is made from it alone, the page from it and `metrics.jsonl`.
 //!
 //! The command line fills it in stage by stage. What was not measured is absent, not zero.
 
@@ -61,6 +61,9 @@ pub struct Report {
     pub against: Vec<String>,
     /// What the student is, in a few words: its architecture, layers and width.
     pub student: String,
+    /// SHA-256 of the packed file, in hex, so that scores of two students never stand together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub student_hash: Option<String>,
     /// Number of weights.
     pub parameters: u64,
     /// Size of the packed file.
@@ -165,6 +168,7 @@ impl Default for Report {
             comparisons: Vec::new(),
             against: Vec::new(),
             student: String::new(),
+            student_hash: None,
             parameters: 0,
             packed_bytes: 0,
             f16_bytes: 0,

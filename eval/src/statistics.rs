@@ -7,9 +7,9 @@ mod samples;
 
 pub use paired::{Interval, mcnemar, minimum_detectable_difference, paired_bootstrap};
 pub use proportion::{standard_error, wilson};
-pub use samples::{average_at_n, majority, pass_at_k};
+pub use samples::{majority, pass_at_k};
 
-/// The two-sided 97.5 % quantile of the standard normal distribution: every interval here is a 95 % interval.
+/// The 97.5 % quantile of the standard normal distribution: every interval here is a 95 % interval.
 pub const Z_95: f64 = 1.959_963_984_540_054;
 
 /// The 80 % quantile of the standard normal distribution: a detectable difference is one found in four of five repetitions.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::reading::{Reading, read};
 
 /// Raised whenever the same two texts could get another verdict than before. Reports carry it.
-pub const GRADER_VERSION: u32 = 3;
+pub const GRADER_VERSION: u32 = 4;
 
 /// What a completion is worth against a reference. That it was cut off, or never asked for, is told by other records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

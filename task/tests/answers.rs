@@ -174,6 +174,9 @@ fn numbers_are_read_exactly() {
         ("`18`", "18"),
         ("{18}", "18"),
         ("<b>18</b>", "18"),
+        ("#### 18<|im_end|>", "18"),
+        ("18<end_of_turn>", "18"),
+        ("The answer is 18<｜end▁of▁sentence｜>", "18"),
         ("~18", "18"),
         // Equations: what stands last has been worked out.
         ("x = 5", "5"),

@@ -1,5 +1,5 @@
-//! `metrics.jsonl`: one line for every so many steps, and one for every evaluation in mid-run. A run that goes on from a checkpoint first cuts off the lines of the steps that
-//! it takes again, so that no step stands in it twice.
+//! `metrics.jsonl`: a line every `log_every` steps, and one for every evaluation in mid-run. A run that goes on from a checkpoint first cuts
+//! off the lines of the steps that it takes again, so that no step stands in it twice.
 
 use std::{
     fs::{self, File, OpenOptions},

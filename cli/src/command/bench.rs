@@ -34,7 +34,7 @@ pub fn bench(arguments: &BenchArguments) -> Result<()> {
         if let Some(first) = first {
             say(&format!("opened in {opened:.2} s, first token after {first:.2} s"));
         }
-        print("threads  prefill tokens/s  decode tokens/s  16 answers tokens/s  bytes/token  of the bandwidth  kernel\n");
+        print("threads  prefill tokens/s  decode tokens/s  16 answers tokens/s  bytes/token  of the bandwidth  kernel\n")?;
     }
     for threads in 1..=most {
         let speed = bench::measure_prompt(&student, threads, arguments.prompt)?;
@@ -58,11 +58,11 @@ pub fn bench(arguments: &BenchArguments) -> Result<()> {
         } else {
             let share = 100.0 * speed.bandwidth_share;
             let batch = speed.batch_tokens_per_s;
-            print(&format!("{threads:7}  {prefill:16.1}  {decode:15.1}  {batch:19.1}  {bytes:11}  {share:14.0} %  {}\n", speed.isa));
+            print(&format!("{threads:7}  {prefill:16.1}  {decode:15.1}  {batch:19.1}  {bytes:11}  {share:14.0} %  {}\n", speed.isa))?;
         }
     }
     if arguments.json {
-        print(&format!("{}\n", serde_json::to_string_pretty(&rows)?));
+        print(&format!("{}\n", serde_json::to_string_pretty(&rows)?))?;
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ pub fn chat(arguments: &StudentArguments) -> Result<()> {
     let tokens_of = |messages: &[Message]| student.tokenizer().encode(&student.chat().render(messages, true)?);
     loop {
         if terminal {
-            print("> ");
+            print("> ")?;
         }
         let mut line = Vec::new();
         if std::io::stdin().lock().read_until(b'\n', &mut line).context("cannot read the question")? == 0 {

@@ -17,18 +17,18 @@ const TRACES: usize = 5;
 pub fn check(arguments: &ConfigArguments) -> Result<()> {
     let mut run = Run::open(arguments)?;
     let config = toml::to_string_pretty(&run.config).context("cannot write the resolved config as TOML")?;
-    print(&format!("# The resolved config; the run's folder is {}.\n\n{config}\n", run.folder.display()));
+    print(&format!("# The resolved config; the run's folder is {}.\n\n{config}\n", run.folder.display()))?;
     for stage in run.parts().iter().filter(|_| run.has_stages()) {
         let config = toml::to_string_pretty(&stage.config).context("cannot write a stage's config as TOML")?;
-        print(&format!("# The stage {}; its folder is {}.\n\n{config}\n", stage.name, stage.folder.display()));
+        print(&format!("# The stage {}; its folder is {}.\n\n{config}\n", stage.name, stage.folder.display()))?;
     }
     let look = look(&mut run)?;
     let marks = Marks::of_terminal();
     let whole = if look.is_whole { "as on its card" } else { "made of the beginning of each source" };
-    print(&format!("# {} traces of the dataset, {whole}: {}.\n", look.traces.len(), marks.legend()));
+    print(&format!("# {} traces of the dataset, {whole}: {}.\n", look.traces.len(), marks.legend()))?;
     for trace in &look.traces {
         let learned = trace.iter().filter(|piece| piece.supervised).count();
-        print(&format!("\n# {} tokens, {learned} learned\n{}\n", trace.len(), marks.render(trace)));
+        print(&format!("\n# {} tokens, {learned} learned\n{}\n", trace.len(), marks.render(trace)))?;
     }
     Ok(())
 }
@@ -43,7 +43,8 @@ fn look(run: &mut Run) -> Result<Look> {
         for (source, path) in run.config.data.sources.iter_mut().zip([written.train]) {
             source.path = path;
         }
-        for (set, path) in run.config.eval.sets.iter_mut().zip([written.held_out, written.unseen]) {
+        let asked = [(synth.held_out, written.held_out), (synth.unseen, written.unseen)].into_iter().filter(|(count, _)| *count > 0);
+        for (set, (_, path)) in run.config.eval.sets.iter_mut().zip(asked) {
             set.path = path;
         }
     }

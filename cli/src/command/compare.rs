@@ -20,11 +20,9 @@ pub fn compare(arguments: &CompareArguments) -> Result<()> {
         compared.extend(between(&first, &System::find(other)?, set.as_ref())?);
     }
     if arguments.json {
-        print(&format!("{}\n", serde_json::to_string_pretty(&compared)?));
-    } else {
-        compared.iter().for_each(|comparison| print(&format!("{comparison}\n\n")));
+        return print(&format!("{}\n", serde_json::to_string_pretty(&compared)?));
     }
-    Ok(())
+    compared.iter().try_for_each(|comparison| print(&format!("{comparison}\n\n")))
 }
 
 /// The systems that a run is held against, each before the run itself.
@@ -75,7 +73,10 @@ fn between(first: &System, second: &System, set: Option<&SetTable>) -> Result<Ve
             Questions::Choices(mut choices) => {
                 choices.retain(|choice| by_both(&choice.id, &choice.question));
                 if let (Some(one), Some(two)) = (first.likelihoods(&set.name)?, second.likelihoods(&set.name)?) {
-                    compared.extend(compare_choices(&set.name, &choices, (&first.name, &one), (&second.name, &two))?);
+                    match compare_choices(&set.name, &choices, (&first.name, &one), (&second.name, &two)) {
+                        Err(eval::Error::NothingShared { .. }) => {}
+                        found => compared.extend(found?),
+                    }
                 }
             }
         }

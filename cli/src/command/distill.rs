@@ -43,7 +43,7 @@ pub fn distill(arguments: &ConfigArguments) -> Result<()> {
     report::keep_comparisons(&run.folder, &mut facts);
     facts.write(&run.report())?;
     report::write(&run.folder)?;
-    print(&summary(&run, &facts));
+    print(&summary(&run, &facts))?;
     Ok(())
 }
 
@@ -107,6 +107,7 @@ fn facts(run: &Run, arguments: &ConfigArguments, parts: &[Part], exported: &Expo
 /// Ask the packed student every set, and measure how fast it writes.
 fn score(run: &Run, facts: &mut Report) -> Result<()> {
     let mut exam = Exam::open(&run.student(), &run.config.eval)?;
+    facts.student_hash = Some(exam.hash.clone());
     let sets = run.sets()?;
     // A run has one student, so that what another one said is of a training that it has left behind.
     exam.set_aside(&sets, &run.folder)?;

@@ -31,6 +31,13 @@ pub fn command(arguments: &EvalArguments) -> Result<()> {
         bail!("there is no set to ask: the config's [eval] table has no sets");
     }
     if !is_packed(&arguments.student)? {
+        let asks = EvalConfig { sets: Vec::new(), ..config } != EvalConfig::default();
+        if arguments.to.is_some() || (asks && arguments.config.is_none()) {
+            bail!(
+                "{} is no packed student: what it holds is only marked, so that --to and options for asking have no meaning",
+                arguments.student.display()
+            );
+        }
         return mark(&arguments.student, &sets);
     }
     let folder = arguments.to.clone().unwrap_or_else(|| arguments.student.parent().unwrap_or(Path::new("")).to_owned());
@@ -128,8 +135,7 @@ fn print_scores(scores: Map<String, Value>) -> Result<()> {
         1 => scores.into_iter().next().map(|(_, score)| score).unwrap_or_default(),
         _ => Value::Object(scores),
     };
-    print(&format!("{}\n", serde_json::to_string_pretty(&scores)?));
-    Ok(())
+    print(&format!("{}\n", serde_json::to_string_pretty(&scores)?))
 }
 
 /// The report that the scores go into: the run's where the folder is one, else a new one.
@@ -138,13 +144,19 @@ fn facts(student: &Path, folder: &Path, exam: &Exam) -> Result<Report> {
     let command = command_line(std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()));
     let mut facts = match path.exists() {
         true => {
-            Report::read(&path).with_context(|| format!("cannot add the score to {}; name another folder with --to", path.display()))?
+            let facts = Report::read(&path);
+            let facts = facts.with_context(|| format!("cannot add the score to {}; name another folder with --to", path.display()))?;
+            if facts.student_hash.as_ref().is_some_and(|hash| *hash != exam.hash) {
+                bail!("{} is the report of another student than {}; name another folder with --to", path.display(), student.display());
+            }
+            facts
         }
         false => {
             let config = exam.engine.student().config();
             Report {
                 run: exam.engine.student().name().to_owned(),
                 student: describe(config),
+                student_hash: Some(exam.hash.clone()),
                 parameters: config.parameters() as u64,
                 packed_bytes: std::fs::metadata(student).with_context(|| format!("cannot read {}", student.display()))?.len(),
                 f16_bytes: 2 * config.parameters() as u64,

@@ -45,11 +45,11 @@ pub fn answer(engine: &mut Engine, tokens: Vec<u32>, sampling: &Sampling) -> Res
     while !engine.is_idle() {
         if stop.load(std::sync::atomic::Ordering::Relaxed) {
             engine.cancel(id);
-            print("\n");
+            print("\n")?;
             return Err(Interrupted("stopped".into()).into());
         }
         for event in engine.step() {
-            print(&event.text);
+            print(&event.text)?;
             text.push_str(&event.text);
             match event.finish {
                 None | Some(Finish::End | Finish::Stop(_)) => (),
@@ -58,6 +58,6 @@ pub fn answer(engine: &mut Engine, tokens: Vec<u32>, sampling: &Sampling) -> Res
             }
         }
     }
-    print("\n");
+    print("\n")?;
     Ok(text)
 }

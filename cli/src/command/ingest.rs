@@ -41,14 +41,13 @@ fn show(run: Option<&Run>, file: &Path) -> Result<()> {
     print(&format!(
         "{} is {form}, its rows have {keys}.\nIt is read as {layout}: of the first {rows} rows {traces} traces, of which {kept} are kept.\n",
         path.display()
-    ));
-    print(&format!("\n{} traces as they are learned ({}):\n", examples.len(), marks.legend()));
+    ))?;
+    print(&format!("\n{} traces as they are learned ({}):\n", examples.len(), marks.legend()))?;
     for example in &examples {
-        print(&format!("\n{}\n", marks.render(example)));
+        print(&format!("\n{}\n", marks.render(example)))?;
     }
     let doubts = if doubts.is_empty() { vec!["nothing".to_owned()] } else { doubts };
-    print(&format!("\nUncertain:\n{}", doubts.iter().map(|doubt| format!("  - {doubt}\n")).collect::<String>()));
-    Ok(())
+    print(&format!("\nUncertain:\n{}", doubts.iter().map(|doubt| format!("  - {doubt}\n")).collect::<String>()))
 }
 
 /// Make the datasets of all parts of the run, so that what is wrong with one is known before anything is trained.

@@ -12,7 +12,14 @@ use std::{
 use anyhow::{Context, Result, bail};
 use eval::report::{Metrics, Report, model_card, page, write_text};
 
-use crate::{arguments::ReportArguments, command::compare::against, interrupt, progress::say, stages, system::System};
+use crate::{
+    arguments::{ReportArguments, command_line},
+    command::compare::against,
+    interrupt,
+    progress::say,
+    stages,
+    system::System,
+};
 
 /// The page's name in a run's folder.
 pub const PAGE: &str = "report.html";
@@ -65,7 +72,9 @@ fn compare_with(folder: &Path, others: &[PathBuf]) -> Result<()> {
     let mut facts = Report::read(&path).context("only a run that has been scored can be compared")?;
     facts.comparisons = against(&System::find(folder)?, others)?;
     facts.against = others.iter().map(|other| other.display().to_string()).collect();
-    let command = format!("tristill report {} --against {}", folder.display(), facts.against.join(" "));
+    let named = ["report".to_owned(), folder.display().to_string()].into_iter();
+    let against = facts.against.iter().flat_map(|other| ["--against".to_owned(), other.clone()]);
+    let command = command_line(named.chain(against));
     facts.commands.retain(|before| !before.starts_with("tristill report "));
     facts.commands.push(command);
     Ok(facts.write(&path)?)

@@ -44,7 +44,7 @@ pub fn sweep(arguments: &SweepArguments) -> Result<()> {
         distill(arguments)?;
         rows.push((title, Report::read(&run.report())?));
     }
-    print(&table(&rows));
+    print(&table(&rows))?;
     Ok(())
 }
 
@@ -65,7 +65,7 @@ fn find_rate(arguments: &ConfigArguments) -> Result<()> {
     };
     let tried = trainer::find_rate(&job, &RATES, interrupt::flag(), &mut report).context("the test of rates stopped")?;
     bar.end();
-    print(&rates(&tried));
+    print(&rates(&tried))?;
     Ok(())
 }
 

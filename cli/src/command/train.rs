@@ -121,7 +121,7 @@ pub fn train(run: &Run, dataset: &Dataset) -> Result<Trained> {
     }
     say(&format!("checkpoint {}", trained.checkpoint.display()));
     if let Some(best) = &trained.best {
-        say(&format!("      best {} by the evaluations in mid-run; `tristill export` packs it", best.display()));
+        say(&format!("      best {0} by the evaluations in mid-run; `tristill export {0}` packs it", best.display()));
     }
     Ok(trained)
 }

@@ -1,4 +1,4 @@
-//! The `README.md` of the folder that a student is exported to: what it is, how good, and how to run it.
+//! The `README.md` of a run's folder: what the student is, how good, and how to run it.
 
 use minijinja::{AutoEscape, Environment, context};
 

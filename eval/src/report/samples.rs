@@ -1,4 +1,4 @@
-//! Completions to read: the first right and the first wrong ones of a set, so that nobody chooses them.
+//! Completions to read: the first right ones and the first others of a set, so that nobody chooses them.
 
 use serde::{Deserialize, Serialize};
 use task::{Completion, Finish, Problem, Reading, Verdict};

@@ -31,11 +31,6 @@ pub fn majority<A: PartialEq>(answers: &[Option<A>]) -> Option<usize> {
     best.map(|(place, _)| place)
 }
 
-/// The mean share of right samples. None for no samples.
-pub fn average_at_n(samples: u32, right: u32) -> Option<f64> {
-    (samples > 0).then(|| f64::from(right) / f64::from(samples))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,7 +39,7 @@ mod tests {
     fn pass_at_one_is_the_average() {
         for samples in 1..=40 {
             for right in 0..=samples {
-                let difference = pass_at_k(samples, right, 1).unwrap() - average_at_n(samples, right).unwrap();
+                let difference = pass_at_k(samples, right, 1).unwrap() - f64::from(right) / f64::from(samples);
                 assert!(difference.abs() < 1e-12, "{right} of {samples}");
             }
         }

@@ -177,10 +177,13 @@ pub(super) fn ordinal(text: &str) -> Option<usize> {
     ENDING.find(text).map(|found| found.end())
 }
 
-/// The length of an HTML tag at the start of a text, such as `<b>`, `</sub>` or `<span class="x">`.
+/// The length of a tag at the start of a text: HTML's, such as `<b>`, `</sub>` or `<span class="x">`, or a special token, such as
+/// `<end_of_turn>`, `<|im_end|>` or DeepSeek's, which has wide bars.
 pub(super) fn tag(text: &str) -> Option<usize> {
     static TAG: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r#"^</?[A-Za-z][A-Za-z0-9]{0,15}(?: +[A-Za-z-]{1,20}="[^"<>]{0,100}")* ?/?>"#).expect("the pattern is valid")
+        let html = r#"</?[A-Za-z][A-Za-z0-9_]{0,15}(?: +[A-Za-z-]{1,20}="[^"<>]{0,100}")* ?/?>"#;
+        let special = r"<[|｜][A-Za-z_][^<>|｜\n]{0,40}[|｜]>";
+        Regex::new(&format!("^(?:{html}|{special})")).expect("the pattern is valid")
     });
     TAG.find(text).map(|found| found.end())
 }

@@ -32,8 +32,9 @@ pub(super) fn say_score(set: &str, score: &Score) {
 pub struct Exam<'a> {
     /// Runs the student.
     pub engine: Engine,
+    /// SHA-256 of the packed file, in hex.
+    pub hash: String,
     config: &'a EvalConfig,
-    hash: String,
 }
 
 impl Exam<'_> {
@@ -41,7 +42,7 @@ impl Exam<'_> {
     pub fn open<'a>(student: &Path, config: &'a EvalConfig) -> Result<Exam<'a>> {
         let opened = Student::open(student).with_context(|| format!("cannot open {}", student.display()))?;
         let engine = Engine::new(Arc::new(opened), &config.engine_options())?;
-        Ok(Exam { engine, config, hash: eval::student_hash(student)? })
+        Ok(Exam { engine, hash: eval::student_hash(student)?, config })
     }
 
     /// Where it is asked.
