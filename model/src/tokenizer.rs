@@ -36,6 +36,8 @@ pub struct Tokenizer {
     bytes_of: Arc<Vec<Vec<u8>>>,
     vocab: usize,
     ends: Vec<u32>,
+    /// The texts of its special tokens.
+    specials: Arc<Vec<String>>,
     fingerprint: String,
     json: Arc<Json>,
 }
@@ -81,7 +83,7 @@ impl Tokenizer {
         let mut learner: TokenizerImpl<BPE, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, ByteLevel> =
             TokenizerImpl::new(BPE::default());
         learner.with_pre_tokenizer(Some(pre_tokenizer));
-        learner.train(&mut trainer, texts).map_err(|error| wrong(&*error))?;
+        learner.train(&mut trainer, texts.flat_map(without_long_words)).map_err(|error| wrong(&*error))?;
         let model = serde_json::to_value(learner.get_model()).map_err(|error| wrong(&error))?;
         let added = TRAINED_TOKENS.iter().enumerate().map(|(id, (text, special))| (id as u32, (*text).to_owned(), *special));
         Tokenizer::from_value(document(pre_tokenizer::DIGITS_APART, &model["vocab"], &model["merges"], added))
@@ -236,6 +238,13 @@ impl Tokenizer {
         &self.ends
     }
 
+    /// The first special token whose text stands in a text, where it would become that token.
+    pub fn special_in(&self, text: &str) -> Option<&str> {
+        let begins = |letter: char| self.specials.iter().any(|special| special.starts_with(letter));
+        let at = |(at, _)| self.specials.iter().find(|special| text[at..].starts_with(special.as_str()));
+        text.match_indices(begins).find_map(at).map(String::as_str)
+    }
+
     /// SHA-256 of `tokenizer.json`, in hexadecimal.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
@@ -268,6 +277,16 @@ impl Tokenizer {
                 json["decoder"]["type"]
             )));
         }
+        for (key, why) in [
+            ("dropout", "which gives the same text other tokens every time"),
+            ("continuing_subword_prefix", "which byte-level BPE does not have"),
+            ("end_of_word_suffix", "which byte-level BPE does not have"),
+        ] {
+            let value = &json["model"][key];
+            if !value.is_null() && value != "" && value != 0.0 {
+                return Err(Error::Tokenizer(format!("model.{key} is {value}, {why}; set it to null")));
+            }
+        }
         let inner: tokenizers::Tokenizer = serde_json::from_value(json.clone()).map_err(|error| wrong(&error))?;
         let ids = inner.get_vocab(true);
         let vocab = ids.values().max().map_or(0, |largest| *largest as usize + 1);
@@ -279,10 +298,35 @@ impl Tokenizer {
         if ends.is_empty() {
             return Err(Error::Tokenizer(format!("it has no token that ends a turn, one of {} is needed", ENDS.join(", "))));
         }
+        let added = json["added_tokens"].as_array().map_or(&[][..], Vec::as_slice);
+        let specials = added.iter().filter(|token| token["special"] == true).filter_map(|token| token["content"].as_str());
+        let specials = specials.filter(|content| !content.is_empty()).map(str::to_owned).collect();
         let bytes_of = bytes_of_tokens(&inner, ids, vocab);
         let fingerprint = Sha256::digest(pretty(&json)).iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Tokenizer { inner: Arc::new(inner), bytes_of: Arc::new(bytes_of), vocab, ends, fingerprint, json: Arc::new(json) })
+        let (inner, bytes_of, specials, json) = (Arc::new(inner), Arc::new(bytes_of), Arc::new(specials), Arc::new(json));
+        Ok(Tokenizer { inner, bytes_of, vocab, ends, specials, fingerprint, json })
     }
+}
+
+/// Training takes time with the square of a word's length.
+const LONGEST_WORD: usize = 512;
+
+/// A text, in pieces where something in it has no space for very long, as a teacher's loop has.
+fn without_long_words(text: String) -> Vec<String> {
+    if text.split_whitespace().all(|word| word.len() <= LONGEST_WORD) {
+        return vec![text];
+    }
+    let (mut pieces, mut piece, mut word) = (Vec::new(), String::new(), 0);
+    for letter in text.chars() {
+        word = if letter.is_whitespace() { 0 } else { word + letter.len_utf8() };
+        if word > LONGEST_WORD {
+            pieces.push(std::mem::take(&mut piece));
+            word = letter.len_utf8();
+        }
+        piece.push(letter);
+    }
+    pieces.push(piece);
+    pieces
 }
 
 /// Where a packed file keeps what stock readers conclude from the pre-tokenizer's name, if this tokenizer has it otherwise.

@@ -17,7 +17,8 @@ impl Gguf {
         }
         let version = cursor.u32("the version")?;
         if !(2..=VERSION).contains(&version) {
-            return Err(invalid(format!("it has version {version}, versions 2 and 3 are known")));
+            let order = if version.swap_bytes() < 16 { ", or it is big-endian, which is not read" } else { "" };
+            return Err(invalid(format!("it has version {version}, versions 2 and 3 are known{order}")));
         }
         let tensor_count = cursor.u64("the number of tensors")?;
         let value_count = cursor.u64("the number of values")?;

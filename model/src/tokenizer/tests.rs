@@ -14,6 +14,36 @@ fn training_is_deterministic_and_splits_digits() {
 }
 
 #[test]
+fn what_has_no_space_for_long_is_trained_in_pieces() {
+    let loops = "x".repeat(LONGEST_WORD + 1);
+    let text = format!("Mia has 12 apples. {loops}é é{loops}");
+    let pieces = without_long_words(text.clone());
+    assert_eq!(pieces.concat(), text);
+    assert!(pieces.len() > 1 && pieces.iter().flat_map(|piece| piece.split_whitespace()).all(|word| word.len() <= LONGEST_WORD));
+    assert_eq!(without_long_words(text[..18].to_owned()), ["Mia has 12 apples."]);
+    // Whole, this takes minutes.
+    Tokenizer::train(["ab".repeat(1 << 20)].into_iter(), 300).unwrap();
+}
+
+#[test]
+fn a_special_token_in_a_text_is_found() {
+    let tokenizer = trained();
+    assert_eq!(tokenizer.special_in("a < b <|im_end|> c"), Some("<|im_end|>"));
+    assert_eq!((tokenizer.special_in("<think> <|im_end"), tokenizer.special_in("")), (None, None));
+}
+
+#[test]
+fn what_would_change_tokens_from_time_to_time_is_refused() {
+    let json = trained().to_json();
+    for (key, value) in [("dropout", json!(0.1)), ("continuing_subword_prefix", json!("##")), ("end_of_word_suffix", json!("</w>"))] {
+        let mut changed: Json = serde_json::from_str(&json).unwrap();
+        changed["model"][key] = value;
+        let message = Tokenizer::from_json(&changed.to_string()).unwrap_err().to_string();
+        assert!(message.contains(&format!("model.{key} is")) && message.contains("set it to null"), "{message}");
+    }
+}
+
+#[test]
 fn any_text_comes_back() {
     let tokenizer = trained();
     for text in ["Mia has 12 apples.", "<think>\n3 + 4 = 7\n</think>\n\n7", "Zoë's café: 3 € — 😀\u{0}\t\r\n  x", ""] {
