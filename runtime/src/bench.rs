@@ -58,9 +58,9 @@ pub struct Speed {
 /// Seconds from a student, opened, to its first token after a prompt of one: threads, memory for keys and values, and one forward pass.
 pub fn first_token(student: &Student, threads: usize) -> Result<f64, Error> {
     let started = Instant::now();
-    let mut cache = Cache::new(student.config(), 1);
+    let mut cache = Cache::new(student.config(), 1, false);
     let pages = take(&mut cache, 1);
-    let mut work = Work::new(Isa::detect()?, threads);
+    let mut work = Work::new(Isa::detect()?, threads)?;
     let row = Row { token: 0, position: 0, sequence: 0, wants_logits: true };
     black_box(likeliest(student.network.forward(&mut cache, (&[row], Needed::Largest), &|_| &pages, &mut work)));
     Ok(started.elapsed().as_secs_f64())
@@ -77,9 +77,9 @@ pub fn measure_prompt(student: &Arc<Student>, threads: usize, prompt: usize) -> 
     let (config, network) = (student.config(), &student.network);
     let answer = ANSWER.min(config.context / 2);
     let prompt = prompt.clamp(1, config.context - answer);
-    let mut cache = Cache::new(config, prompt + answer);
+    let mut cache = Cache::new(config, prompt + answer, false);
     let pages = take(&mut cache, prompt + answer);
-    let mut work = Work::new(isa, threads);
+    let mut work = Work::new(isa, threads)?;
     let tokens: Vec<u32> = (0..prompt).map(|at| (at * 7 % config.vocab) as u32).collect();
 
     let bytes_per_token = network.bytes_per_token();
@@ -136,7 +136,7 @@ pub fn measure_prompt(student: &Arc<Student>, threads: usize, prompt: usize) -> 
 /// Tokens of several answers a second, each from the start of a text.
 fn batch(student: &Student, work: &mut Work) -> f64 {
     let (config, answer) = (student.config(), BATCH_ANSWER.min(student.config().context));
-    let mut cache = Cache::new(config, BATCH * Cache::pages_for(answer) * PAGE);
+    let mut cache = Cache::new(config, BATCH * Cache::pages_for(answer) * PAGE, false);
     let pages: Vec<Pages> = (0..BATCH).map(|_| take(&mut cache, answer)).collect();
     let (mut speeds, begun) = (Vec::new(), Instant::now());
     for _ in 0..=TIMES {
@@ -175,11 +175,14 @@ pub fn measure_draft(student: &Arc<Student>, threads: usize, text: &[u32], from:
     assert!((1..text.len()).contains(&from), "an answer from token {from} on of a text of {}", text.len());
     let config = student.config();
     if text.len() > config.context {
-        return Err(Error::Context { found: text.len(), limit: config.context });
+        return Err(Error::Text { found: text.len(), limit: config.context });
     }
-    let mut cache = Cache::new(config, text.len());
+    if let Some(token) = text.iter().find(|token| **token as usize >= config.vocab) {
+        return Err(Error::Request(format!("has the token {token}; the vocabulary has {}, from 0", config.vocab)));
+    }
+    let mut cache = Cache::new(config, text.len(), false);
     let pages = take(&mut cache, text.len());
-    let mut work = Work::new(Isa::detect()?, threads);
+    let mut work = Work::new(Isa::detect()?, threads)?;
     let mut forward = |rows: &[Row]| {
         black_box(student.network.forward(&mut cache, (rows, Needed::Largest), &|_| &pages, &mut work));
     };

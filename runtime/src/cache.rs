@@ -51,16 +51,17 @@ pub(crate) struct Known {
 
 impl Cache {
     /// A store for at most `tokens` positions of all sequences together.
-    pub(crate) fn new(config: &ModelConfig, tokens: usize) -> Cache {
+    /// Of what no sequence has any more it keeps a text's worth, or all that there is room for.
+    pub(crate) fn new(config: &ModelConfig, tokens: usize, keeps_all: bool) -> Cache {
+        let limit = tokens.div_ceil(PAGE);
         Cache {
             key_values: KeyValues::new(config.layers, config.kv_heads, config.head_width),
             pages: Vec::new(),
             free: Vec::new(),
-            limit: tokens.div_ceil(PAGE),
+            limit,
             known: HashMap::new(),
             idle: VecDeque::new(),
-            // One long text's worth, so that remembering never takes much memory.
-            idle_limit: Cache::pages_for(config.context),
+            idle_limit: if keeps_all { limit } else { Cache::pages_for(config.context) },
             serial: 1,
         }
     }
@@ -77,7 +78,7 @@ impl Cache {
 
     /// The most positions of all sequences together.
     pub(crate) fn capacity(&self) -> usize {
-        self.limit * PAGE
+        self.limit.saturating_mul(PAGE)
     }
 
     /// One more page for a sequence.
@@ -85,7 +86,7 @@ impl Cache {
     /// # Panics
     /// If none is available.
     pub(crate) fn take(&mut self, pages: &mut Pages) {
-        if self.free.is_empty() && self.pages.len() == self.limit {
+        if self.free.is_empty() && (self.pages.len() == self.limit || self.idle.len() > self.idle_limit) {
             self.forget();
         }
         let page = self.free.pop().unwrap_or_else(|| {
@@ -143,9 +144,6 @@ impl Cache {
                 _ => {}
             }
         }
-        while self.idle.len() > self.idle_limit {
-            self.forget();
-        }
     }
 
     /// Free the page that has been idle longest.
@@ -165,7 +163,7 @@ mod tests {
 
     fn cache(tokens: usize) -> Cache {
         let config = crate::tests::table(model::Architecture::Llama).resolve(300).unwrap();
-        Cache::new(&config, tokens)
+        Cache::new(&config, tokens, false)
     }
 
     /// Compute a text: the pages that were known and all pages.
@@ -202,15 +200,17 @@ mod tests {
 
     #[test]
     fn what_was_forgotten_is_not_found() {
-        // The context of 160 lets three pages stay.
-        let mut cache = cache(1000);
         let texts: Vec<Vec<u32>> = (0..3).map(|text| (text..text + 129).collect()).collect();
-        for text in &texts {
-            let (found, pages) = run(&mut cache, text);
-            assert_eq!(found, 0);
-            cache.give_back(pages);
+        // Where idle pages are more than the three of the context of 160, the oldest make way; of a larger cache that is to be filled none.
+        for (keeps_all, left) in [(false, [1, 2, 2]), (true, [2, 2, 2])] {
+            let mut cache = Cache::new(&crate::tests::table(model::Architecture::Llama).resolve(300).unwrap(), 1000, keeps_all);
+            for text in &texts {
+                let (found, pages) = run(&mut cache, text);
+                assert_eq!(found, 0);
+                cache.give_back(pages);
+            }
+            assert_eq!(texts.iter().map(|text| cache.find(text).1.pages).collect::<Vec<_>>(), left);
         }
-        assert_eq!(texts.iter().map(|text| cache.find(text).1.pages).collect::<Vec<_>>(), [0, 1, 2]);
     }
 
     #[test]

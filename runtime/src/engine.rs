@@ -22,16 +22,19 @@ use crate::{
 
 /// Rows of a step at most, so that a long prompt does not keep others waiting.
 pub(crate) const ROWS: usize = 256;
+/// The most threads of an engine.
+pub const MAX_THREADS: usize = 1024;
 
 /// How an engine runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
-    /// Threads that compute. Changes the speed, never the tokens.
+    /// Threads that compute, at most [`MAX_THREADS`]. Changes the speed, never the tokens.
     pub threads: usize,
-    /// Sequences that run side by side. Changes the speed, never the tokens.
+    /// Sequences that run side by side, at most 256. Changes the speed, never the tokens.
     pub slots: usize,
-    /// Tokens of all sequences together whose keys and values are kept; `None` is `slots` times the context. Memory is taken when
-    /// it is needed: 4 x layers x key width bytes a token.
+    /// Tokens of all sequences together whose keys and values are kept, and those of ended ones that a later prompt may begin with, as
+    /// long as there is room; `None` is `slots` times the context, of which ended ones have one context. Memory is taken when it is
+    /// needed, 4 x layers x key width bytes a token, and is the engine's until its end.
     pub cache_tokens: Option<usize>,
     /// Whether tokens are guessed ahead. Changes the speed, never the tokens.
     pub draft: Draft,
@@ -136,6 +139,8 @@ pub struct Engine {
     drafter: Drafter,
     /// `None` where nothing runs ahead.
     ahead: Option<Ahead>,
+    /// The running sequences in the order in which a step takes them.
+    order: Vec<usize>,
     /// The step's batch, and which sequence each part of it belongs to.
     rows: Vec<Row>,
     turns: Vec<Turn>,
@@ -179,12 +184,13 @@ impl Engine {
     pub(crate) fn with_isa(student: Arc<Student>, options: &Options, isa: Isa) -> Result<Engine, Error> {
         let config = student.config();
         let slots = options.slots.clamp(1, ROWS);
-        let cache = Cache::new(config, options.cache_tokens.unwrap_or(slots.saturating_mul(config.context)));
-        let work = Work::new(isa, options.threads);
+        let cache_tokens = options.cache_tokens.unwrap_or(slots.saturating_mul(config.context));
+        let cache = Cache::new(config, cache_tokens, options.cache_tokens.is_some());
+        let work = Work::new(isa, options.threads)?;
         let (waiting, drafter) = (VecDeque::new(), Drafter::new(options.draft));
         let ahead = (options.run_ahead && student.network.runs_ahead()).then(|| Ahead::new(student.network.longest_run()));
-        let (running, rows, turns) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Engine { student, work, cache, slots, next: 0, waiting, running, drafter, ahead, rows, turns })
+        let (running, order, rows, turns) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Ok(Engine { student, work, cache, slots, next: 0, waiting, running, drafter, ahead, order, rows, turns })
     }
 
     /// The student.
@@ -255,7 +261,8 @@ impl Engine {
         }
     }
 
-    /// Run one batch: no, one or several tokens of each running request.
+    /// Run one batch: no, one or several tokens of each running request. It returns after the time of at most 256 tokens of prompts, or
+    /// that of running ahead.
     pub fn step(&mut self) -> Vec<Event> {
         self.admit();
         self.plan();
@@ -341,7 +348,12 @@ impl Engine {
         let (mut count, mut expected) = (decoding, decoding as f64);
         // A step with a prompt in it is limited by computing.
         let drafts = decoding == self.running.len();
-        for (index, sequence) in self.running.iter().enumerate() {
+        // The shortest rest of a prompt comes first, so that none waits for one that is much longer.
+        self.order.clear();
+        self.order.extend(0..self.running.len());
+        self.order.sort_unstable_by_key(|index| (self.running[*index].left(), *index));
+        for &index in &self.order {
+            let sequence = &self.running[index];
             let (position, row) =
                 (sequence.computed, |token, position, wants_logits| Row { token, position, sequence: index, wants_logits });
             if sequence.decodes() {

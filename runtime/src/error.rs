@@ -71,6 +71,22 @@ pub enum Error {
         /// Tokens of the whole cache.
         limit: usize,
     },
+    /// A text without room for itself.
+    #[error("a text of {found} tokens: the context holds {limit}; shorten it")]
+    Text {
+        /// Its tokens.
+        found: usize,
+        /// The longest sequence.
+        limit: usize,
+    },
+    /// Threads that cannot be started.
+    #[error("cannot start {threads} threads: {source}")]
+    Threads {
+        /// How many were asked for.
+        threads: usize,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A sampling setting that means nothing.
     #[error("sampling {key} is {found}, {needed}")]
     Sampling {

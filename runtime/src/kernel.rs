@@ -92,7 +92,7 @@ use tile::Output;
 /// If the sizes do not fit together.
 pub fn multiply(isa: Isa, pool: &Pool, matrix: &Matrix, activations: &Activations, out: &mut [f32]) {
     assert_eq!(activations.width(), matrix.columns(), "the activations' width is not the matrix's columns");
-    assert_eq!(out.len(), activations.tokens() * matrix.rows(), "the output is not tokens x rows");
+    assert_eq!(Some(out.len()), activations.tokens().checked_mul(matrix.rows()), "the output is not tokens x rows");
     let output = Output { start: out.as_mut_ptr(), stride: matrix.rows() };
     #[cfg(target_arch = "x86_64")]
     if pairs::fits(isa, matrix, activations) {

@@ -32,7 +32,7 @@ mod shortlist;
 mod student;
 mod text;
 
-pub use engine::{Answer, Draft, Engine, Event, Finish, Options, Request, RequestId};
+pub use engine::{Answer, Draft, Engine, Event, Finish, MAX_THREADS, Options, Request, RequestId};
 pub use error::Error;
 pub use sampler::Sampling;
 pub use student::Student;

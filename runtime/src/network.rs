@@ -3,10 +3,12 @@
 //! A row is one token of one sequence. Rows of many sequences and many positions go through every layer together, and each row's
 //! numbers are the same whatever else is in the batch.
 
+use std::io;
+
 use model::{Activation, ModelConfig};
 
 use crate::{
-    Error,
+    Error, MAX_THREADS,
     cache::Cache,
     kernel::{Block, FineActivations, Isa, MAX_COLUMNS, NewKeyValues, PAGE, Packing, Pool, Queries, attend, block_rows},
     largest::{Largest, LargestWork},
@@ -103,10 +105,14 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    pub(crate) fn new(isa: Isa, threads: usize) -> Work {
-        Work {
+    pub(crate) fn new(isa: Isa, threads: usize) -> Result<Work, Error> {
+        let pool = match threads {
+            ..=MAX_THREADS => Pool::start(threads),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidInput, format!("at most {MAX_THREADS} are possible"))),
+        };
+        Ok(Work {
             isa,
-            pool: Pool::new(threads),
+            pool: pool.map_err(|source| Error::Threads { threads, source })?,
             hidden: Vec::new(),
             input: Input::default(),
             query_key_value: Vec::new(),
@@ -123,7 +129,7 @@ impl Work {
             shortlist: ShortlistWork::default(),
             largest: LargestWork::default(),
             run: Vec::new(),
-        }
+        })
     }
 
     pub(crate) fn isa(&self) -> Isa {

@@ -31,17 +31,17 @@ impl Sampling {
         Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0, seed: 0 }
     }
 
-    /// The same settings, or the first that means nothing.
+    /// Refuse what means nothing.
     pub fn check(&self) -> Result<(), Error> {
         let rules = [
-            ("temperature", self.temperature, self.temperature >= 0.0 && self.temperature.is_finite(), "it must be a number not below 0"),
+            ("temperature", self.temperature, self.temperature >= 0.0 && self.temperature.is_finite(), "it must be finite and not below 0"),
             ("top_p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "it must be above 0 and at most 1"),
             ("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "it must be between 0 and 1"),
             (
                 "repetition_penalty",
                 self.repetition_penalty,
-                self.repetition_penalty > 0.0 && self.repetition_penalty.is_finite(),
-                "it must be a number above 0",
+                (0.01..=100.0).contains(&self.repetition_penalty),
+                "it must be between 0.01 and 100",
             ),
         ];
         match rules.into_iter().find(|(_, _, holds, _)| !holds) {

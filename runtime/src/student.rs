@@ -4,6 +4,7 @@
 
 use std::{
     fs::File,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -38,6 +39,13 @@ impl Student {
     /// Open a packed file. Where its tensors are I2_S, which a file by others may have, the environment variable `TRISTILL_I2_S` says
     /// whether they were written on `x86` or on `arm`.
     pub fn open(path: &Path) -> Result<Student, Error> {
+        if path.is_dir() {
+            let inside = path.join("student.gguf");
+            let (inside, is_there) = (inside.display(), inside.exists());
+            let meant = if is_there { format!("{inside} is its packed student") } else { "a packed student is one file".to_owned() };
+            let source = io::Error::new(io::ErrorKind::IsADirectory, format!("it is a folder; {meant}"));
+            return Err(Error::File { path: path.to_owned(), source });
+        }
         let order = match std::env::var_os("TRISTILL_I2_S") {
             None => None,
             Some(name) if name == "x86" => Some(I2sOrder::X86),

@@ -3,7 +3,7 @@
 use super::Engine;
 use crate::{
     Error,
-    cache::{Cache, Pages},
+    cache::Cache,
     kernel::PAGE,
     layer::log_sum_exp,
     network::{Needed, Row},
@@ -13,7 +13,10 @@ use crate::{
 const ROWS: usize = 64;
 
 impl Engine {
-    /// The logits after each token of a text, `[tokens, vocabulary]`.
+    /// The logits after each token of a text, `[tokens, vocabulary]`: 4 bytes each, all in one piece.
+    ///
+    /// # Errors
+    /// [`Error::Cache`] also where requests that run have the rest of the cache.
     pub fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>, Error> {
         let mut all = Vec::new();
         self.score(tokens, 0, |_, logits| all.extend_from_slice(logits))?;
@@ -21,7 +24,11 @@ impl Engine {
     }
 
     /// The log-probability of each token of a text from the `from`-th on, given those before it. The first token of a text has
-    /// none, so `from` is at least 1.
+    /// none, so `from` is at least 1; from the last on there is nothing to say. What the cache knows of the tokens before is not computed
+    /// again, so that several ends of one text are cheap.
+    ///
+    /// # Errors
+    /// As [`Engine::logits`].
     pub fn log_likelihood(&mut self, tokens: &[u32], from: usize) -> Result<Vec<f32>, Error> {
         if from == 0 {
             return Err(Error::Request("for the likelihood of the first token: nothing stands before it".into()));
@@ -40,15 +47,18 @@ impl Engine {
         self.check_tokens(tokens)?;
         let config = self.student.config();
         if tokens.len() > config.context {
-            return Err(Error::Context { found: tokens.len(), limit: config.context });
+            return Err(Error::Text { found: tokens.len(), limit: config.context });
         }
-        let needed = Cache::pages_for(tokens.len());
-        if needed > self.cache.available() {
-            return Err(Error::Cache { needed: tokens.len(), limit: self.cache.available() * PAGE });
+        // What is looked at has to be computed.
+        let (mut pages, mut known) = self.cache.find(&tokens[..tokens.len().min(from + 1)]);
+        let missing = Cache::pages_for(tokens.len()) - pages.len();
+        if missing > self.cache.available() {
+            let limit = (pages.len() + self.cache.available()) * PAGE;
+            self.cache.give_back(pages);
+            return Err(Error::Cache { needed: tokens.len(), limit });
         }
-        let mut pages = Pages::new();
-        (0..needed).for_each(|_| self.cache.take(&mut pages));
-        for start in (0..tokens.len()).step_by(ROWS) {
+        (0..missing).for_each(|_| self.cache.take(&mut pages));
+        for start in (known.pages * PAGE..tokens.len()).step_by(ROWS) {
             let row = |position: usize| Row { token: tokens[position], position, sequence: 0, wants_logits: position >= from };
             let rows: Vec<Row> = (start..tokens.len().min(start + ROWS)).map(row).collect();
             let logits = self.student.network.forward(&mut self.cache, (&rows, Needed::All), &|_| &pages, &mut self.work);
@@ -56,6 +66,7 @@ impl Engine {
                 look(place, logits);
             }
         }
+        self.cache.remember(&pages, tokens, &mut known);
         self.cache.give_back(pages);
         Ok(())
     }

@@ -60,6 +60,7 @@ impl Activations {
     /// # Panics
     /// As there.
     pub fn quantize_to(&mut self, isa: Isa, largest: i8, activations: &[f32], width: usize) {
+        assert!(width > 0 && largest > 0, "tokens of width {width} in codes up to {largest}");
         self.resize(activations.len() / width, width);
         assert_eq!(activations.len(), self.tokens * width, "{} activations are not tokens of width {width}", activations.len());
         let groups = self.groups();
@@ -117,8 +118,9 @@ impl Activations {
     /// Take over codes and scales that were quantised elsewhere; `codes` are row-major, `[tokens, width]`.
     ///
     /// # Panics
-    /// If the lengths do not fit together.
+    /// If the lengths do not fit together, or a code is -128, which no quantiser gives and not every kernel can multiply.
     pub fn from_codes(isa: Isa, codes: &[i8], scales: &[f32], width: usize) -> Activations {
+        assert!(!codes.contains(&i8::MIN), "a code of -128: codes lie between -127 and 127");
         assert_eq!(codes.len(), scales.len() * width, "{} codes are not {} tokens of width {width}", codes.len(), scales.len());
         let mut found = Activations::default();
         found.resize(scales.len(), width);
@@ -142,7 +144,11 @@ impl Activations {
     }
 
     /// One token's codes.
+    ///
+    /// # Panics
+    /// If there is no such token.
     pub fn codes(&self, token: usize) -> &[i8] {
+        assert!(token < self.tokens, "token {token} of {}", self.tokens);
         &self.codes[token * self.stride..][..self.width]
     }
 

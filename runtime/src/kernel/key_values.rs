@@ -45,8 +45,9 @@ impl KeyValues {
 
     /// One more page. The system gives its memory when it is first written.
     pub(crate) fn add_page(&mut self) {
-        let zeros = vec![f16::ZERO; self.layers * self.heads * self.head_length()].into_boxed_slice();
-        // SAFETY: a cell has the layout of what is in it.
+        // Zeros of integers, unlike those of `f16`, are memory that the system has zeroed already and gives when it is touched.
+        let zeros = vec![0u16; self.layers * self.heads * self.head_length()].into_boxed_slice();
+        // SAFETY: a cell has the layout of what is in it, and an `f16` that of its bits.
         self.pages.push(Page(unsafe { Box::from_raw(Box::into_raw(zeros) as *mut [UnsafeCell<f16>]) }));
     }
 

@@ -113,7 +113,7 @@ impl Matrix {
 
     /// As [`Matrix::from_codes`], into this matrix's memory.
     pub fn set(&mut self, codes: &[i8], rows: usize, columns: usize, scale: Scale, scales: &[f16]) {
-        assert_eq!(codes.len(), rows * columns, "a {rows} x {columns} matrix has another number of codes");
+        assert_eq!(Some(codes.len()), rows.checked_mul(columns), "a {rows} x {columns} matrix has another number of codes");
         assert_eq!(scales.len(), scale.count(rows, columns), "a {rows} x {columns} matrix has another number of scales");
         self.resize(rows, columns, scale);
         let (block_lines, packing) = (self.block_lines(), self.packing);

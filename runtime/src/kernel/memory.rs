@@ -69,7 +69,7 @@ impl Memory {
 impl Region {
     #[cfg(not(test))]
     fn new(count: usize) -> Region {
-        let len_bytes = count * size_of::<Line>();
+        let len_bytes = count.checked_mul(size_of::<Line>()).expect("fewer bytes of weights than addresses");
         let is_large = len_bytes >= LARGE_PAGE;
         // As `Vec` does where there is no memory left.
         let mut pages = Pages::map_anon((len_bytes + if is_large { LARGE_PAGE } else { 0 }).max(1)).expect("memory for the weights");

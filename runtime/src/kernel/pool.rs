@@ -5,6 +5,7 @@
 //! workers have not begun. So a worker that sleeps, or that the system keeps from running, is not waited for.
 
 use std::{
+    io,
     marker::PhantomData,
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -81,7 +82,15 @@ impl Shared {
 
 impl Pool {
     /// A pool of `threads`, of which the caller of [`Pool::run`] is one.
+    ///
+    /// # Panics
+    /// If the system gives no more threads.
     pub fn new(threads: usize) -> Pool {
+        Pool::start(threads).expect("threads can be started")
+    }
+
+    /// The same, or what the system says where it gives no more threads; none that was started is left then.
+    pub fn start(threads: usize) -> io::Result<Pool> {
         let count = threads.max(1) - 1;
         let shared = Arc::new(Shared {
             epoch: AtomicUsize::new(0),
@@ -91,18 +100,16 @@ impl Pool {
             panicked: AtomicBool::new(false),
             workers: (0..count).map(|_| Worker { claimed: AtomicUsize::new(0), asleep: AtomicBool::new(false) }).collect(),
         });
-        let workers: Vec<JoinHandle<()>> = (0..count)
-            .map(|worker| {
-                let shared = Arc::clone(&shared);
-                thread::Builder::new()
-                    .name(format!("kernel-{worker}"))
-                    .spawn(move || work(&shared, worker))
-                    .expect("a thread can be started")
-            })
-            .collect();
-        let threads = workers.iter().map(|worker| worker.thread().clone()).collect();
         let taken = (0..=count).map(|_| Taken::default()).collect();
-        Pool { shared, workers, threads, running: Mutex::new(()), taken }
+        let mut pool =
+            Pool { shared, workers: Vec::with_capacity(count), threads: Vec::with_capacity(count), running: Mutex::new(()), taken };
+        for worker in 0..count {
+            let shared = Arc::clone(&pool.shared);
+            let started = thread::Builder::new().name(format!("kernel-{worker}")).spawn(move || work(&shared, worker))?;
+            pool.threads.push(started.thread().clone());
+            pool.workers.push(started);
+        }
+        Ok(pool)
     }
 
     /// How many parts [`Pool::run`] has.
