@@ -118,7 +118,7 @@ pub fn choose(
                 at.right += u64::from(is_right(&&found));
                 journal.add(&found)?;
             }
-            Err(Error::Student(runtime::Error::Context { .. })) => {
+            Err(Error::Student(runtime::Error::Text { .. })) => {
                 at.wanted -= 1;
                 too_long.push(choice.id.clone());
             }

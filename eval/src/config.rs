@@ -8,13 +8,12 @@ use serde::{Deserialize, Serialize, Serializer};
 use task::{BadLine, Choice, Problem, PromptStyle};
 
 use crate::Error;
+use runtime::MAX_THREADS;
 
 /// The most samples of one problem.
 const MAX_SAMPLES: u32 = 1024;
 /// The most sequences decoded side by side.
 const MAX_SLOTS: usize = 1024;
-/// The most threads that a student is run on.
-pub const MAX_THREADS: usize = 1024;
 
 /// The `[eval]` table of a run's config.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,7 +68,7 @@ pub struct SetTable {
     pub name: String,
     /// The file: `.jsonl`, `.json`, `.tsv` or `.csv`, also as `.gz`.
     pub path: PathBuf,
-    /// What is asked. Default: multiple choice where the records list options, else a number.
+    /// What is asked. Default: multiple choice where most records list options, else a number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<SetKind>,
     /// Which fields hold what. Default: by the names that published sets use.
@@ -198,7 +197,7 @@ impl SetTable {
             Some(SetKind::Number) => numbers()?,
             Some(SetKind::Choice) => choices()?,
             None => match task::read_choices(&self.path, &self.fields) {
-                Ok(set) if set.choices.len() > set.bad.len() => (Questions::Choices(set.choices), set.bad),
+                Ok(set) if 2 * set.without_options < set.choices.len() + set.bad.len() => (Questions::Choices(set.choices), set.bad),
                 _ => numbers()?,
             },
         };

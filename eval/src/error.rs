@@ -39,7 +39,7 @@ pub enum Error {
     #[error(transparent)]
     Student(#[from] runtime::Error),
     /// A completions file that another student, set or setting wrote.
-    #[error("cannot go on with {}: {key} was {then} when it was written and is {now} now; use that value, remove the file or name another", path.display())]
+    #[error("cannot go on with {}: {key} was {then} when it was written and is {now} now{}; use that value, remove the file or name another folder", path.display(), of_prompts(key))]
     OtherCompletions {
         /// The file.
         path: PathBuf,
@@ -89,6 +89,11 @@ pub enum Error {
 }
 
 /// For `map_err` on a file operation.
+/// What a hash of prompts stands for.
+fn of_prompts(key: &str) -> &'static str {
+    if key == "prompts" { " (a hash of the questions as they are asked: another set, limit, style or examples)" } else { "" }
+}
+
 pub(crate) fn file_error(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     let path = path.to_owned();
     move |source| Error::File { doing, path, source }

@@ -156,7 +156,13 @@ impl<E: Entry> Journal<E> {
         if !path.try_exists().map_err(file_error("read", path))? {
             write_whole::<E>(path, &head, &[])?;
         }
-        let Found::<E> { head: then, entries, whole_bytes, .. } = read(path)?;
+        let mut found: Found<E> = read(path)?;
+        if found.whole_bytes == 0 {
+            // Killed before the first line was whole.
+            write_whole::<E>(path, &head, &[])?;
+            found = read(path)?;
+        }
+        let Found { head: then, entries, whole_bytes, .. } = found;
         compare_heads(path, then.as_ref(), &head)?;
         let ids: HashSet<&str> = ids.collect();
         let mut seen = HashSet::new();
@@ -350,8 +356,11 @@ pub(crate) mod tests {
         assert!(other(&|head| head.student = "def".into()).contains("student was \"abc\" when it was written and is \"def\" now"));
         assert!(other(&|head| head.settings.max_tokens = 65).contains("max_tokens was 64"));
         assert!(other(&|head| head.prompts = "0".into()).contains("prompts was"));
-        std::fs::write(&path, "").unwrap();
+        std::fs::write(&path, format!("{}\n", serde_json::to_string(&said(0, "1")).unwrap())).unwrap();
         assert!(other(&|_| ()).contains("completions was not said"));
+        // One that was killed before its head was whole is begun anew.
+        std::fs::write(&path, "{\"completions\":1,").unwrap();
+        assert_eq!(open(&path, head(&problems), &problems).unwrap().entries().len(), 0);
     }
 
     #[test]

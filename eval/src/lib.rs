@@ -21,7 +21,7 @@ mod text;
 pub use ask::{Asked, Asking, Progress, ask, check_examples, student_hash};
 pub use choose::{ChoiceScore, Choosing, Chosen, Likelihoods, Share, choose, score_choices};
 pub use compare::{Agreement, Comparison, System, compare, compare_choices};
-pub use config::{EvalConfig, MAX_THREADS, Questions, SetKind, SetTable, Settings};
+pub use config::{EvalConfig, Questions, SetKind, SetTable, Settings};
 pub use error::Error;
 pub use journal::{Completions, Entry, Head, Journal, read_completions, read_likelihoods, set_aside};
 pub use score::{Group, Score, score};

@@ -172,6 +172,8 @@ fn choices_of_each_layout() {
         ("a.jsonl", r#"{"question":"Two and two?","options":["A)3","B)4"],"rationale":"r","correct":"B"}"#, "a-1"),
         ("a.jsonl", r#"{"id":5,"question":"Two and two?","choices":["3","4"],"answer":1,"subject":"s"}"#, "5"),
         ("a.csv", "question,A,B,answer\nTwo and two?,3,4,B\n", "a-2"),
+        ("a.jsonl", r#"{"question":"Two and two?","choices":{"text":["3","4"],"label":["1","2"]},"answerKey":"2"}"#, "a-1"),
+        ("a.jsonl", r#"{"question":"Two and two?","options":["3","4"],"answer":"b"}"#, "a-1"),
     ];
     for (name, text, id) in table {
         let (_folder, path) = file(name, text.as_bytes());
@@ -181,5 +183,11 @@ fn choices_of_each_layout() {
     let (_folder, path) = file("anatomy_test.csv", b"\"Two, and two?\",1,2,3,4,D\nWho?,1,2,3,4,E\n");
     let set = read_choices(&path, &Fields::default()).unwrap();
     assert_eq!((set.choices[0].right, set.choices[0].options.len()), (3, 4));
-    assert_eq!(set.bad[0].what, "the right option is \"E\", needed one of the 4 letters or an index from 0");
+    assert_eq!(set.bad[0].what, "the right option is \"E\", needed one of the 4 letters, an index from 0 or an option's text");
+    let lines = "{\"question\":\"Who?\",\"options\":[\"he\",\"she\"],\"answer\":\"she\"}\n\
+                 {\"question\":\"Who?\",\"options\":[\"he\",\" \"],\"answer\":0}\n\
+                 {\"question\":\"Who?\",\"answer\":\"she\"}\n";
+    let (_folder, path) = file("who.jsonl", lines.as_bytes());
+    let set = read_choices(&path, &Fields::default()).unwrap();
+    assert_eq!((set.choices[0].right, set.bad[0].what.as_str(), set.without_options), (1, "option 2 has no text", 1));
 }

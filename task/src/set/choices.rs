@@ -1,5 +1,5 @@
-//! Sets of multiple choice: MMLU (a table without a header, or records with `choices` and the right one's index) and AQuA (`options` with
-//! their letters, and the right letter as `correct`).
+//! Sets of multiple choice: MMLU (a table without a header, or records with `choices` and the right one's index), AQuA (`options` with
+//! their letters, and the right letter as `correct`) and ARC (`choices` with lists `text` and `label`, and the right label).
 
 use serde_json::{Map, Value};
 
@@ -15,27 +15,49 @@ const COLUMNS: [&str; 6] = ["question", "A", "B", "C", "D", "answer"];
 /// The choice in a record; its id is empty here.
 pub(super) fn choice(record: &Map<String, Value>, fields: &Fields) -> Result<(Option<String>, Choice), String> {
     let question = text(record, &fields.question, &["question", "problem"], "question")?;
-    let options = options(record, &fields.options)?;
+    let options = options(record, fields)?;
     if !(2..=MAX_OPTIONS).contains(&options.len()) {
         return Err(format!("found {} options, needed 2 to {MAX_OPTIONS}", options.len()));
     }
+    if let Some(empty) = options.iter().position(|option| option.trim().is_empty()) {
+        return Err(format!("option {} has no text", empty + 1));
+    }
     let right = text(record, &fields.answer, &RIGHT, "right option")?;
-    let right = index(right.trim(), options.len())
-        .ok_or_else(|| format!("the right option is {right:?}, needed one of the {} letters or an index from 0", options.len()))?;
+    let named = match labels(record, fields) {
+        Some(labels) => labels.iter().position(|label| scalar(label).as_deref() == Some(right.trim())).filter(|at| *at < options.len()),
+        None => index(right.trim(), &options),
+    };
+    let right = named.ok_or_else(|| {
+        format!("the right option is {right:?}, needed one of the {} letters, an index from 0 or an option's text", options.len())
+    })?;
     Ok((id(record, fields)?, Choice { id: String::new(), question, options, right }))
 }
 
 pub(super) fn headerless(first: &[String]) -> Option<Vec<String>> {
-    let is_row = first.len() == COLUMNS.len() && first[0] != COLUMNS[0] && index(first[5].trim(), 4).is_some();
+    let is_row = first.len() == COLUMNS.len() && first[0] != COLUMNS[0] && index(first[5].trim(), &first[1..5]).is_some();
     is_row.then(|| COLUMNS.map(str::to_owned).to_vec())
 }
 
-fn options(record: &Map<String, Value>, given: &Option<String>) -> Result<Vec<String>, String> {
-    let listed = match given {
-        Some(name) => Some(record.get(name).ok_or_else(|| missing(record, name))?),
-        None => record.get("choices").or_else(|| record.get("options")),
-    };
-    let Some(listed) = listed else {
+/// Whether a record lists options, whatever else is wrong with it.
+pub(super) fn has_options(record: &Map<String, Value>, fields: &Fields) -> bool {
+    options(record, fields).is_ok()
+}
+
+/// What lists the options, if anything does.
+fn listed<'a>(record: &'a Map<String, Value>, fields: &Fields) -> Option<&'a Value> {
+    fields.options.as_ref().map_or_else(|| record.get("choices").or_else(|| record.get("options")), |name| record.get(name))
+}
+
+/// The options' labels, where these stand beside their texts.
+fn labels<'a>(record: &'a Map<String, Value>, fields: &Fields) -> Option<&'a Vec<Value>> {
+    listed(record, fields)?.get("label")?.as_array()
+}
+
+fn options(record: &Map<String, Value>, fields: &Fields) -> Result<Vec<String>, String> {
+    if let Some(name) = fields.options.as_ref().filter(|name| !record.contains_key(*name)) {
+        return Err(missing(record, name));
+    }
+    let Some(listed) = listed(record, fields).map(|listed| listed.get("text").unwrap_or(listed)) else {
         let columns: Vec<String> = (0..MAX_OPTIONS).map_while(|at| record.get(&Choice::letter(at).to_string()).and_then(scalar)).collect();
         if columns.is_empty() {
             return Err(format!("found no options among {}; needed choices, options or columns A, B, C", names(record)));
@@ -59,11 +81,14 @@ fn without_letter(option: &str, letter: char) -> String {
     rest.map_or(option, str::trim).to_owned()
 }
 
-/// The index that a letter or a number names.
-fn index(right: &str, options: usize) -> Option<usize> {
+/// The index that a letter, a number or, if it is neither, an option's own text names.
+fn index(right: &str, options: &[String]) -> Option<usize> {
     let named = match right.as_bytes() {
-        [letter] if letter.is_ascii_uppercase() => usize::from(letter - b'A'),
-        _ => right.parse().ok()?,
+        [letter] if letter.is_ascii_alphabetic() => usize::from(letter.to_ascii_uppercase() - b'A'),
+        _ => match right.parse() {
+            Ok(index) => index,
+            Err(_) => options.iter().position(|option| option.trim() == right)?,
+        },
     };
-    (named < options).then_some(named)
+    (named < options.len()).then_some(named)
 }
