@@ -280,6 +280,9 @@ impl Rules {
     }
 
     fn check(&self) -> Result<(), Error> {
+        if self.max_tokens == Some(0) {
+            return Err(Error::config("rules.max_tokens", 0, "at least 1 is needed; leave the key out for the context's length"));
+        }
         if let Some(max) = self.max_tokens
             && max < self.min_tokens
         {

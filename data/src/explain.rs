@@ -51,6 +51,13 @@ pub fn explain(source: &Source, rules: &Rules, chat: &ChatTemplate, system: Syst
     let mut reader = Reader::open(&path)?;
     let rows = reader.next_piece()?;
     let objects: Vec<Map<String, Value>> = rows.iter().filter_map(|row| row.object().ok()).collect();
+    if let (Some(row), []) = (rows.first(), objects.as_slice()) {
+        let detail = row.object().err().map(|drop| drop.detail).unwrap_or_default();
+        return Err(Error::source(&path, format!("none of its first lines is a JSON object; line {}: {detail}", row.line)));
+    }
+    if rows.is_empty() {
+        return Err(Error::source(&path, "it has no rows"));
+    }
     let first = &objects[..objects.len().min(32)];
     let reading = Reading::of(source, &path, first)?;
     let requests = source.requests.as_deref().map(Requests::open).transpose()?;
@@ -73,7 +80,7 @@ pub fn explain(source: &Source, rules: &Rules, chat: &ChatTemplate, system: Syst
         reading.read(&object).iter().flatten().for_each(|candidate| doubts.look(row, candidate));
     }
     let contamination = Contamination::new(Decontaminate::Off, &[]);
-    let judge = Judge { rules, contamination: &contamination };
+    let judge = Judge { rules, system, contamination: &contamination };
     let judged: Vec<Judged> = rows.iter().flat_map(|row| judge.row(row, reading, source, requests.as_ref())).collect();
     let writer = Writer { chat, system };
     let (mut kept, mut examples) = (0, Vec::new());
@@ -82,7 +89,8 @@ pub fn explain(source: &Source, rules: &Rules, chat: &ChatTemplate, system: Syst
             Record::Kept(Kept { trace, .. }) => {
                 kept += 1;
                 if examples.len() < EXAMPLES {
-                    let [given, learned] = [writer.prompt(trace)?, trace.completion()];
+                    let given = if trace.is_plain_text() { String::new() } else { writer.prompt(trace)? };
+                    let learned = trace.completion();
                     examples.push([Piece { text: given, supervised: false }, Piece { text: learned, supervised: true }]);
                 }
             }

@@ -10,6 +10,8 @@ use crate::{Error, manifest};
 pub(crate) struct Building {
     target: PathBuf,
     partial: PathBuf,
+    /// The dataset that was there before, for the moment in which the new one takes its place.
+    former: PathBuf,
 }
 
 impl Building {
@@ -26,10 +28,15 @@ impl Building {
             name.push(suffix);
             target.with_file_name(name)
         };
-        let partial = sibling(".partial");
+        let (partial, former) = (sibling(".partial"), sibling(".former"));
         remove(&partial)?;
+        // One that was killed in that moment.
+        if former.exists() && !target.exists() {
+            fs::rename(&former, target).map_err(Error::file("create", target))?;
+        }
+        remove(&former)?;
         fs::create_dir_all(&partial).map_err(Error::file("create", &partial))?;
-        Ok(Self { target: target.to_owned(), partial })
+        Ok(Self { target: target.to_owned(), partial, former })
     }
 
     /// Where the files go.
@@ -43,8 +50,11 @@ impl Building {
             let path = entry.map_err(Error::file("read", &self.partial))?.path();
             fs::File::open(&path).and_then(|file| file.sync_all()).map_err(Error::file("write", &path))?;
         }
-        remove(&self.target)?;
-        fs::rename(&self.partial, &self.target).map_err(Error::file("create", &self.target))
+        if self.target.exists() {
+            fs::rename(&self.target, &self.former).map_err(Error::file("rename", &self.target))?;
+        }
+        fs::rename(&self.partial, &self.target).map_err(Error::file("create", &self.target))?;
+        remove(&self.former)
     }
 }
 
@@ -91,6 +101,10 @@ mod tests {
         fs::write(building.path().join(manifest::FILE), "{}").unwrap();
         building.finish().unwrap();
         assert!(target.join(manifest::FILE).exists() && !target.join("half").exists());
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
+        // Killed when the old one was away and the new one not yet there.
+        fs::rename(&target, parent.path().join("dataset.former")).unwrap();
+        Building::start(&target).unwrap().finish().unwrap_or_default();
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
     }
 }

@@ -170,6 +170,11 @@ pub fn ingest(job: &Job, progress: &mut dyn FnMut(Progress)) -> Result<Ingested,
     Ok(Ingested { dataset: Dataset::open(job.out)?, card, is_new: true })
 }
 
+/// Whether the dataset of this job is there already: the one of the same inputs and settings.
+pub fn is_there(job: &Job) -> Result<bool, Error> {
+    Ok(existing(job)?.is_some())
+}
+
 /// The dataset of this job, if it is there already.
 pub(crate) fn existing(job: &Job) -> Result<Option<Ingested>, Error> {
     if !job.out.join(manifest::FILE).exists() {

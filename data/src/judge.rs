@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use task::Trace;
 
-use crate::config::{Rules, Source};
+use crate::config::{Rules, Source, System};
 use crate::layout::requests::Requests;
 use crate::layout::{Candidate, Reading};
 use crate::rules::contamination::{Contamination, How};
@@ -19,6 +19,7 @@ use crate::words::Words;
 #[derive(Clone, Copy)]
 pub(crate) struct Judge<'a> {
     pub rules: &'a Rules,
+    pub system: System,
     pub contamination: &'a Contamination<'a>,
 }
 
@@ -119,7 +120,7 @@ impl Judge<'_> {
         if self.rules.finished {
             finished::check(candidate)?;
         }
-        marks::check(&candidate.trace)?;
+        marks::check(&candidate.trace, self.system)?;
         repetition::check(words, self.rules.repetition)?;
         script::check(&candidate.trace, &self.rules.scripts)
     }

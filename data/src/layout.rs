@@ -4,12 +4,14 @@
 mod chat_completion;
 mod completions;
 mod fields;
+mod instruction;
 mod json_text;
 mod messages;
 mod offline;
 mod open_r1;
 mod plain_text;
 mod prompt;
+mod prompt_completion;
 mod question_answer;
 mod reasoning;
 pub(crate) mod requests;
@@ -64,6 +66,10 @@ pub enum Layout {
     Written,
     /// `question` and `answer`, in the manner of GSM8K: steps, then `#### 24`.
     QuestionAnswer,
+    /// TRL's `prompt` and `completion`, texts or lists of messages.
+    PromptCompletion,
+    /// Alpaca's `instruction`, `input` and `output`.
+    Instruction,
     /// `text`: plain text without a question, all of which is learned.
     PlainText,
 }
@@ -145,7 +151,7 @@ struct Known {
 }
 
 /// The layouts that can be recognised, the more particular ones first.
-const KNOWN: [Known; 13] = [
+const KNOWN: [Known; 15] = [
     Known { layout: Layout::Batch, needs: "custom_id and response", fits: chat_completion::fits_batch, read: chat_completion::read_batch },
     Known { layout: Layout::ChatCompletion, needs: "choices with a message", fits: chat_completion::fits, read: chat_completion::read },
     Known { layout: Layout::Vllm, needs: "prompt, and outputs with a text", fits: offline::fits_vllm, read: offline::read_vllm },
@@ -168,6 +174,13 @@ const KNOWN: [Known; 13] = [
     Known { layout: Layout::JsonText, needs: "question and output, with JSON inside", fits: json_text::fits, read: json_text::read },
     Known { layout: Layout::Written, needs: "question, solution and answer, or as ReFT", fits: written::fits, read: written::read },
     Known { layout: Layout::QuestionAnswer, needs: "question and answer", fits: question_answer::fits, read: question_answer::read },
+    Known {
+        layout: Layout::PromptCompletion,
+        needs: "prompt and completion, both texts or both messages",
+        fits: prompt_completion::fits,
+        read: prompt_completion::read,
+    },
+    Known { layout: Layout::Instruction, needs: "instruction and output, or as Alpaca", fits: instruction::fits, read: instruction::read },
     Known { layout: Layout::PlainText, needs: "text", fits: plain_text::fits, read: plain_text::read },
 ];
 
@@ -188,6 +201,8 @@ impl Layout {
             Layout::JsonText => "json_text",
             Layout::Written => "written",
             Layout::QuestionAnswer => "question_answer",
+            Layout::PromptCompletion => "prompt_completion",
+            Layout::Instruction => "instruction",
             Layout::PlainText => "plain_text",
         }
     }
@@ -219,8 +234,10 @@ impl Layout {
                 None => "its layout cannot be told, because none of its first lines is a JSON object".to_owned(),
                 Some(row) => {
                     let known: Vec<String> = KNOWN.iter().map(|known| format!("{} ({})", known.layout.name(), known.needs)).collect();
+                    let turns = messages::is_list(row).then(|| messages::read(row).remove(0).err()).flatten();
+                    let turns = turns.map_or(String::new(), |drop| format!(", of which {}", drop.detail));
                     format!(
-                        "its layout is not known: its rows have {}; known layouts are {}; for any other, name the fields, as fields = {{ question = \"…\", answer = \"…\" }}",
+                        "its layout is not known: its rows have {}{turns}; known layouts are {}; for any other, name the fields, as fields = {{ question = \"…\", answer = \"…\" }}",
                         keys(row),
                         known.join("; ")
                     )

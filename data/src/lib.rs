@@ -43,7 +43,7 @@ pub use config::{Choose, DataConfig, Decontaminate, Rules, Source, System, Teach
 pub use dataset::{Dataset, PackedRow, TeacherRow};
 pub use error::Error;
 pub use explain::{Explanation, explain};
-pub use ingest::{Ingested, Job, Progress, Stage, ingest};
+pub use ingest::{Ingested, Job, Progress, Stage, ingest, is_there};
 pub use layout::{Fields, Layout};
 pub use manifest::{Input, Manifest, Shard};
 pub use order::Cursor;

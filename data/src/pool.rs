@@ -125,18 +125,15 @@ impl Pool {
         }
         if near < 1.0 {
             let mut clusters = Clusters::new(self.len());
+            let alike = |one: &Phrases, other: &Phrases| one.likeness(other) >= near;
             for band in 0..BANDS {
-                let phrases = |trace: &Trace| {
-                    let mut words = Words::of(&trace.question);
-                    words.add(&trace.reasoning);
-                    words.add(&trace.answer);
-                    Phrases::of(&words)
-                };
-                self.merge(&mut clusters, Column::Band(band), phrases, |one, other| one.likeness(other) >= near)?;
+                self.merge(&mut clusters, Column::Band(band), phrases, alike)?;
                 done += 1;
                 progress(done, columns);
             }
-            twins.extend(self.take_out(&clusters, Rule::NearDuplicate));
+            let found = self.near_twins(&clusters, alike)?;
+            found.iter().for_each(|twin| self.remove(twin.trace));
+            twins.extend(found);
         }
         twins.sort_unstable_by_key(|twin| twin.trace);
         Ok(twins)
@@ -194,6 +191,27 @@ impl Pool {
         )
     }
 
+    /// Which traces of each cluster are like an earlier one that stays. Chains are no reason: where each is like the next, the last
+    /// may be unlike the first, and stays as well.
+    fn near_twins(&self, clusters: &Clusters, alike: impl Fn(&Phrases, &Phrases) -> bool + Sync) -> Result<Vec<Twin>, Error> {
+        let mut members: Vec<(u32, u32)> = (0..self.len() as u32).map(|trace| (clusters.root(trace), trace)).collect();
+        members.sort_unstable();
+        let clusters: Vec<&[(u32, u32)]> = members.chunk_by(|one, other| one.0 == other.0).filter(|cluster| cluster.len() > 1).collect();
+        let twins_of = |lookups: &mut Lookups, cluster: &&[(u32, u32)]| {
+            let (mut stay, mut twins): (Vec<(u32, Phrases)>, Vec<Twin>) = (Vec::new(), Vec::new());
+            for &(_, trace) in *cluster {
+                let found = phrases(&lookups.kept(self, trace)?.trace);
+                match stay.iter().take(COMPARISONS).find(|(_, other)| alike(other, &found)) {
+                    Some(&(first, _)) => twins.push(Twin { trace, rule: Rule::NearDuplicate, first }),
+                    None => stay.push((trace, found)),
+                }
+            }
+            Ok(twins)
+        };
+        let found: Result<Vec<Vec<Twin>>, Error> = clusters.par_iter().map_init(Lookups::default, twins_of).collect();
+        Ok(found?.into_iter().flatten().collect())
+    }
+
     /// Removes all traces of each cluster but the first.
     fn take_out(&mut self, clusters: &Clusters, rule: Rule) -> Vec<Twin> {
         let mut twins = Vec::new();
@@ -206,6 +224,14 @@ impl Pool {
         }
         twins
     }
+}
+
+/// What of a trace near duplicates have in common.
+fn phrases(trace: &Trace) -> Phrases {
+    let mut words = Words::of(&trace.question);
+    words.add(&trace.reasoning);
+    words.add(&trace.answer);
+    Phrases::of(&words)
 }
 
 /// Traces of equal keys.

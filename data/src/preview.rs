@@ -1,5 +1,7 @@
 //! What training will see, for people: traces as runs of text that are given or learned.
 
+use model::Tokenizer;
+
 use crate::ingest::{Job, existing, ingest};
 use crate::order::Cursor;
 use crate::{Card, Dataset, Error};
@@ -7,7 +9,7 @@ use crate::{Card, Dataset, Error};
 /// A token as text, and whether the student learns to write it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
-    /// Control tokens by their names; bytes that are no whole character as U+FFFD.
+    /// Control tokens by their names. A character of several tokens is the last one's; bytes that are part of none are U+FFFD.
     pub text: String,
     /// Whether it is learned.
     pub supervised: bool,
@@ -50,6 +52,20 @@ pub fn check(job: &Job, traces: usize) -> Result<Look, Error> {
     Ok(Look { traces: ingested.dataset.preview(traces)?, card: ingested.card, is_whole: false })
 }
 
+/// The text of a token after those whose bytes, of a character that is not whole yet, are in `begun`.
+fn text_of(tokenizer: &Tokenizer, token: u32, begun: &mut Vec<u8>) -> String {
+    if tokenizer.token_bytes(token).is_empty() {
+        return String::from_utf8_lossy(&std::mem::take(begun)).into_owned() + &tokenizer.token_text(token);
+    }
+    begun.extend(tokenizer.token_bytes(token));
+    let whole = match std::str::from_utf8(begun) {
+        // What follows may make a character of the last bytes.
+        Err(error) if error.error_len().is_none() => error.valid_up_to(),
+        _ => begun.len(),
+    };
+    String::from_utf8_lossy(&begun.drain(..whole).collect::<Vec<_>>()).into_owned()
+}
+
 impl Dataset {
     /// Some traces, token by token: the first ones in an order of their own, for which few blocks are read.
     pub fn preview(&self, traces: usize) -> Result<Vec<Vec<Piece>>, Error> {
@@ -63,8 +79,13 @@ impl Dataset {
                 if shown.len() == traces {
                     return Ok(shown);
                 }
-                let of_document = pieces.by_ref().take(len as usize);
-                shown.push(of_document.map(|(&token, supervised)| Piece { text: tokenizer.token_text(token), supervised }).collect());
+                let mut begun = Vec::new();
+                let piece = |(&token, supervised)| Piece { text: text_of(&tokenizer, token, &mut begun), supervised };
+                let mut trace: Vec<Piece> = pieces.by_ref().take(len as usize).map(piece).collect();
+                if let Some(last) = trace.last_mut() {
+                    last.text += &String::from_utf8_lossy(&begun);
+                }
+                shown.push(trace);
             }
         }
         Ok(shown)

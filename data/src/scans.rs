@@ -41,7 +41,7 @@ impl ScanFolder {
         sets: &[EvalSet],
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Vec<Scan>, Error> {
-        let judge = Judge { rules: &config.rules, contamination };
+        let judge = Judge { rules: &config.rules, system: config.system, contamination };
         let mut rows = vec![0; config.sources.len()];
         let (mut done, mut traces, mut kept) = (0, 0, 0);
         let mut scans = Vec::new();
@@ -61,6 +61,7 @@ impl ScanFolder {
                 requests,
                 source.teacher.is_some(),
                 config.rules.of_one_trace(),
+                config.system,
                 fingerprint(sets),
             ]);
             let name = sha256(settings.to_string().as_bytes())[..32].to_owned();

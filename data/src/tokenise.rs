@@ -12,7 +12,7 @@ use crate::config::DataConfig;
 use crate::document::{Document, Teacher, Writer};
 use crate::encode::Encoder;
 use crate::pool::{Lookups, Pool, Twin};
-use crate::rules::{Drop, Rule};
+use crate::rules::{Drop, Rule, marks};
 use crate::scan::record::{Kept, Lost, Record};
 use crate::sidecar::{Entry, Sidecar};
 use crate::stage::{Stage as Staging, bytes_of};
@@ -110,8 +110,7 @@ pub(crate) struct Settings<'a> {
     pub source_of: &'a [usize],
 }
 
-/// Tokenises what is kept into `staging`, and writes what is not into the sidecar. What does not fit the length window is removed
-/// from the pool.
+/// Tokenises what is kept into `staging`, and writes what is not into the sidecar. Whose tokens do not fit is removed from the pool.
 pub(crate) fn tokenise(
     pool: &mut Pool,
     twins: &[Twin],
@@ -152,13 +151,13 @@ pub(crate) fn tokenise(
                 let document = writer.document(&kept.trace, &encoder, teacher)?;
                 let is_plain = kept.trace.is_plain_text();
                 let len = if is_plain { document.tokens.len().min(longest) } else { document.tokens.len() };
-                Ok(match in_window(len, window) {
+                Ok(match marks::check_specials(&kept.trace, config.system, tokenizer).and_then(|()| in_window(len, window)) {
                     Ok(()) => {
                         let documents = if is_plain { document.cut(longest) } else { vec![document] };
                         let documents = documents.into_iter().map(|document| (bytes_of(&document), document)).collect();
                         Made::Documents { documents, has_teacher: teacher.is_some() }
                     }
-                    Err(drop) => Made::OutOfWindow { line: kept.line, drop, excerpt: excerpt(&kept.trace.question) },
+                    Err(drop) => Made::Unfit { line: kept.line, drop, excerpt: excerpt(&kept.trace.question) },
                 })
             }
         };
@@ -179,7 +178,7 @@ pub(crate) fn tokenise(
                     continue;
                 }
                 Made::Dropped { line, drop, excerpt } => (line, drop, excerpt),
-                Made::OutOfWindow { line, drop, excerpt } => {
+                Made::Unfit { line, drop, excerpt } => {
                     removed.push(number);
                     (line, drop, excerpt)
                 }
@@ -211,8 +210,8 @@ enum Made {
     Documents { documents: Vec<(Vec<u8>, Document)>, has_teacher: bool },
     /// It was dropped when it was looked at alone.
     Dropped { line: u64, drop: Drop, excerpt: String },
-    /// It is too long or too short.
-    OutOfWindow { line: u64, drop: Drop, excerpt: String },
+    /// It is too long or too short, or a special token of the tokenizer stands in its text.
+    Unfit { line: u64, drop: Drop, excerpt: String },
     /// Another trace makes it superfluous.
     Twin { line: u64, excerpt: String },
 }

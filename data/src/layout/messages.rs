@@ -18,6 +18,11 @@ pub(super) fn fits(row: &Object) -> bool {
     !turns.is_empty() && turns.iter().all(|turn| turn.as_object().is_some_and(|turn| role(turn).is_some() && content(turn).is_some()))
 }
 
+/// Whether a row has a list of turns, whatever is wrong with them.
+pub(super) fn is_list(row: &Object) -> bool {
+    turns(row).is_some()
+}
+
 pub(super) fn read(row: &Object) -> Found {
     vec![exchange(row).map_err(|drop| match asked(row) {
         Some(question) => drop.about(question),

@@ -70,16 +70,16 @@ pub(super) fn split_worked(text: &str) -> Result<(String, String), Drop> {
 
 /// Reasoning and answer that stand apart from each other in the source.
 pub(super) fn joined(reasoning: &str, answer: &str) -> Result<(String, String), Drop> {
-    let mut answer = answer.trim();
+    let mut answer = answer.trim().to_owned();
     for (open, close) in ANSWERS {
         if let Some(inner) = answer.strip_prefix(open) {
-            answer = inner.strip_suffix(close).unwrap_or(inner).trim();
+            answer = inner.replacen(close, "", 1).trim().to_owned();
         }
     }
     if answer.is_empty() {
         return Err(Drop::new(Rule::Unfinished, "nothing follows the reasoning"));
     }
-    Ok((reasoning.trim().to_owned(), answer.to_owned()))
+    Ok((reasoning.trim().to_owned(), answer))
 }
 
 #[cfg(test)]
@@ -92,6 +92,8 @@ mod tests {
             ("<think>\n1 + 1 = 2\n</think>\n\nIt is 2.", Ok(("1 + 1 = 2", "It is 2."))),
             ("1 + 1 = 2\n</think>\n2", Ok(("1 + 1 = 2", "2"))),
             ("<think>a</think><answer>b</answer>", Ok(("a", "b"))),
+            ("<answer>2</answer>\n\nI hope this helps.", Ok(("", "2\n\nI hope this helps."))),
+            ("<answer>2", Ok(("", "2"))),
             ("<|begin_of_thought|>a<|end_of_thought|>\n\n<|begin_of_solution|>b<|end_of_solution|>", Ok(("a", "b"))),
             ("just 2", Ok(("", "just 2"))),
             ("<think>a", Err(Rule::Unclosed)),

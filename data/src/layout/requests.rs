@@ -48,10 +48,13 @@ fn of_batch(path: &Path) -> Result<HashMap<String, Object>, Error> {
             let mut object = row.object().map_err(|drop| wrong(drop.detail))?;
             let id = object.get("custom_id").and_then(Value::as_str).map(str::to_owned);
             let messages = object.get_mut("body").and_then(|body| body.get_mut("messages")).map(Value::take);
-            match (id, messages) {
-                (Some(id), Some(messages)) => requests.insert(id, Map::from_iter([("messages".to_owned(), messages)])),
-                _ => return Err(wrong("a request has a custom_id and a body with messages".to_owned())),
+            let (Some(id), Some(messages)) = (id, messages) else {
+                return Err(wrong("a request has a custom_id and a body with messages".to_owned()));
             };
+            if requests.contains_key(&id) {
+                return Err(wrong(format!("the custom_id {id:?} is an earlier request's too, so that its answers fit either")));
+            }
+            requests.insert(id, Map::from_iter([("messages".to_owned(), messages)]));
         }
     }
 }
@@ -87,6 +90,8 @@ mod tests {
         assert_eq!((found.trace.question.as_str(), found.trace.answer.as_str()), ("1 + 1?", "2"));
         let wrong = Requests::open(file("{\"custom_id\": \"q\"}\n").path()).err().unwrap().to_string();
         assert!(wrong.contains("line 1: a request has a custom_id and a body with messages"), "{wrong}");
+        let wrong = Requests::open(file(&format!("{line}\n{line}\n")).path()).err().unwrap().to_string();
+        assert!(wrong.contains("line 2: the custom_id \"q-1\" is an earlier request's too"), "{wrong}");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //!
 //! Candidates are found with MinHash and banding (Broder 1997; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, 3.4): of
 //! `BANDS` bands of `ROWS` minima each, one must agree, which two traces of Jaccard index s do with probability 1 - (1 - s^ROWS)^BANDS.
-//! At 0.85 that is 0.999992, at 0.9 all but two in a hundred million. What agrees is compared phrase by phrase, so that nothing
-//! is dropped by chance.
+//! At 0.85 that is 0.999992, at 0.9 all but two in a hundred million. What agrees is compared phrase by phrase, and what
+//! is dropped was compared so with one that stays.
 
 use crate::words::{Words, mix, phrase_hash};
 

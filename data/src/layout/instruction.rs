@@ -1,0 +1,46 @@
+//! Alpaca's `instruction`, `input` and `output`: the input, where there is one, belongs to the question.
+//! `{"instruction": "Add the numbers.", "input": "1, 1", "output": "2"}`.
+
+use serde_json::Value;
+use task::Trace;
+
+use super::{Candidate, Found, Object, first_of, id, reasoning, text};
+use crate::rules::Drop;
+
+pub(super) fn fits(row: &Object) -> bool {
+    let is_text = |key: &str| row.get(key).is_some_and(Value::is_string);
+    is_text("instruction") && is_text("output")
+}
+
+pub(super) fn read(row: &Object) -> Found {
+    vec![trace(row).map(Candidate::of)]
+}
+
+fn trace(row: &Object) -> Result<Trace, Drop> {
+    let (asked, input) = (text(row, "instruction")?.trim(), row.get("input").and_then(Value::as_str).unwrap_or_default().trim());
+    let question = if input.is_empty() { asked.to_owned() } else { format!("{asked}\n\n{input}") };
+    let (reasoning, answer) = reasoning::split(text(row, "output")?).map_err(|drop| drop.about(&question))?;
+    let reference = first_of(row, &["reference", "reference_answer", "ground_truth", "answer", "expected_answer"]);
+    Ok(Trace { id: id(row), system: first_of(row, &["system"]), question, reasoning, answer, reference })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::Rule;
+
+    #[test]
+    fn with_and_without_an_input() {
+        let read_one = |line: &str| {
+            let row: Object = serde_json::from_str(line).unwrap();
+            assert!(fits(&row), "{line}");
+            read(&row).remove(0).map(|found| (found.trace.question, found.trace.answer))
+        };
+        let found = read_one(r#"{"instruction": "Add the numbers.", "input": "1, 1", "output": "2"}"#);
+        assert_eq!(found, Ok(("Add the numbers.\n\n1, 1".into(), "2".into())));
+        let found = read_one(r#"{"instruction": "1 + 1?", "input": "", "output": "<think>One and one.</think>2"}"#);
+        assert_eq!(found, Ok(("1 + 1?".into(), "2".into())));
+        assert_eq!(read_one(r#"{"instruction": " ", "output": "2"}"#).unwrap_err().rule, Rule::Incomplete);
+        assert_eq!(read_one(r#"{"instruction": "1 + 1?", "output": "<think>One and one.</think>"}"#).unwrap_err().rule, Rule::Unfinished);
+    }
+}
