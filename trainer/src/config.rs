@@ -180,7 +180,8 @@ impl TrainTable {
             format!("which is not between 1 and train.rows = {}", self.rows),
         )?;
         for (key, rate) in [("rate", self.rate), ("second_rate", self.second_rate())] {
-            require(rate.is_finite() && rate > 0.0, key, rate, "which is not a positive number".into())?;
+            let fits = (rate as f32).is_finite() && rate as f32 > 0.0;
+            require(fits, key, format_args!("{rate:e}"), "which is not a positive number of 32 bits".into())?;
         }
         if let (Some(second_rate), false) = (self.second_rate, self.schedule == Schedule::TwoStage) {
             require(false, "second_rate", second_rate, "which only the schedule two_stage has".into())?;
@@ -203,6 +204,10 @@ impl TrainTable {
             require(ema > 0.0 && ema < 1.0, "ema", ema, "which is not between 0 and 1; leave it out for none".into())?;
             let needed = "but train.adapter is given too, and the average of merged weights is that of no adapter; leave one of them out";
             require(self.adapter.is_none(), "ema", ema, needed.into())?;
+        }
+        if let Some(balance) = self.teacher.balance {
+            let needed = "but the gradients that it balances are only known on the cpu; leave it out or set train.device = \"cpu\"";
+            require(self.device == DeviceName::Cpu, "teacher.balance", balance, needed.into())?;
         }
         let needed = "but on the cpu everything is f32; leave it out";
         require(self.storage == Storage::F32 || self.device != DeviceName::Cpu, "storage", self.storage.name(), needed.into())?;

@@ -1,15 +1,18 @@
 //! Rows that are not trained on, and when a run stops by the loss on them.
 //!
 //! Which rows they are says a hash of their tokens: neither the seed nor the order of training decides, and equal rows are together.
+//! Nor are their questions learned in other rows, where a source's weight or several answers to a question have put them too.
 //! The loss is the cross-entropy of the student as it would be shipped, computed by the training's own forward pass, whose linear
 //! layers are the runtime's; it decides when to stop, and is no score.
+
+use std::{collections::HashSet, ops::Range};
 
 use data::{Cursor, Dataset, PackedRow};
 use model::ModelConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Error, Lesson,
+    Error, Lesson, TrainTable,
     fingerprint::hash,
     student::{Batch, Student},
 };
@@ -53,6 +56,8 @@ pub struct HeldOutLoss {
 pub(crate) struct HeldOut {
     /// A row is held out if its hash is at most this.
     largest: u64,
+    /// Hashes of their questions.
+    questions: HashSet<u64>,
     batches: Vec<Batch>,
 }
 
@@ -81,8 +86,9 @@ impl EarlyStop {
 }
 
 impl HeldOut {
-    /// Read the dataset once for its held-out rows. They go through the student `at_once` rows at a time.
-    pub(crate) fn open(dataset: &Dataset, model: &ModelConfig, rows: usize, at_once: usize) -> Result<HeldOut, Error> {
+    /// Read the dataset for its held-out rows. They go through the student `at_once` rows at a time.
+    pub(crate) fn open(dataset: &Dataset, model: &ModelConfig, table: &TrainTable, rows: usize) -> Result<HeldOut, Error> {
+        let (at_once, lesson) = (table.microbatch_rows(), Lesson { share: 0.0, ..table.teacher.lesson() });
         let all = dataset.manifest().rows;
         if rows as u64 > all / 2 {
             let needed = format!("but the dataset has {all} rows, and at most half of them can be held out");
@@ -101,17 +107,37 @@ impl HeldOut {
             }
         }
         let largest = found.last().expect("at least one row is held out").0;
-        let rows: Vec<PackedRow> = found.into_iter().map(|(_, row)| row).collect();
-        let batches = rows.chunks(at_once).map(|rows| Batch::from_rows(rows, model, Lesson::NONE)).collect::<Result<Vec<_>, _>>()?;
+        let held: Vec<PackedRow> = found.into_iter().map(|(_, row)| row).collect();
+        let questions = held.iter().flat_map(|row| documents(row).map(|place| question(row, place))).collect();
+        let batches = held.chunks(at_once).map(|rows| Batch::from_rows(rows, model, lesson)).collect::<Result<Vec<_>, _>>()?;
         if batches.iter().all(|batch| batch.supervised().places.is_empty()) {
             return Err(Error::Rows("none of the held-out rows has a supervised token; raise train.early_stop.rows".into()));
         }
-        Ok(HeldOut { largest, batches })
+        let held_out = HeldOut { largest, questions, batches };
+        for row in dataset.rows(0, Cursor::default()).take(all as usize) {
+            if held_out.without(row?).is_some() {
+                return Ok(held_out);
+            }
+        }
+        let needed = format!(
+            "but with {} of the dataset's {all} rows held out, rows that are equal among them, no other question is left to learn; \
+             hold fewer out or bring more traces",
+            held.len()
+        );
+        Err(Error::Config { key: "early_stop.rows", found: rows.to_string(), needed })
     }
 
-    /// Whether a row is one of them.
-    pub(crate) fn has(&self, row: &PackedRow) -> bool {
-        hash(row.tokens.iter().copied()) <= self.largest
+    /// A row as it is trained on: none of the held-out ones, and without what it would teach of their questions.
+    pub(crate) fn without(&self, mut row: PackedRow) -> Option<PackedRow> {
+        if hash(row.tokens.iter().copied()) <= self.largest {
+            return None;
+        }
+        for place in documents(&row) {
+            if self.questions.contains(&question(&row, place.clone())) {
+                row.supervised[place].fill(false);
+            }
+        }
+        row.supervised.contains(&true).then_some(row)
     }
 
     /// A student's mean cross-entropy on them, quantised in full.
@@ -124,6 +150,22 @@ impl HeldOut {
             losses.fold((0.0, 0), |(total, targets), (loss, more)| (total + f64::from(loss.into_scalar::<f32>()), targets + more));
         (total / targets as f64) as f32
     }
+}
+
+/// Where each document of a row stands.
+fn documents(row: &PackedRow) -> impl Iterator<Item = Range<usize>> + use<> {
+    let mut end = 0;
+    row.documents.clone().into_iter().map(move |len| {
+        end += len as usize;
+        end - len as usize..end
+    })
+}
+
+/// A hash of what a document asks; of plain text, whose first token alone is given, of all of it.
+fn question(row: &PackedRow, place: Range<usize>) -> u64 {
+    let given = row.supervised[place.clone()].iter().take_while(|supervised| !**supervised).count();
+    let tokens = &row.tokens[place];
+    hash(tokens[..if given > 1 { given } else { tokens.len() }].iter().copied())
 }
 
 impl Watch {
@@ -140,6 +182,35 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_held_out_is_not_learned_in_another_row() {
+        let row = |documents: &[(&[u32], usize)]| PackedRow {
+            tokens: documents.iter().flat_map(|(tokens, _)| tokens.iter().copied()).collect(),
+            supervised: documents.iter().flat_map(|(tokens, given)| (0..tokens.len()).map(move |at| at >= *given)).collect(),
+            documents: documents.iter().map(|(tokens, _)| tokens.len() as u32).collect(),
+            teacher: None,
+        };
+        let held = row(&[(&[1, 2, 3, 4], 2), (&[7, 8, 9], 1)]);
+        let questions = documents(&held).map(|place| question(&held, place)).collect();
+        let held_out = HeldOut { largest: hash(held.tokens.iter().copied()), questions, batches: Vec::new() };
+        let is_smaller = |row: &PackedRow| hash(row.tokens.iter().copied()) <= held_out.largest;
+        // Rows whose hashes are larger: another answer to the same question, the same text, and what neither has.
+        let mut trained = 0;
+        for other in 20..40 {
+            let same = row(&[(&[1, 2, other], 2), (&[7, 8, other], 1), (&[7, 8, 9], 1)]);
+            let again = row(&[(&[1, 2, other], 2)]);
+            if is_smaller(&same) || is_smaller(&again) {
+                continue;
+            }
+            trained += 1;
+            let left = held_out.without(same).unwrap();
+            assert_eq!(left.supervised, [false, false, false, false, true, true, false, false, false]);
+            assert_eq!(held_out.without(again), None);
+        }
+        assert!(trained > 0);
+        assert_eq!(held_out.without(held.clone()), None);
+    }
 
     #[test]
     fn patience_counts_looks_since_the_least_loss() {

@@ -49,7 +49,7 @@ pub use loss::{
 };
 pub use optimizer::{AdamW, Gradients};
 pub use run_folder::{checkpoints, latest};
-pub use state::Totals;
+pub use state::{Totals, first_difference};
 pub use student::{Batch, Student};
 pub use telemetry::Layers;
 pub use train::{Evaluate, Evaluation, Hooks, Job, Progress, Trained, train};

@@ -1,5 +1,5 @@
-//! `metrics.jsonl`: a line every `log_every` steps, and one for every evaluation in mid-run. A run that goes on from a checkpoint first cuts
-//! off the lines of the steps that it takes again, so that no step stands in it twice.
+//! `metrics.jsonl`: a line every `log_every` steps, one for every evaluation in mid-run and one for every look at held-out rows. A run
+//! that goes on from a checkpoint first cuts off the lines of the steps that it takes again, so that no step stands in it twice.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -97,6 +97,11 @@ impl Metrics {
         Ok(Metrics { path, out })
     }
 
+    /// Have what was written on the disk, as a checkpoint that counts on it will be.
+    pub(crate) fn sync(&self) -> Result<(), Error> {
+        self.out.sync_data().map_err(file("write", &self.path))
+    }
+
     /// Add a [`Line`], an [`Evaluated`] or a [`crate::HeldOutLoss`].
     pub(crate) fn write(&mut self, line: &impl Serialize) -> Result<(), Error> {
         let mut text = serde_json::to_string(line).expect("a line can be written");
@@ -112,9 +117,10 @@ pub fn lines<T: DeserializeOwned>(run: &Path) -> Result<Vec<T>, Error> {
     Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
-/// How many bytes are whole lines of steps up to `step`.
+/// How many bytes are whole lines before the first of a step beyond `step`.
 fn kept(text: &[u8], step: u64) -> u64 {
-    let is_kept = |line: &&[u8]| line.ends_with(b"\n") && serde_json::from_slice::<AnyLine>(line).is_ok_and(|line| line.step <= step);
+    let is_beyond = |line: &[u8]| serde_json::from_slice::<AnyLine>(line).is_ok_and(|line| line.step > step);
+    let is_kept = |line: &&[u8]| line.ends_with(b"\n") && !is_beyond(line);
     text.split_inclusive(|byte| *byte == b'\n').take_while(is_kept).map(|line| line.len() as u64).sum()
 }
 

@@ -1,7 +1,7 @@
 //! AdamW over a whole student, with the norm of all gradients together clipped.
 //!
-//! Weight decay is decoupled (arXiv:1711.05101, algorithm 2) and holds for matrices, the embedding among them; gains and biases
-//! have none.
+//! Weight decay is decoupled (arXiv:1711.05101), times the rate as in PyTorch's `AdamW`, and holds for matrices, the embedding among
+//! them; gains and biases have none.
 
 mod gradients;
 mod ordered_sum;

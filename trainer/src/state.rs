@@ -112,7 +112,7 @@ impl TrainingState {
 
     /// Whether the run that wrote it trained the same weights as one of this identity; `folder` is named in the error.
     pub(crate) fn check_identity(&self, identity: &Value, folder: &Path) -> Result<(), Error> {
-        match first_difference(&self.identity, identity, "") {
+        match first_difference(&self.identity, identity) {
             None => Ok(()),
             Some((key, then, now)) => Err(Error::OtherConfig { path: folder.to_owned(), key, then, now }),
         }
@@ -120,7 +120,11 @@ impl TrainingState {
 }
 
 /// The first key at which two records differ, and what stands there in each.
-fn first_difference(then: &Value, now: &Value, at: &str) -> Option<(String, String, String)> {
+pub fn first_difference(then: &Value, now: &Value) -> Option<(String, String, String)> {
+    difference_below(then, now, "")
+}
+
+fn difference_below(then: &Value, now: &Value, at: &str) -> Option<(String, String, String)> {
     let (Value::Object(old), Value::Object(new)) = (then, now) else {
         // Whole records, where one is held against something else, would hide what is said.
         let shown = |value: &Value| Some(value.to_string()).filter(|text| text.len() < 200).unwrap_or_else(|| "another record".to_owned());
@@ -129,7 +133,7 @@ fn first_difference(then: &Value, now: &Value, at: &str) -> Option<(String, Stri
     let name = |key: &str| if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };
     let keys = old.keys().chain(new.keys().filter(|key| !old.contains_key(*key)));
     let value = |table: &serde_json::Map<String, Value>, key: &str| table.get(key).cloned().unwrap_or(Value::Null);
-    keys.map(|key| first_difference(&value(old, key), &value(new, key), &name(key))).find_map(|difference| difference)
+    keys.map(|key| difference_below(&value(old, key), &value(new, key), &name(key))).find_map(|difference| difference)
 }
 
 #[cfg(test)]
@@ -140,12 +144,12 @@ mod tests {
     fn the_first_difference_is_named_with_its_place() {
         let then = json!({ "train": { "rate": 0.1, "steps": 5 }, "dataset": "a" });
         let now = json!({ "train": { "rate": 0.1, "steps": 6, "ema": 0.5 }, "dataset": "b" });
-        assert_eq!(first_difference(&then, &now, ""), Some(("train.steps".into(), "5".into(), "6".into())));
+        assert_eq!(first_difference(&then, &now), Some(("train.steps".into(), "5".into(), "6".into())));
         assert_eq!(
-            first_difference(&then["train"], &json!({ "rate": 0.1, "steps": 5, "ema": 1 }), "x"),
+            difference_below(&then["train"], &json!({ "rate": 0.1, "steps": 5, "ema": 1 }), "x"),
             Some(("x.ema".into(), "null".into(), "1".into()))
         );
-        assert_eq!(first_difference(&then, &then, ""), None);
+        assert_eq!(first_difference(&then, &then), None);
     }
 
     #[test]

@@ -254,7 +254,7 @@ impl<'a> Run<'a> {
         };
         student.recompute(job.config.gradient_checkpointing);
         student.store_as(job.config.storage);
-        let rows_of = |early: &EarlyStop| HeldOut::open(job.dataset, job.model, early.rows, job.config.microbatch_rows());
+        let rows_of = |early: &EarlyStop| HeldOut::open(job.dataset, job.model, job.config, early.rows);
         let held_out = job.config.early_stop.as_ref().map(rows_of).transpose()?;
         let teacher = teacher(job, &tokenizer, &device)?;
         let metrics = Metrics::open(job.run, state.step)?;
@@ -295,8 +295,11 @@ impl<'a> Run<'a> {
     /// The rows of the next step.
     fn next_rows(&mut self) -> Result<Vec<PackedRow>, Error> {
         let held_out = self.held_out.as_ref();
-        let is_trained = |row: &Result<PackedRow, data::Error>| !row.as_ref().is_ok_and(|row| held_out.is_some_and(|held| held.has(row)));
-        Ok(self.rows.by_ref().filter(is_trained).take(self.job.config.rows).collect::<Result<_, _>>()?)
+        let trained = |row: Result<PackedRow, data::Error>| match (row, held_out) {
+            (Ok(row), Some(held_out)) => held_out.without(row).map(Ok),
+            (row, _) => Some(row),
+        };
+        Ok(self.rows.by_ref().filter_map(trained).take(self.job.config.rows).collect::<Result<_, _>>()?)
     }
 
     /// Whether this step's student is to be evaluated and has not been.
@@ -357,6 +360,7 @@ impl<'a> Run<'a> {
         let mut state = TrainingState::new(self.step, self.optimizer.steps(), self.cursor, self.totals, self.identity.clone());
         state.balance = self.balance;
         let average = self.average.as_ref().map(Average::values);
+        self.metrics.sync()?;
         let parts = checkpoint::Parts { tokenizer: &self.tokenizer, chat: &self.chat, state: &state, average };
         let saved = self.folder.add(self.step, |folder| checkpoint::write(folder, &self.student, &self.optimizer, &parts));
         match saved {
@@ -389,7 +393,7 @@ pub(crate) fn first_student(job: &Job, device: &Device) -> Result<Student, Error
         (None, _) => Ok(Student::new(job.model, seed, device)),
         (Some(folder), None) => Student::from_folder(folder, job.model, &job.dataset.tokenizer()?, device, || {
             let rows = job.dataset.rows(seed, Cursor::default()).take(job.config.rows).collect::<Result<Vec<_>, _>>()?;
-            Batch::from_rows(&rows, job.model, Lesson::NONE)
+            Batch::from_rows(&rows, job.model, Lesson { share: 0.0, ..job.config.teacher.lesson() })
         }),
         (Some(folder), Some(table)) => {
             let frozen = Frozen::open(folder, job.model, &job.dataset.tokenizer()?)?;

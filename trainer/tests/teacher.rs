@@ -55,6 +55,11 @@ fn a_run_with_a_teacher_is_as_exact_as_any_other_and_comes_nearer_to_it() {
         let resumed = run(&place, &stopped, &config, &model, &place.dataset, TO_THE_END);
         let weights = |trained: &Trained| fs::read(trained.checkpoint.join("model.safetensors")).unwrap();
         assert!(weights(&resumed) == weights(&whole), "{name}");
+        let balance = |trained: &Trained| {
+            let state = fs::read_to_string(trained.checkpoint.join("training_state.json")).unwrap();
+            serde_json::from_str::<Value>(&state).unwrap()["balance"].clone()
+        };
+        assert!(balance(&resumed) == balance(&whole) && balance(&whole).is_f64(), "{name}: {}", balance(&resumed));
         let lines = lines(&place, name);
         let divergence = |at: usize| lines[at].terms.divergence.unwrap();
         assert!(divergence(5) < 0.9 * divergence(0), "{name}: {} {}", divergence(0), divergence(5));

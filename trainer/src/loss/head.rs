@@ -1,5 +1,5 @@
-//! The loss of the logits norm(x_k) E^T, summed over the supervised places k: cross-entropy, and in part the divergence from a teacher
-//! where one said something. The final norm and the head are part of it and the gradients are made on the way forward, so that logits
+//! The loss of the logits norm(x_k) E^T, E being the embedding or a head of its own, summed over the supervised places k: cross-entropy,
+//! and in part the divergence from a teacher where one said something. The final norm and the head are part of it and the gradients are made on the way forward, so that logits
 //! exist for a chunk of places at a time and never for all.
 
 use std::{

@@ -1,4 +1,4 @@
-//! One step of AdamW on one tensor, arXiv:1711.05101, algorithm 2, with the bias corrections folded into two factors:
+//! One step of AdamW on one tensor, as PyTorch's `AdamW` has it, with the bias corrections folded into two factors:
 //! m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; w = (1 - rate decay) w - rate / (1 - b1^t) m / (sqrt(v) / sqrt(1 - b2^t) + eps).
 
 use burn::{

@@ -1,6 +1,7 @@
 //! The forward pass from tokens to the residual stream after the last block.
 //!
-//! h = embed(x); per block: h += Wo norm(attention(Wqkv norm(h))), h += Wd norm(gate(Wgu norm(h))); the head is the embedding.
+//! h = embed(x); per block: h += Wo norm(attention(Wqkv norm(h))), h += Wd norm(gate(Wgu norm(h))), where the norms before Wo and Wd are
+//! those of a student with sub-norms.
 //! BitNet b1.58 2B4T, arXiv:2504.12285, section 2. n = b * t tokens of all rows.
 
 use std::sync::Arc;
