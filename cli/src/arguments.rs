@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::RangedU64ValueParser};
-use eval::{MAX_THREADS, SetKind};
+use eval::SetKind;
+use runtime::MAX_THREADS;
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use task::PromptStyle;
 
@@ -55,6 +56,16 @@ pub struct ConfigArguments {
     pub config: PathBuf,
     #[command(flatten)]
     pub overrides: Overrides,
+}
+
+impl ConfigArguments {
+    /// The command line of a command with these arguments.
+    pub fn command(&self, name: &str) -> String {
+        let path = |path: &PathBuf| path.display().to_string();
+        let settings = self.overrides.set.iter().flat_map(|setting| ["--set".to_owned(), setting.clone()]);
+        let folder = self.overrides.run.iter().flat_map(|run| ["--run".to_owned(), path(run)]);
+        command_line([name.to_owned(), path(&self.config)].into_iter().chain(settings).chain(folder))
+    }
 }
 
 #[derive(Args)]
@@ -217,7 +228,7 @@ pub struct Threads {
     pub threads: Option<usize>,
 }
 
-#[derive(Args)]
+#[derive(Args, Clone, Copy)]
 pub struct Sampling {
     /// 0 is greedy
     #[arg(long, default_value_t = 0.0)]
@@ -239,6 +250,18 @@ pub struct StudentArguments {
     pub student: PathBuf,
     #[command(flatten)]
     pub sampling: Sampling,
+    /// Draw among so many of the likeliest tokens; 0 is all
+    #[arg(long, default_value_t = 0)]
+    pub top_k: usize,
+    /// Draw among the tokens that have this share of the likeliest one's probability; 0 is all
+    #[arg(long, default_value_t = 0.0)]
+    pub min_p: f32,
+    /// Make tokens that were there before less likely; 1 is off
+    #[arg(long, default_value_t = 1.0)]
+    pub repetition_penalty: f32,
+    /// A system prompt before every question
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
     #[command(flatten)]
     pub threads: Threads,
 }
@@ -247,12 +270,15 @@ pub struct StudentArguments {
 pub struct GenerateArguments {
     #[command(flatten)]
     pub student: StudentArguments,
-    /// What to answer
+    /// What to answer; - reads it from standard input
     #[arg(long)]
     pub prompt: String,
     /// Go on from the prompt as it is, without the chat template
-    #[arg(long)]
+    #[arg(long, conflicts_with = "system")]
     pub raw: bool,
+    /// A text that ends the answer and is not part of it; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
 }
 
 #[derive(Args)]
@@ -270,7 +296,7 @@ pub struct BenchArguments {
     #[arg(long, value_enum, default_value_t = HeadType::Q8_0, requires = "shape")]
     pub head: HeadType,
     /// Tokens of the prompt
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, default_value_t = 128, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub prompt: usize,
     /// Print JSON
     #[arg(long)]

@@ -1,4 +1,5 @@
-//! Ctrl-C: the first asks for an orderly stop, which saves; the second ends the program at once.
+//! Ctrl-C: the first asks for an orderly stop, which saves; the second ends the program at once. So does the first while nothing is
+//! done that could be stopped.
 
 use std::sync::{
     OnceLock,
@@ -18,13 +19,20 @@ impl std::fmt::Display for Interrupted {
 impl std::error::Error for Interrupted {}
 
 static STOP: AtomicBool = AtomicBool::new(false);
+static IDLE: AtomicBool = AtomicBool::new(false);
 static HANDLER: OnceLock<()> = OnceLock::new();
+
+/// Say whether nothing is done that could be stopped, as while a question is awaited. What was asked for before is forgotten.
+pub fn idle(is_idle: bool) {
+    STOP.store(false, Ordering::Relaxed);
+    IDLE.store(is_idle, Ordering::Relaxed);
+}
 
 /// Whether Ctrl-C was pressed since this was first called.
 pub fn flag() -> &'static AtomicBool {
     HANDLER.get_or_init(|| {
         let pressed = || {
-            if STOP.swap(true, Ordering::Relaxed) {
+            if STOP.swap(true, Ordering::Relaxed) || IDLE.load(Ordering::Relaxed) {
                 std::process::exit(130);
             }
         };

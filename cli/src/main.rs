@@ -3,6 +3,7 @@
 mod arguments;
 mod command;
 mod config;
+mod hold;
 mod interrupt;
 mod progress;
 mod run;

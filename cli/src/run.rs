@@ -24,6 +24,8 @@ use crate::{
 /// The names under which the programmatic teacher's held-out problems are scored.
 const HELD_OUT: &str = "held_out";
 const UNSEEN: &str = "unseen";
+/// The name of the resolved config in a run's folder.
+pub const CONFIG: &str = "config.toml";
 /// The name of the file of times, which every run's folder has.
 const SECONDS: &str = "stages.json";
 /// The name of a file of likelihoods.
@@ -101,12 +103,6 @@ impl Run {
     /// What is trained one after the other: the stages, or the run itself where it has none.
     pub fn parts(&self) -> &[Run] {
         if self.stages.is_empty() { std::slice::from_ref(self) } else { &self.stages }
-    }
-
-    /// Write the resolved config into the run's folder, before anything can fail.
-    pub fn start(&self) -> Result<()> {
-        let text = toml::to_string_pretty(&self.config).context("cannot write the resolved config as TOML")?;
-        Ok(write_text(&self.folder.join("config.toml"), &text)?)
     }
 
     /// The programmatic teacher's files.
@@ -216,8 +212,12 @@ pub fn set_name(path: &Path) -> String {
 /// Read one set. Lines that are no question are told; a set without questions is an error.
 pub fn read_set(set: &SetTable) -> Result<Questions> {
     let (questions, bad) = set.read()?;
-    for line in &bad {
+    const SHOWN: usize = 5;
+    for line in bad.iter().take(SHOWN) {
         say(&format!("warning: {line}"));
+    }
+    if bad.len() > SHOWN {
+        say(&format!("warning: {} more lines of {} are no question", bad.len() - SHOWN, set.path.display()));
     }
     Ok(questions)
 }

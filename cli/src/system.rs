@@ -57,7 +57,14 @@ impl System {
             eval: EvalConfig,
         }
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let resolved: Resolved = toml::from_str(&text).with_context(|| format!("cannot read {}", path.display()))?;
+        let mut resolved: Resolved = toml::from_str(&text).with_context(|| format!("cannot read {}", path.display()))?;
+        // The programmatic teacher's problems move with the run.
+        for set in &mut resolved.eval.sets {
+            let moved = set.path.file_name().map(|name| self.path.join("traces").join(name)).filter(|moved| moved.exists());
+            if let Some(moved) = moved.filter(|_| !set.path.exists()) {
+                set.path = moved;
+            }
+        }
         Ok(Some(resolved.eval.sets))
     }
 

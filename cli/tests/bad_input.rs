@@ -152,6 +152,34 @@ fn damaged_students_and_checkpoints_are_refused() {
 }
 
 #[test]
+fn what_is_refused_has_changed_nothing() {
+    let place = Place::new(TINY);
+    let traces =
+        |sum: u32| (0..9).map(|i| format!("{{\"question\":\"{i} and {i}?\",\"answer\":\"#### {}\"}}\n", sum * i)).collect::<String>();
+    place.write("own.jsonl", &traces(2));
+    let own = "data.sources=[{ path = \"own.jsonl\" }]";
+    let steps = ["--set", "train.steps=2", "--set", own];
+    place.succeed(&[&["ingest", "tiny.toml"][..], &steps].concat());
+    place.succeed(&[&["train", "tiny.toml"][..], &steps].concat());
+    let state = || {
+        let read = |name: &str| std::fs::read(place.path("checkpoints/tiny").join(name)).unwrap();
+        ["config.toml", "dataset/manifest.json", "dataset/tokenizer.json", "traces/train.jsonl"].map(read)
+    };
+    let before = state();
+    for (command, setting, parts) in [
+        ("ingest", "data.vocab=330", ["data.vocab", "320", "330", "--run"]),
+        ("distill", "synth.seed=4", ["synth.seed", "3", "4", "--run"]),
+        ("train", "model.layers=2", ["model.layers", "1", "2", "--run"]),
+    ] {
+        says(&place.fail(&[&[command, "tiny.toml"][..], &steps, &["--set", setting]].concat()), &parts);
+        assert!(state() == before, "{command} --set {setting}");
+    }
+    place.write("own.jsonl", &traces(3));
+    says(&place.fail(&[&["ingest", "tiny.toml"][..], &steps].concat()), &["trained on the dataset there", "--run"]);
+    assert!(state() == before);
+}
+
+#[test]
 fn a_checkpoint_of_another_config_is_refused_with_the_difference() {
     let place = Place::new(TINY);
     place.succeed(&["ingest", "tiny.toml"]);

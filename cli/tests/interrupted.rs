@@ -53,6 +53,9 @@ fn ctrl_c_saves_and_says_so() {
     let run = place.path("checkpoints/tiny");
     let mut child = place.command(&["train", "tiny.toml"]).stderr(Stdio::piped()).spawn().unwrap();
     wait_for_steps(&run, 3, &mut child);
+    for other in ["ingest", "train", "distill"] {
+        assert!(place.fail(&[other, "tiny.toml"]).contains("another process is at work in checkpoints/tiny"), "{other}");
+    }
     signal(&child, "-INT");
     let output = child.wait_with_output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);

@@ -46,6 +46,7 @@ pub fn bench(arguments: &BenchArguments) -> Result<()> {
         if arguments.json {
             rows.push(json!({
                 "threads": speed.threads,
+                "prompt_tokens": speed.prompt,
                 "prefill_tokens_per_s": prefill,
                 "decode_tokens_per_s": decode,
                 "batch_tokens_per_s": speed.batch_tokens_per_s,

@@ -83,7 +83,12 @@ fn between(first: &System, second: &System, set: Option<&SetTable>) -> Result<Ve
     }
     if compared.is_empty() {
         let names: Vec<&str> = sets.iter().map(|set| set.name.as_str()).collect();
-        bail!("{} and {} have no questions in common that both answered; looked in {}", first.name, second.name, names.join(", "));
+        bail!(
+            "{} and {} have no questions in common that both answered; looked in {}, and answers lie under the name of a set",
+            first.name,
+            second.name,
+            names.join(", ")
+        );
     }
     Ok(compared)
 }

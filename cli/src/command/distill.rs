@@ -8,7 +8,7 @@ use eval::report::{Packing, Report, Speed, Stage};
 use trainer::{Exported, Totals, metrics::Line};
 
 use crate::{
-    arguments::{ConfigArguments, command_line},
+    arguments::ConfigArguments,
     command::{
         bench,
         eval::{Exam, describe},
@@ -18,6 +18,7 @@ use crate::{
         synth::synth,
         train::{Part, check_at_hand, train_parts},
     },
+    hold::begin,
     progress::{print, say},
     run::Run,
 };
@@ -29,7 +30,7 @@ const AFTER: [&str; 2] = ["export", "eval"];
 pub fn distill(arguments: &ConfigArguments) -> Result<()> {
     let run = Run::open(arguments)?;
     check_at_hand(&run)?;
-    run.start()?;
+    let _held = begin(&run)?;
     say(&format!("       run {} in {}", run.name, run.folder.display()));
     synth(&run)?;
     ingest_parts(&run)?;
@@ -72,9 +73,6 @@ fn facts(run: &Run, arguments: &ConfigArguments, parts: &[Part], exported: &Expo
     let model = last.config.model.resolve(manifest.vocab)?;
     let of_all = |of: fn(&Totals) -> f64| parts.iter().map(|part| of(&part.trained.totals)).sum::<f64>();
     let path = |path: std::path::PathBuf| path.display().to_string();
-    let settings = arguments.overrides.set.iter().flat_map(|setting| ["--set".to_owned(), setting.clone()]);
-    let folder = arguments.overrides.run.iter().flat_map(|run| ["--run".to_owned(), path(run.clone())]);
-    let words = ["distill".to_owned(), path(arguments.config.clone())].into_iter().chain(settings).chain(folder);
     Ok(Report {
         run: run.name.clone(),
         program: env!("CARGO_PKG_VERSION").to_owned(),
@@ -90,7 +88,7 @@ fn facts(run: &Run, arguments: &ConfigArguments, parts: &[Part], exported: &Expo
             ("report".to_owned(), path(run.report())),
             ("page".to_owned(), path(run.folder.join(report::PAGE))),
         ]),
-        commands: vec![command_line(words)],
+        commands: vec![arguments.command("distill")],
         config: serde_json::to_value(&run.config).context("cannot write the config as JSON")?,
         packing: Some(Packing {
             traces: manifest.documents,

@@ -15,7 +15,7 @@ use crate::{
     arguments::{EvalArguments, command_line},
     command::report::{self, FACTS},
     config,
-    progress::print,
+    progress::{print, say},
     run::{read_sets, set_name},
     system::System,
 };
@@ -124,6 +124,9 @@ fn mark(typed: &Path, sets: &[(SetTable, Questions)]) -> Result<()> {
         let said = said.with_context(|| format!("{} holds no completions of {}", system.name, set.name))?;
         let score = eval::score(problems, &said.completions, said.head.map(|head| head.settings).as_ref());
         say_score(&set.name, &score);
+        if score.not_asked > 0 {
+            say(&format!("   warning {}: {} problems have no completion and do not count", set.name, score.not_asked));
+        }
         scores.insert(set.name.clone(), serde_json::to_value(score)?);
     }
     print_scores(scores)

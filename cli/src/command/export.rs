@@ -15,9 +15,18 @@ use crate::{
 pub fn command(arguments: &ExportArguments) -> Result<()> {
     let folder = &arguments.folder;
     let checkpoint = checkpoint(folder)?;
-    let to = arguments.to.clone().unwrap_or_else(|| folder.join("student.gguf"));
+    let to = target(arguments.to.clone().unwrap_or_else(|| folder.join("student.gguf")))?;
     let name = folder.canonicalize().ok().and_then(|folder| Some(folder.file_name()?.to_str()?.to_owned()));
     export(&checkpoint, &to, name.as_deref().unwrap_or("student")).map(|_| ())
+}
+
+/// The file that a path means: behind a link what it links to. What is there and no file is not to be replaced by one.
+fn target(path: PathBuf) -> Result<PathBuf> {
+    match std::fs::metadata(&path) {
+        Ok(there) if !there.is_file() => bail!("cannot write {}: it is there and is no file; name another with --to", path.display()),
+        Ok(_) => path.canonicalize().with_context(|| format!("cannot write {}", path.display())),
+        Err(_) => Ok(path), // Not there yet, or a folder of it cannot be read, which writing will tell.
+    }
 }
 
 /// The last checkpoint of a run's folder, or of its last stage that has one; or the folder itself if it is one.

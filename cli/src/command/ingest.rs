@@ -2,13 +2,14 @@
 
 use std::{path::Path, time::Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use data::{Dataset, Explanation, Job, Source, Stage};
 use model::ChatTemplate;
 
 use crate::{
     arguments::{ConfigArguments, IngestArguments},
     command::{check::Marks, synth::synth},
+    hold::begin,
     progress::{Progress, print, say},
     run::{Run, eval_sets},
 };
@@ -22,7 +23,7 @@ pub fn command(arguments: &IngestArguments) -> Result<()> {
     match (run, explain) {
         (run, Some(file)) => show(run.as_ref(), file),
         (Some(run), None) => {
-            run.start()?;
+            let _held = begin(&run)?;
             synth(&run)?;
             ingest_parts(&run)
         }
@@ -68,6 +69,13 @@ pub fn ingest(run: &Run) -> Result<Dataset> {
         let chat = run.chat()?;
         let out = run.dataset();
         let job = Job { config: &run.config.data, chat: &chat, context: run.config.model.context()?, eval_sets: &sets, out: &out };
+        if out.exists() && trainer::latest(&run.folder)?.is_some() && !data::is_there(&job)? {
+            bail!(
+                "{} has a checkpoint that was trained on the dataset there, which would be made anew, because its traces, the questions of \
+                 its sets or this program are others now; name another folder with --run, or remove the checkpoints",
+                run.folder.display()
+            );
+        }
 
         let mut bar: Option<(Stage, Progress)> = None;
         // When each stage began.
@@ -98,6 +106,9 @@ pub fn ingest(run: &Run) -> Result<Dataset> {
         ));
         for (rule, count) in &dropped {
             say(&format!("   dropped {count} by the rule {rule}"));
+        }
+        if let Some(wanted) = run.config.data.vocab.filter(|wanted| *wanted > manifest.vocab) {
+            say(&format!("   note    the tokenizer has {} tokens and not {wanted}: no more pairs occur twice", manifest.vocab));
         }
         if !dropped.is_empty() {
             say(&format!("   why     is in {}", out.join("dropped.parquet").display()));

@@ -10,8 +10,9 @@ use trainer::{Job, RateTest, TriedRate};
 use crate::{
     arguments::{ConfigArguments, SweepArguments},
     command::{annotate::annotate, distill::distill, ingest::ingest, synth::synth, train::check_at_hand},
-    interrupt,
-    progress::{Progress, print, say},
+    hold::hold,
+    interrupt::{self, Interrupted},
+    progress::{Progress, print, say, say_error},
     run::Run,
 };
 
@@ -37,14 +38,24 @@ pub fn sweep(arguments: &SweepArguments) -> Result<()> {
     // A combination that cannot be is found before the first is trained.
     let opened = runs.iter().map(Run::open).collect::<Result<Vec<_>>>()?;
     opened.iter().try_for_each(check_at_hand)?;
-    let mut rows = Vec::new();
-    for ((settings, arguments), run) in combinations.iter().zip(&runs).zip(opened) {
+    let (mut rows, mut failed) = (Vec::new(), Vec::new());
+    for (((settings, arguments), run), number) in combinations.iter().zip(&runs).zip(opened).zip(1..) {
         let title = settings.join(", ");
-        say(&format!("     sweep {} of {}: {title}", rows.len() + 1, combinations.len()));
-        distill(arguments)?;
-        rows.push((title, Report::read(&run.report())?));
+        say(&format!("     sweep {number} of {}: {title}", combinations.len()));
+        match distill(arguments) {
+            Ok(()) => rows.push((title, Report::read(&run.report())?)),
+            Err(error) if error.is::<Interrupted>() => return Err(error),
+            // One that diverges says something too, and the others can be done.
+            Err(error) => {
+                say_error(&error);
+                failed.push(title);
+            }
+        }
     }
     print(&table(&rows))?;
+    if !failed.is_empty() {
+        bail!("{} of {} runs failed: {}; why is said above", failed.len(), combinations.len(), failed.join("; "));
+    }
     Ok(())
 }
 
@@ -52,6 +63,7 @@ pub fn sweep(arguments: &SweepArguments) -> Result<()> {
 fn find_rate(arguments: &ConfigArguments) -> Result<()> {
     let run = Run::open(arguments)?;
     check_at_hand(&run)?;
+    let _held = hold(&run.folder)?;
     synth(&run)?;
     let run = &run.parts()[0];
     let dataset = annotate(run, ingest(run)?)?;

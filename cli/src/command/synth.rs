@@ -5,6 +5,7 @@ use data::synth::SynthConfig;
 
 use crate::{
     arguments::ConfigArguments,
+    hold::begin,
     progress::say,
     run::{Run, write_json},
 };
@@ -14,7 +15,7 @@ pub fn command(arguments: &ConfigArguments) -> Result<()> {
     if run.config.synth.is_none() {
         bail!("{} has no [synth] table, which says what the programmatic teacher is to write", arguments.config.display());
     }
-    run.start()?;
+    let _held = begin(&run)?;
     synth(&run)
 }
 

@@ -14,6 +14,7 @@ use crate::{
     arguments::ConfigArguments,
     command::{annotate::annotate, eval::Exam},
     config,
+    hold::begin,
     interrupt::{self, Interrupted},
     progress::{Progress, say},
     run::Run,
@@ -29,7 +30,7 @@ pub fn command(arguments: &ConfigArguments) -> Result<()> {
     for part in run.parts() {
         dataset(part, arguments)?;
     }
-    run.start()?;
+    let _held = begin(&run)?;
     train_parts(&run, arguments).map(|_| ())
 }
 
@@ -38,10 +39,30 @@ pub fn check_at_hand(run: &Run) -> Result<()> {
     for part in run.parts() {
         let train = &part.config.train;
         trainer::device::of(train)?;
+        check_memory(part)?;
         let is_asked = train.teacher.beside().is_some() || !part.annotated().exists();
         if let Some(teacher) = train.teacher.from.as_deref().filter(|teacher| is_asked && reference(Some(teacher)).is_none()) {
             config::sizes_of(teacher).with_context(|| format!("{}: cannot use train.teacher.from", part.name))?;
         }
+    }
+    Ok(())
+}
+
+/// Refuse a student whose weights, gradients and moments alone are more than the machine's memory.
+fn check_memory(part: &Run) -> Result<()> {
+    const GIB: f64 = (1u64 << 30) as f64;
+    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default(); // Elsewhere nothing is refused.
+    let total = info.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+    let (Some(kib), None) = (total, &part.config.train.adapter) else { return Ok(()) };
+    let Ok(model) = part.config.model.resolve(part.config.data.vocab.unwrap_or(1)) else { return Ok(()) };
+    let (needed, there) = (16.0 * model.parameters() as f64 / GIB, kib * 1024.0 / GIB);
+    if needed > there {
+        bail!(
+            "{}: a student of {} weights needs {needed:.0} GiB for weights, gradients and moments alone, and this machine has {there:.0}; \
+             make it smaller, or train an adapter of it",
+            part.name,
+            model.parameters()
+        );
     }
     Ok(())
 }
@@ -61,8 +82,8 @@ pub fn train_parts(run: &Run, arguments: &ConfigArguments) -> Result<Vec<Part>> 
         let part = placed(part, &students);
         if run.has_stages() {
             say(&format!("     stage {number} of {}: {}", run.parts().len(), part.name));
-            part.start()?;
         }
+        let _held = run.has_stages().then(|| begin(&part)).transpose()?;
         let dataset = annotate(&part, dataset(&part, arguments)?)?;
         let trained = train(&part, &dataset)?;
         students.insert(part.name.clone(), trained.checkpoint.clone());
@@ -75,7 +96,7 @@ pub fn train_parts(run: &Run, arguments: &ConfigArguments) -> Result<Vec<Part>> 
 pub fn dataset(run: &Run, arguments: &ConfigArguments) -> Result<Dataset> {
     let folder = run.dataset();
     if !folder.exists() {
-        bail!("there is no dataset in {}; `tristill ingest {}` makes it", folder.display(), arguments.config.display());
+        bail!("there is no dataset in {}; `{}` makes it", folder.display(), arguments.command("ingest"));
     }
     Ok(Dataset::open(&folder)?)
 }

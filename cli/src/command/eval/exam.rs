@@ -22,8 +22,15 @@ use crate::{
 /// Samples of each set that the report shows.
 const SAMPLES: usize = 6;
 
-/// Tell a score in one line.
+/// Tell a score in one line, and what of the set it is not a score of.
 pub(super) fn say_score(set: &str, score: &Score) {
+    for (count, what) in
+        [(score.unmarkable, "problems whose reference is no exact number"), (score.strangers, "completions of no problem of the set")]
+    {
+        if count > 0 {
+            say(&format!("   warning {set}: {count} {what} do not count"));
+        }
+    }
     let interval = format!("95 % interval {:.1} to {:.1}", 100.0 * score.low, 100.0 * score.high);
     say(&format!("     score {set}: {:.1} % of {} right ({interval})", 100.0 * score.accuracy, score.n));
 }
