@@ -397,19 +397,22 @@ impl Engine {
 
     /// Start waiting requests while there are slots and pages, in their order.
     fn admit(&mut self) {
+        let mut next = 0;
         while self.running.len() < self.slots
-            && let Some(mut sequence) = self.waiting.pop_front()
+            && let Some(sequence) = self.waiting.get(next)
         {
             let (mut pages, known) = self.cache.find(&sequence.tokens);
             let missing = Cache::pages_for(sequence.limit) - pages.len();
-            // What another is just computing is worth waiting for.
-            let awaited = self.running.iter().any(|other| other.computes_for(&sequence, known.pages));
-            if awaited || missing > self.cache.available() {
+            // What another is just computing is worth waiting for, while those behind may begin.
+            let awaited = self.running.iter().any(|other| other.computes_for(sequence, known.pages));
+            let has_room = missing <= self.cache.available();
+            if awaited || !has_room {
                 self.cache.give_back(pages);
-                self.waiting.push_front(sequence);
-                break;
+                next += 1;
+                if has_room { continue } else { break }
             }
             (0..missing).for_each(|_| self.cache.take(&mut pages));
+            let mut sequence = self.waiting.remove(next).expect("it was just looked at");
             (sequence.pages, sequence.known, sequence.computed) = (pages, known, known.pages * PAGE);
             self.running.push(sequence);
         }

@@ -369,6 +369,17 @@ fn a_prompt_that_begins_like_another_is_computed_once() {
 }
 
 #[test]
+fn who_waits_for_what_another_computes_keeps_no_one_waiting() {
+    let student = student(&table(Architecture::Qwen3));
+    let mut engine = engine(&student, Isa::fastest(), 1, 4);
+    let mut submit = |tokens| engine.submit(Request::greedy(tokens, 3)).unwrap();
+    let [first, _, third] = [prompt(130, 9), [prompt(130, 9), prompt(4, 1)].concat(), prompt(5, 2)].map(&mut submit);
+    let mut told: Vec<_> = engine.step().into_iter().map(|event| event.request).collect();
+    told.sort_unstable();
+    assert_eq!(told, [first, third]);
+}
+
+#[test]
 fn a_step_at_a_time_equals_the_whole_text() {
     let student = student(&table(Architecture::Qwen3));
     let mut engine = engine(&student, Isa::fastest(), 1, 1);
