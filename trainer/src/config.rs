@@ -25,7 +25,8 @@ pub struct TrainTable {
     /// order. Default: a quarter of `rows`; fewer save memory.
     #[serde(default)]
     pub microbatch_rows: Option<usize>,
-    /// Memory that the run may take, in GiB: `microbatch_rows` is then the largest, at most its default, that should fit.
+    /// Memory that the run may take, in GiB: `microbatch_rows` is then the largest, at most its default, that should fit, on any machine
+    /// the same.
     /// Default: no limit.
     #[serde(default)]
     pub memory_gib: Option<f64>,

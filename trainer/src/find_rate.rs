@@ -55,14 +55,14 @@ impl RateTest {
 pub fn find_rate(job: &Job, test: &RateTest, should_stop: &AtomicBool, report: &mut dyn FnMut(TriedRate)) -> Result<Vec<TriedRate>, Error> {
     assert!(test.steps > 0 && test.from > 0.0 && test.to > 0.0, "{test:?}");
     train::check(job)?;
-    let config = &memory::resolve(job.config, job.model, rayon::current_num_threads())?;
+    let (config, side_by_side) = &memory::resolve(job.config, job.model, rayon::current_num_threads())?;
     let device = device::of(config)?;
     let mut student = train::first_student(job, &device)?;
     student.recompute(config.gradient_checkpointing);
     student.store_as(config.storage);
     let teacher = train::teacher(job, &job.dataset.tokenizer()?, &device)?;
     let mut optimizer = AdamW::new(&student, BETAS);
-    let workers = Workers::new(student.path(), config.rows.div_ceil(config.microbatch_rows()))?;
+    let workers = Workers::new(student.path(), config.rows.div_ceil(config.microbatch_rows()).min(*side_by_side))?;
     let mut rows = job.dataset.rows(config.seed, Cursor::default());
     let (mut tried, mut mean, mut least) = (Vec::new(), 0.0, f64::INFINITY);
     for step in 0..test.steps {

@@ -1,7 +1,7 @@
 //! How many rows go through the student at once where a run may take only so much memory: `train.memory_gib`.
 //!
 //! An estimate from the sizes alone, so that the same config gives the same microbatches, and with them the same bits, on every
-//! machine of as many threads. What is kept of a token for the backward pass is counted from the fused operations.
+//! machine: where there are more threads, fewer of them take microbatches of their own. What is kept of a token for the backward pass is counted from the fused operations.
 
 use model::{Kind, ModelConfig, Quant, inventory};
 
@@ -15,14 +15,19 @@ const SLACK: f64 = 1.2;
 /// what was measured at 16 and 53 million weights.
 const WAITING: f64 = 0.5;
 
-/// The table with the microbatch that fits its budget, where it has one; otherwise the same.
-pub(crate) fn resolve(table: &TrainTable, model: &ModelConfig, threads: usize) -> Result<TrainTable, Error> {
-    let Some(budget) = table.memory_gib else { return Ok(table.clone()) };
+/// Microbatches side by side for which there is to be room, where one alone does not need all of it.
+const SIDE_BY_SIDE: usize = 2;
+
+/// The table with the microbatch that fits its budget, where it has one, and how many microbatches may be computed side by side;
+/// otherwise the same table, and a microbatch for each thread.
+pub(crate) fn resolve(table: &TrainTable, model: &ModelConfig, threads: usize) -> Result<(TrainTable, usize), Error> {
+    let Some(budget) = table.memory_gib else { return Ok((table.clone(), threads)) };
     let teacher = table.teacher.beside().map(|folder| Checkpoint::open(folder)).transpose()?.map(|checkpoint| checkpoint.config);
-    let bytes = |rows: usize| estimate(table, model, teacher.as_ref(), rows, threads);
-    let fits = (1..=table.microbatch_rows()).rev().find(|rows| bytes(*rows) <= budget * GIB);
-    let Some(rows) = fits else {
-        let least = (1..=table.microbatch_rows()).map(bytes).fold(f64::INFINITY, f64::min) / GIB;
+    let bytes = |rows: usize, side_by_side: usize| estimate(table, model, teacher.as_ref(), rows, side_by_side);
+    let fits = |rows: usize, side_by_side: usize| bytes(rows, side_by_side) <= budget * GIB;
+    let most = |side_by_side: usize| (1..=table.microbatch_rows()).rev().find(|rows| fits(*rows, side_by_side));
+    let Some(rows) = most(SIDE_BY_SIDE).or_else(|| most(1)) else {
+        let least = (1..=table.microbatch_rows()).map(|rows| bytes(rows, 1)).fold(f64::INFINITY, f64::min) / GIB;
         let needed = format!(
             "but {} weights{} and rows of {} tokens need about {least:.2}; raise it, {}or lower model.context or the student's sizes",
             model.parameters(),
@@ -32,14 +37,16 @@ pub(crate) fn resolve(table: &TrainTable, model: &ModelConfig, threads: usize) -
         );
         return Err(Error::Config { key: "memory_gib", found: budget.to_string(), needed });
     };
-    Ok(TrainTable { microbatch_rows: Some(rows), memory_gib: None, ..table.clone() })
+    let side_by_side = (1..=threads).rev().find(|side_by_side| fits(rows, *side_by_side)).unwrap_or(1);
+    Ok((TrainTable { microbatch_rows: Some(rows), memory_gib: None, ..table.clone() }, side_by_side))
 }
 
 const GIB: f64 = (1u64 << 30) as f64;
 
-/// About how many bytes a run takes that gives the student, and a teacher beside it, `rows` rows at once.
-fn estimate(table: &TrainTable, model: &ModelConfig, teacher: Option<&ModelConfig>, rows: usize, threads: usize) -> f64 {
-    let side_by_side = table.rows.div_ceil(rows).min(threads) as f64;
+/// About how many bytes a run takes that gives the student, and a teacher beside it, `rows` rows at once, in so many microbatches side
+/// by side.
+fn estimate(table: &TrainTable, model: &ModelConfig, teacher: Option<&ModelConfig>, rows: usize, side_by_side: usize) -> f64 {
+    let side_by_side = table.rows.div_ceil(rows).min(side_by_side) as f64;
     // Two moments, and the sum of the gradients with what of a pass waits to be added.
     let mut copies = 4.0 * (2.0 + 1.0 + WAITING * (side_by_side - 1.0));
     if table.ema.is_some() {
@@ -117,7 +124,7 @@ mod tests {
 
     #[test]
     fn less_memory_gives_smaller_microbatches_down_to_a_sentence() {
-        let rows = |gib: f64| resolve(&table(gib), &model(), 2).map(|table| (table.microbatch_rows(), table.memory_gib));
+        let rows = |gib: f64| resolve(&table(gib), &model(), 2).map(|(table, _)| (table.microbatch_rows(), table.memory_gib));
         assert_eq!(rows(64.0).unwrap(), (16, None), "more than the default is never taken");
         let (small, smaller) = (rows(0.4).unwrap().0, rows(0.32).unwrap().0);
         assert!((1..16).contains(&smaller) && smaller < small && small < 16, "{small} {smaller}");
@@ -130,11 +137,21 @@ mod tests {
     #[test]
     fn blocks_that_are_computed_again_leave_room_for_rows() {
         let recomputed = |gib: f64| TrainTable { gradient_checkpointing: true, ..table(gib) };
-        let rows = |table: TrainTable| resolve(&table, &model(), 2).unwrap().microbatch_rows();
+        let rows = |table: TrainTable| resolve(&table, &model(), 2).unwrap().0.microbatch_rows();
         assert!(rows(recomputed(0.4)) > rows(table(0.4)));
         let message = |table: TrainTable| resolve(&table, &model(), 2).unwrap_err().to_string();
         assert!(message(table(0.1)).contains("raise it, set train.gradient_checkpointing, or lower"));
         assert!(message(recomputed(0.1)).contains("raise it, or lower"));
+    }
+
+    #[test]
+    fn threads_change_how_many_microbatches_run_and_not_what_they_are() {
+        for gib in [0.3, 0.35, 0.4] {
+            let found = [1, 2, 3, 64].map(|threads| resolve(&table(gib), &model(), threads).unwrap());
+            assert!(found.iter().all(|(table, _)| *table == found[0].0), "{gib}");
+            let side_by_side = found.map(|(_, side_by_side)| side_by_side);
+            assert!(side_by_side.is_sorted() && side_by_side[0] == 1 && side_by_side[3] < 64, "{gib} {side_by_side:?}");
+        }
     }
 
     #[test]
@@ -151,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_run_with_a_budget_is_the_run_with_its_microbatch() {
-        let found = resolve(&table(0.4), &model(), 2).unwrap();
+        let (found, _) = resolve(&table(0.4), &model(), 2).unwrap();
         let written = TrainTable { microbatch_rows: found.microbatch_rows, memory_gib: None, ..table(0.4) };
         assert_eq!(found.same_training(), written.same_training());
     }

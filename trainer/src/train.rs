@@ -149,9 +149,9 @@ struct Run<'a> {
 /// Train until the last step or until told to stop, and save. Goes on from the last checkpoint of the run's folder if there is one.
 pub fn train(job: &Job, hooks: &mut Hooks) -> Result<Trained, Error> {
     check(job)?;
-    let config = &memory::resolve(job.config, job.model, rayon::current_num_threads())?;
+    let (config, side_by_side) = &memory::resolve(job.config, job.model, rayon::current_num_threads())?;
     let job = &Job { config, ..*job };
-    let mut run = Run::open(job)?;
+    let mut run = Run::open(job, *side_by_side)?;
     run.evaluate_if_due(hooks)?; // a process may have ended between a checkpoint and its evaluation
     let mut logged = (Instant::now(), run.totals.tokens);
 
@@ -225,8 +225,8 @@ pub fn train(job: &Job, hooks: &mut Hooks) -> Result<Trained, Error> {
 }
 
 impl<'a> Run<'a> {
-    /// Start a run, or go on from its last checkpoint.
-    fn open(job: &'a Job<'a>) -> Result<Run<'a>, Error> {
+    /// Start a run, or go on from its last checkpoint. So many microbatches may be computed side by side.
+    fn open(job: &'a Job<'a>, side_by_side: usize) -> Result<Run<'a>, Error> {
         let (tokenizer, chat) = (job.dataset.tokenizer()?, job.dataset.chat()?);
         let device = device::of(job.config)?;
         // An adapter's run reads the weights that it started from to its end.
@@ -262,7 +262,8 @@ impl<'a> Run<'a> {
         for Evaluated { step, score, .. } in metrics::lines(job.run)? {
             (best, evaluated) = (better(best, step, score), step);
         }
-        let workers = Workers::new(student.path(), job.config.rows.div_ceil(job.config.microbatch_rows()))?;
+        let microbatches = job.config.rows.div_ceil(job.config.microbatch_rows());
+        let workers = Workers::new(student.path(), microbatches.min(side_by_side))?;
         let mut watch = Watch::default();
         metrics::lines(job.run)?.into_iter().for_each(|line| watch.add(line));
         Ok(Run {
