@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File, TryLockError},
+    io::ErrorKind,
     path::Path,
 };
 
@@ -29,15 +30,32 @@ pub fn hold(folder: &Path) -> Result<Held> {
     let lock = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
     match lock.try_lock() {
         Ok(()) => Ok(Held { _lock: lock }),
+        // A file system without locks is worked in without one.
+        Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => Ok(Held { _lock: lock }),
         Err(TryLockError::WouldBlock) => bail!("another process is at work in {}; wait for it or stop it", folder.display()),
         Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
     }
 }
 
-/// Begin to write into a run's folder, or go on: hold it, and write the resolved config before anything can fail.
-pub fn begin(run: &Run) -> Result<Held> {
+/// What a command makes.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Makes {
+    /// Traces or a dataset, and what comes after them.
+    Data,
+    /// Weights, from a dataset that is there.
+    Weights,
+}
+
+/// Hold a run's folder, and refuse a config that a checkpoint in it contradicts.
+pub fn checked(run: &Run, makes: Makes) -> Result<Held> {
     let held = hold(&run.folder)?;
-    run.parts().iter().try_for_each(goes_on)?;
+    run.parts().iter().try_for_each(|part| goes_on(part, makes))?;
+    Ok(held)
+}
+
+/// Begin to write into a run's folder, or go on: the same, then write the resolved config before anything can fail.
+pub fn begin(run: &Run, makes: Makes) -> Result<Held> {
+    let held = checked(run, makes)?;
     let text = toml::to_string_pretty(&run.config).context("cannot write the resolved config as TOML")?;
     write_text(&run.folder.join(CONFIG), &text)?;
     Ok(held)
@@ -45,13 +63,13 @@ pub fn begin(run: &Run) -> Result<Held> {
 
 /// Whether a run that has a checkpoint can go on with its config: a dataset that the checkpoint was not trained on must not take the
 /// place of its own. Training looks again, more closely.
-fn goes_on(run: &Run) -> Result<()> {
+fn goes_on(run: &Run, makes: Makes) -> Result<()> {
     let path = run.folder.join(CONFIG);
     let Some(before) = fs::read_to_string(&path).ok().and_then(|text| toml::from_str::<RunConfig>(&text).ok()) else { return Ok(()) };
     if trainer::latest(&run.folder)?.is_none() {
         return Ok(());
     }
-    let (mut then, mut now) = (decisive(&before)?, decisive(&run.config)?);
+    let (mut then, mut now) = (decisive(&before, makes)?, decisive(&run.config, makes)?);
     // The sizes of a student that starts from one which is not there are not known.
     if then["model"].is_null() || now["model"].is_null() {
         (then["model"], now["model"]) = (Value::Null, Value::Null);
@@ -65,11 +83,24 @@ fn goes_on(run: &Run) -> Result<()> {
     Ok(())
 }
 
-/// What of a config decides about the dataset and the weights. Folders that a student starts from or learns from may move.
-fn decisive(config: &RunConfig) -> Result<Value> {
-    let model = config.model.resolve(1).ok();
+/// What of a config decides about what is made. Folders may move: those that a student starts from or learns from, and the run's own,
+/// with the programmatic teacher's files in it. Microbatches that a budget of memory decides are looked at in training.
+fn decisive(config: &RunConfig, makes: Makes) -> Result<Value> {
     let mut train = serde_json::to_value(config.train.same_training())?;
     train["teacher"]["from"] = Value::Null;
-    let sets: Vec<_> = config.eval.sets.iter().map(|set| (&set.name, &set.path, &set.limit)).collect();
-    Ok(json!({ "synth": config.synth, "data": config.data, "model": model, "train": train, "eval": { "sets": sets } }))
+    (train["memory_gib"], train["microbatch_rows"]) = (Value::Null, Value::Null);
+    let mut decisive = json!({ "model": config.model.resolve(1).ok(), "train": train });
+    if makes == Makes::Data {
+        let is_own = |path: &Path| config.synth.is_some() && path.parent().is_some_and(|folder| folder.ends_with("traces"));
+        let mut data = config.data.clone();
+        data.sources.retain(|source| !is_own(&source.path));
+        let mut data = serde_json::to_value(data)?;
+        for free in ["tokenizer", "keep_scans"] {
+            data[free] = Value::Null;
+        }
+        let sets = config.eval.sets.iter().filter(|set| !is_own(&set.path)).map(|set| json!([set.name, set.path, set.limit]));
+        decisive["synth"] = serde_json::to_value(&config.synth)?;
+        (decisive["data"], decisive["eval"]) = (data, json!({ "sets": sets.collect::<Vec<_>>() }));
+    }
+    Ok(decisive)
 }

@@ -13,6 +13,7 @@ use eval::{Questions, SetTable, report::write_text};
 use model::{ChatTemplate, Tokenizer, hugging_face};
 use serde::Serialize;
 use task::Problem;
+use trainer::DivergenceName;
 
 use crate::{
     arguments::ConfigArguments,
@@ -188,7 +189,9 @@ fn leave_out_kept(config: &mut RunConfig, path: &Path) {
 
 /// The folder whose tokenizer and chat template are the run's, and the key that names it: what the student starts from, or its teacher.
 fn brings_tokenizer(config: &RunConfig) -> Option<(&'static str, &Path)> {
-    let teacher = config.train.teacher.from.as_deref().map(|folder| ("train.teacher.from", folder));
+    // One that is compared by ranks may have another tokenizer than the student.
+    let teacher = config.train.teacher.from.as_deref().filter(|_| config.train.teacher.divergence != DivergenceName::Uld);
+    let teacher = teacher.map(|folder| ("train.teacher.from", folder));
     config.model.from().map(|folder| ("model.from", folder)).or(teacher)
 }
 

@@ -167,13 +167,21 @@ fn what_is_refused_has_changed_nothing() {
     };
     let before = state();
     for (command, setting, parts) in [
-        ("ingest", "data.vocab=330", ["data.vocab", "320", "330", "--run"]),
-        ("distill", "synth.seed=4", ["synth.seed", "3", "4", "--run"]),
-        ("train", "model.layers=2", ["model.layers", "1", "2", "--run"]),
+        (&["ingest"][..], "data.vocab=330", ["data.vocab", "320", "330", "--run"]),
+        (&["distill"], "synth.seed=4", ["synth.seed", "3", "4", "--run"]),
+        (&["sweep", "--find-rate", "--run", "checkpoints/tiny"], "synth.seed=4", ["synth.seed", "3", "4", "--run"]),
+        (&["train"], "model.layers=2", ["model.layers", "1", "2", "--run"]),
     ] {
-        says(&place.fail(&[&[command, "tiny.toml"][..], &steps, &["--set", setting]].concat()), &parts);
-        assert!(state() == before, "{command} --set {setting}");
+        says(&place.fail(&[command, &["tiny.toml"], &steps, &["--set", setting]].concat()), &parts);
+        assert!(state() == before, "{command:?} --set {setting}");
     }
+    // What changes nothing, and a run that was moved, go on.
+    place.succeed(&[&["train", "tiny.toml"][..], &steps, &["--set", "train.memory_gib=1", "--set", "data.keep_scans=false"]].concat());
+    std::fs::write(place.path("checkpoints/tiny/config.toml"), &before[0]).unwrap();
+    std::fs::rename(place.path("checkpoints/tiny"), place.path("checkpoints/moved")).unwrap();
+    place.succeed(&[&["train", "tiny.toml", "--run", "checkpoints/moved"][..], &steps].concat());
+    std::fs::rename(place.path("checkpoints/moved"), place.path("checkpoints/tiny")).unwrap();
+    std::fs::write(place.path("checkpoints/tiny/config.toml"), &before[0]).unwrap();
     place.write("own.jsonl", &traces(3));
     says(&place.fail(&[&["ingest", "tiny.toml"][..], &steps].concat()), &["trained on the dataset there", "--run"]);
     assert!(state() == before);

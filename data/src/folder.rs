@@ -104,7 +104,9 @@ mod tests {
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
         // Killed when the old one was away and the new one not yet there.
         fs::rename(&target, parent.path().join("dataset.former")).unwrap();
-        Building::start(&target).unwrap().finish().unwrap_or_default();
+        let building = Building::start(&target).unwrap();
+        assert!(target.join(manifest::FILE).exists());
+        building.finish().unwrap();
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
     }
 }

@@ -222,8 +222,27 @@ fn identity(job: &Job) -> Result<(Inputs, serde_json::Value, String), Error> {
         "eval_sets": fingerprint(job.eval_sets),
         "grader_version": task::GRADER_VERSION,
     });
-    let fingerprint = sha256(json!([manifest::VERSION, settings, inputs.of_manifest()]).to_string().as_bytes());
+    let fingerprint = sha256(json!([manifest::VERSION, placeless(&settings), inputs.named()]).to_string().as_bytes());
     Ok((inputs, settings, fingerprint))
+}
+
+/// Settings without the folders of the files that they name, so that a dataset of files that were moved is the same. The files' own
+/// hashes stand beside them.
+fn placeless(settings: &serde_json::Value) -> serde_json::Value {
+    let mut settings = settings.clone();
+    let config = &mut settings["config"];
+    config["tokenizer"] = serde_json::Value::Null;
+    for source in config["sources"].as_array_mut().into_iter().flatten() {
+        let name = source["path"].as_str().and_then(|path| Path::new(path).file_name()).map(|name| name.to_string_lossy().into_owned());
+        source["path"] = json!(name);
+        if !source["requests"].is_null() {
+            source["requests"] = json!(true);
+        }
+        if !source["teacher"]["tokenizer"].is_null() {
+            source["teacher"]["tokenizer"] = json!(true);
+        }
+    }
+    settings
 }
 
 /// What is known of the sources once they are read.

@@ -60,6 +60,12 @@ impl Inputs {
         self.files.iter().map(|(_, seen)| seen.input.clone()).collect()
     }
 
+    /// What is known of the files, but for where they lie: name, length and SHA-256.
+    pub fn named(&self) -> Vec<(Option<String>, u64, &str)> {
+        let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+        self.files.iter().map(|(_, Seen { input, .. })| (name(&input.path), input.len_bytes, input.sha256.as_str())).collect()
+    }
+
     /// The files as the next ingest will want them.
     pub fn seen(&self) -> Vec<&Seen> {
         self.files.iter().map(|(_, seen)| seen).collect()

@@ -201,7 +201,7 @@ impl Pool {
             let (mut stay, mut twins): (Vec<(u32, Phrases)>, Vec<Twin>) = (Vec::new(), Vec::new());
             for &(_, trace) in *cluster {
                 let found = phrases(&lookups.kept(self, trace)?.trace);
-                match stay.iter().take(COMPARISONS).find(|(_, other)| alike(other, &found)) {
+                match stay.iter().rev().take(COMPARISONS).find(|(_, other)| alike(other, &found)) {
                     Some(&(first, _)) => twins.push(Twin { trace, rule: Rule::NearDuplicate, first }),
                     None => stay.push((trace, found)),
                 }

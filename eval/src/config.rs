@@ -68,7 +68,7 @@ pub struct SetTable {
     pub name: String,
     /// The file: `.jsonl`, `.json`, `.tsv` or `.csv`, also as `.gz`.
     pub path: PathBuf,
-    /// What is asked. Default: multiple choice where most records list options, else a number.
+    /// What is asked. Default: multiple choice where most records list options and say which is right, else a number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<SetKind>,
     /// Which fields hold what. Default: by the names that published sets use.
@@ -197,7 +197,7 @@ impl SetTable {
             Some(SetKind::Number) => numbers()?,
             Some(SetKind::Choice) => choices()?,
             None => match task::read_choices(&self.path, &self.fields) {
-                Ok(set) if 2 * set.without_options < set.choices.len() + set.bad.len() => (Questions::Choices(set.choices), set.bad),
+                Ok(set) if set.choices.len() > set.bad.len() => (Questions::Choices(set.choices), set.bad),
                 _ => numbers()?,
             },
         };

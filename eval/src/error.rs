@@ -88,12 +88,12 @@ pub enum Error {
     },
 }
 
-/// For `map_err` on a file operation.
 /// What a hash of prompts stands for.
 fn of_prompts(key: &str) -> &'static str {
     if key == "prompts" { " (a hash of the questions as they are asked: another set, limit, style or examples)" } else { "" }
 }
 
+/// For `map_err` on a file operation.
 pub(crate) fn file_error(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     let path = path.to_owned();
     move |source| Error::File { doing, path, source }

@@ -157,7 +157,7 @@ impl<E: Entry> Journal<E> {
             write_whole::<E>(path, &head, &[])?;
         }
         let mut found: Found<E> = read(path)?;
-        if found.whole_bytes == 0 {
+        if found.whole_bytes == 0 && found.unended.is_none() {
             // Killed before the first line was whole.
             write_whole::<E>(path, &head, &[])?;
             found = read(path)?;

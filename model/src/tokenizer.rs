@@ -4,7 +4,12 @@
 //! Only byte-level BPE is taken, because that is what a packed file can hold and stock readers compute alike. The form that
 //! counts is `tokenizer.json`; `pre_tokenizer.rs` says which pre-tokenizers have a name in a packed file.
 
-use std::{collections::HashMap, fs, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs,
+    path::Path,
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
@@ -36,8 +41,8 @@ pub struct Tokenizer {
     bytes_of: Arc<Vec<Vec<u8>>>,
     vocab: usize,
     ends: Vec<u32>,
-    /// The texts of its special tokens.
-    specials: Arc<Vec<String>>,
+    /// The texts of its special tokens, and the letters that they begin with.
+    specials: Arc<(Vec<String>, Vec<char>)>,
     fingerprint: String,
     json: Arc<Json>,
 }
@@ -240,9 +245,9 @@ impl Tokenizer {
 
     /// The first special token whose text stands in a text, where it would become that token.
     pub fn special_in(&self, text: &str) -> Option<&str> {
-        let begins = |letter: char| self.specials.iter().any(|special| special.starts_with(letter));
-        let at = |(at, _)| self.specials.iter().find(|special| text[at..].starts_with(special.as_str()));
-        text.match_indices(begins).find_map(at).map(String::as_str)
+        let (specials, begins) = &*self.specials;
+        let at = |(at, _)| specials.iter().find(|special| text[at..].starts_with(special.as_str()));
+        text.match_indices(begins.as_slice()).find_map(at).map(String::as_str)
     }
 
     /// SHA-256 of `tokenizer.json`, in hexadecimal.
@@ -300,7 +305,9 @@ impl Tokenizer {
         }
         let added = json["added_tokens"].as_array().map_or(&[][..], Vec::as_slice);
         let specials = added.iter().filter(|token| token["special"] == true).filter_map(|token| token["content"].as_str());
-        let specials = specials.filter(|content| !content.is_empty()).map(str::to_owned).collect();
+        let specials: Vec<String> = specials.filter(|content| !content.is_empty()).map(str::to_owned).collect();
+        let begins: BTreeSet<char> = specials.iter().filter_map(|special| special.chars().next()).collect();
+        let specials = (specials, begins.into_iter().collect());
         let bytes_of = bytes_of_tokens(&inner, ids, vocab);
         let fingerprint = Sha256::digest(pretty(&json)).iter().map(|byte| format!("{byte:02x}")).collect();
         let (inner, bytes_of, specials, json) = (Arc::new(inner), Arc::new(bytes_of), Arc::new(specials), Arc::new(json));

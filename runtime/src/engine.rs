@@ -57,7 +57,7 @@ pub enum Draft {
 impl Default for Options {
     /// A thread for each core, 32 slots, a cache that never refuses, guesses where they pay, runs ahead.
     fn default() -> Options {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
         Options { threads, slots: 32, cache_tokens: None, draft: Draft::WhenItPays, run_ahead: true }
     }
 }
@@ -348,7 +348,10 @@ impl Engine {
         let (mut count, mut expected) = (decoding, decoding as f64);
         // A step with a prompt in it is limited by computing.
         let drafts = decoding == self.running.len();
-        // The shortest rest of a prompt comes first, so that none waits for one that is much longer.
+        // The shortest rest of a prompt comes first, so that none waits for one that is much longer; half of the rows are the oldest
+        // one's, so that it does not wait for ever.
+        let oldest = self.running.iter().position(|sequence| !sequence.decodes());
+        let mut reserved = oldest.map_or(0, |oldest| self.running[oldest].left().min(ROWS / 2));
         self.order.clear();
         self.order.extend(0..self.running.len());
         self.order.sort_unstable_by_key(|index| (self.running[*index].left(), *index));
@@ -367,7 +370,10 @@ impl Engine {
                 let guess = guess.map(|guess| (guess.agreement, guess.token(0)));
                 self.turns.push(Turn { sequence: index, rows: 1 + guessed, guessed, guess });
             } else {
-                let rows = sequence.left().min(ROWS.saturating_sub(count));
+                if Some(index) == oldest {
+                    reserved = 0;
+                }
+                let rows = sequence.left().min(ROWS.saturating_sub(count + reserved));
                 let tokens = (position..).zip(&sequence.tokens[position..position + rows]);
                 self.rows.extend(tokens.map(|(position, token)| row(*token, position, position + 1 == sequence.tokens.len())));
                 self.turns.push(Turn { sequence: index, rows, guessed: 0, guess: None });

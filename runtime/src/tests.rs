@@ -380,6 +380,23 @@ fn who_waits_for_what_another_computes_keeps_no_one_waiting() {
 }
 
 #[test]
+fn a_long_prompt_is_not_put_off_by_shorter_ones() {
+    let student = student(&table(Architecture::Qwen3));
+    let mut engine = engine(&student, Isa::fastest(), 1, 4);
+    let long = engine.submit(Request::greedy(prompt(150, 1), 1)).unwrap();
+    // Three of 120 tokens fill a step of 256 rows, and there are three new ones whenever some are done.
+    let mut steps = 0;
+    for seed in (2..).step_by(3) {
+        (seed..seed + 3).for_each(|seed| drop(engine.submit(Request::greedy(prompt(120, seed), 1)).unwrap()));
+        steps += 1;
+        assert!(steps < 5, "the long prompt still waits");
+        if engine.step().iter().any(|event| event.request == long) {
+            break;
+        }
+    }
+}
+
+#[test]
 fn a_step_at_a_time_equals_the_whole_text() {
     let student = student(&table(Architecture::Qwen3));
     let mut engine = engine(&student, Isa::fastest(), 1, 1);

@@ -10,7 +10,6 @@ mod lines;
 mod recorded;
 mod table;
 
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
@@ -79,8 +78,6 @@ pub struct ChoiceSet {
     pub choices: Vec<Choice>,
     /// In the file's order.
     pub bad: Vec<BadLine>,
-    /// How many records list no options.
-    pub without_options: usize,
 }
 
 /// Reads a problem set.
@@ -99,14 +96,10 @@ pub fn read_set(path: &Path, fields: &Fields) -> Result<ProblemSet, Error> {
 /// # Errors
 /// As [`read_set`].
 pub fn read_choices(path: &Path, fields: &Fields) -> Result<ChoiceSet, Error> {
-    let without_options = Cell::new(0);
-    let parse = |record: &Map<String, Value>| {
-        without_options.update(|count| count + usize::from(!choices::has_options(record, fields)));
-        choices::choice(record, fields)
-    };
-    let (records, bad) = read_records(path, "question of multiple choice", &parse, &choices::headerless)?;
+    let (records, bad) =
+        read_records(path, "question of multiple choice", &|record| choices::choice(record, fields), &choices::headerless)?;
     let choices = records.into_iter().map(|(id, choice)| Choice { id, ..choice }).collect();
-    Ok(ChoiceSet { choices, bad, without_options: without_options.get() })
+    Ok(ChoiceSet { choices, bad })
 }
 
 /// Reads what others recorded of a system's answers: records with a question and, under `field` or one of the usual names, what was said

@@ -183,11 +183,21 @@ fn choices_of_each_layout() {
     let (_folder, path) = file("anatomy_test.csv", b"\"Two, and two?\",1,2,3,4,D\nWho?,1,2,3,4,E\n");
     let set = read_choices(&path, &Fields::default()).unwrap();
     assert_eq!((set.choices[0].right, set.choices[0].options.len()), (3, 4));
-    assert_eq!(set.bad[0].what, "the right option is \"E\", needed one of the 4 letters, an index from 0 or an option's text");
+    assert_eq!(
+        set.bad[0].what,
+        "the right option is \"E\", needed one of the 4 letters, an index from 0, or an option's text that is neither"
+    );
     let lines = "{\"question\":\"Who?\",\"options\":[\"he\",\"she\"],\"answer\":\"she\"}\n\
                  {\"question\":\"Who?\",\"options\":[\"he\",\" \"],\"answer\":0}\n\
                  {\"question\":\"Who?\",\"answer\":\"she\"}\n";
     let (_folder, path) = file("who.jsonl", lines.as_bytes());
     let set = read_choices(&path, &Fields::default()).unwrap();
-    assert_eq!((set.choices[0].right, set.bad[0].what.as_str(), set.without_options), (1, "option 2 has no text", 1));
+    assert_eq!((set.choices[0].right, set.bad[0].what.as_str(), set.bad.len()), (1, "option 2 has no text", 2));
+    for (options, answer, right) in
+        [(["b", "a"], "\"a\"", None), (["3", "4"], "\"4\"", None), (["1", "2"], "1", Some(1)), (["1", "x"], "\"x\"", Some(1))]
+    {
+        let line = format!("{{\"question\":\"Who?\",\"options\":{options:?},\"answer\":{answer}}}\n");
+        let (_folder, path) = file("who.jsonl", line.as_bytes());
+        assert_eq!(read_choices(&path, &Fields::default()).ok().map(|set| set.choices[0].right), right, "{line}");
+    }
 }

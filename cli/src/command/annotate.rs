@@ -6,7 +6,7 @@ use data::Dataset;
 use crate::{
     arguments::ConfigArguments,
     command::train::dataset,
-    hold::begin,
+    hold::{Makes, begin},
     progress::{Progress, say},
     run::Run,
 };
@@ -20,7 +20,7 @@ pub fn command(arguments: &ConfigArguments) -> Result<()> {
         bail!("the teachers of a run with stages are asked when their students are there; `tristill train` does it");
     }
     let dataset = dataset(&run, arguments)?;
-    let _held = begin(&run)?;
+    let _held = begin(&run, Makes::Weights)?;
     annotate(&run, dataset).map(|_| ())
 }
 

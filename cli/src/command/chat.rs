@@ -38,7 +38,8 @@ pub fn chat(arguments: &StudentArguments) -> Result<()> {
                 let question = Message::user(question);
                 let alone = tokens_of(&[system(arguments), vec![question.clone()]].concat())?;
                 if alone.len() >= context {
-                    say(&format!("(the question has {} tokens, the context is {context}; ask a shorter one)", alone.len()));
+                    let what = if arguments.system.is_some() { "the system prompt and the question have" } else { "the question has" };
+                    say(&format!("({what} {} tokens, the context is {context}; ask a shorter one)", alone.len()));
                     continue;
                 }
                 messages.push(question);

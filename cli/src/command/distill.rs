@@ -18,7 +18,7 @@ use crate::{
         synth::synth,
         train::{Part, check_at_hand, train_parts},
     },
-    hold::begin,
+    hold::{Makes, begin},
     progress::{print, say},
     run::Run,
 };
@@ -30,7 +30,7 @@ const AFTER: [&str; 2] = ["export", "eval"];
 pub fn distill(arguments: &ConfigArguments) -> Result<()> {
     let run = Run::open(arguments)?;
     check_at_hand(&run)?;
-    let _held = begin(&run)?;
+    let _held = begin(&run, Makes::Data)?;
     say(&format!("       run {} in {}", run.name, run.folder.display()));
     synth(&run)?;
     ingest_parts(&run)?;

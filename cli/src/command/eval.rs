@@ -28,7 +28,9 @@ pub fn command(arguments: &EvalArguments) -> Result<()> {
     config.check()?;
     let sets = read_sets(&config.sets)?;
     if sets.is_empty() {
-        bail!("there is no set to ask: the config's [eval] table has no sets");
+        bail!(
+            "there is no set to ask: the config's [eval] table has no sets; those of [synth] lie in its run's folder, --set RUN/traces/held_out.jsonl"
+        );
     }
     if !is_packed(&arguments.student)? {
         let asks = EvalConfig { sets: Vec::new(), ..config } != EvalConfig::default();
@@ -148,10 +150,16 @@ fn facts(student: &Path, folder: &Path, exam: &Exam) -> Result<Report> {
     let mut facts = match path.exists() {
         true => {
             let facts = Report::read(&path);
-            let facts = facts.with_context(|| format!("cannot add the score to {}; name another folder with --to", path.display()))?;
-            if facts.student_hash.as_ref().is_some_and(|hash| *hash != exam.hash) {
+            let mut facts = facts.with_context(|| format!("cannot add the score to {}; name another folder with --to", path.display()))?;
+            // Reports of before have only the file's length.
+            let is_other = match &facts.student_hash {
+                Some(hash) => *hash != exam.hash,
+                None => std::fs::metadata(student).is_ok_and(|file| file.len() != facts.packed_bytes),
+            };
+            if is_other {
                 bail!("{} is the report of another student than {}; name another folder with --to", path.display(), student.display());
             }
+            facts.student_hash = Some(exam.hash.clone());
             facts
         }
         false => {

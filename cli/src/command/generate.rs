@@ -20,7 +20,7 @@ pub fn generate(arguments: &GenerateArguments) -> Result<()> {
         prompt => prompt.to_owned(),
     };
     let chat = |prompt: &str| student.chat().render(&[system(&arguments.student), vec![Message::user(prompt)]].concat(), true);
-    let prompt = if arguments.raw { prompt } else { chat(&prompt)? };
+    let prompt = if arguments.raw { prompt } else { chat(prompt.trim_end_matches(['\r', '\n']))? };
     let tokens = student.tokenizer().encode(&prompt)?;
     answer(&mut engine, tokens, &arguments.student, &arguments.stop)?;
     Ok(())

@@ -9,7 +9,7 @@ use model::ChatTemplate;
 use crate::{
     arguments::{ConfigArguments, IngestArguments},
     command::{check::Marks, synth::synth},
-    hold::begin,
+    hold::{Makes, begin},
     progress::{Progress, print, say},
     run::{Run, eval_sets},
 };
@@ -23,7 +23,7 @@ pub fn command(arguments: &IngestArguments) -> Result<()> {
     match (run, explain) {
         (run, Some(file)) => show(run.as_ref(), file),
         (Some(run), None) => {
-            let _held = begin(&run)?;
+            let _held = begin(&run, Makes::Data)?;
             synth(&run)?;
             ingest_parts(&run)
         }

@@ -1,7 +1,7 @@
 //! `tristill sweep`: the same run with every combination of some settings, and one table at the end. Each combination is a run of
 //! its own, so that a sweep that was stopped goes on where it was. `--find-rate` instead shows at which learning rates the loss falls.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::atomic::Ordering};
 
 use anyhow::{Context, Result, bail};
 use eval::report::Report;
@@ -10,7 +10,7 @@ use trainer::{Job, RateTest, TriedRate};
 use crate::{
     arguments::{ConfigArguments, SweepArguments},
     command::{annotate::annotate, distill::distill, ingest::ingest, synth::synth, train::check_at_hand},
-    hold::hold,
+    hold::{Makes, checked},
     interrupt::{self, Interrupted},
     progress::{Progress, print, say, say_error},
     run::Run,
@@ -63,7 +63,7 @@ pub fn sweep(arguments: &SweepArguments) -> Result<()> {
 fn find_rate(arguments: &ConfigArguments) -> Result<()> {
     let run = Run::open(arguments)?;
     check_at_hand(&run)?;
-    let _held = hold(&run.folder)?;
+    let _held = checked(&run, Makes::Data)?;
     synth(&run)?;
     let run = &run.parts()[0];
     let dataset = annotate(run, ingest(run)?)?;
@@ -77,6 +77,9 @@ fn find_rate(arguments: &ConfigArguments) -> Result<()> {
     };
     let tried = trainer::find_rate(&job, &RATES, interrupt::flag(), &mut report).context("the test of rates stopped")?;
     bar.end();
+    if interrupt::flag().load(Ordering::Relaxed) {
+        return Err(Interrupted(format!("stopped after {} of {} steps; the same command begins anew", tried.len(), RATES.steps)).into());
+    }
     print(&rates(&tried))?;
     Ok(())
 }

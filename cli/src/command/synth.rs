@@ -5,7 +5,7 @@ use data::synth::SynthConfig;
 
 use crate::{
     arguments::ConfigArguments,
-    hold::begin,
+    hold::{Makes, begin},
     progress::say,
     run::{Run, write_json},
 };
@@ -15,7 +15,7 @@ pub fn command(arguments: &ConfigArguments) -> Result<()> {
     if run.config.synth.is_none() {
         bail!("{} has no [synth] table, which says what the programmatic teacher is to write", arguments.config.display());
     }
-    let _held = begin(&run)?;
+    let _held = begin(&run, Makes::Data)?;
     synth(&run)
 }
 

@@ -8,13 +8,13 @@ use std::{
 use anyhow::{Context, Result, bail};
 use data::Dataset;
 use eval::Questions;
-use trainer::{DivergenceName, Evaluation, Hooks, Job, Trained};
+use trainer::{DeviceName, DivergenceName, Evaluation, Hooks, Job, TeacherTable, Trained};
 
 use crate::{
     arguments::ConfigArguments,
     command::{annotate::annotate, eval::Exam},
     config,
-    hold::begin,
+    hold::{Makes, begin},
     interrupt::{self, Interrupted},
     progress::{Progress, say},
     run::Run,
@@ -30,7 +30,7 @@ pub fn command(arguments: &ConfigArguments) -> Result<()> {
     for part in run.parts() {
         dataset(part, arguments)?;
     }
-    let _held = begin(&run)?;
+    let _held = begin(&run, Makes::Weights)?;
     train_parts(&run, arguments).map(|_| ())
 }
 
@@ -53,7 +53,10 @@ fn check_memory(part: &Run) -> Result<()> {
     const GIB: f64 = (1u64 << 30) as f64;
     let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default(); // Elsewhere nothing is refused.
     let total = info.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<f64>().ok());
-    let (Some(kib), None) = (total, &part.config.train.adapter) else { return Ok(()) };
+    let (Some(kib), None, DeviceName::Cpu) = (total, &part.config.train.adapter, part.config.train.device) else { return Ok(()) };
+    if trainer::latest(&part.folder)?.is_some() {
+        return Ok(()); // It had room before.
+    }
     let Ok(model) = part.config.model.resolve(part.config.data.vocab.unwrap_or(1)) else { return Ok(()) };
     let (needed, there) = (16.0 * model.parameters() as f64 / GIB, kib * 1024.0 / GIB);
     if needed > there {
@@ -83,7 +86,7 @@ pub fn train_parts(run: &Run, arguments: &ConfigArguments) -> Result<Vec<Part>> 
         if run.has_stages() {
             say(&format!("     stage {number} of {}: {}", run.parts().len(), part.name));
         }
-        let _held = run.has_stages().then(|| begin(&part)).transpose()?;
+        let _held = run.has_stages().then(|| begin(&part, Makes::Weights)).transpose()?;
         let dataset = annotate(&part, dataset(&part, arguments)?)?;
         let trained = train(&part, &dataset)?;
         students.insert(part.name.clone(), trained.checkpoint.clone());
@@ -110,6 +113,10 @@ pub fn train(run: &Run, dataset: &Dataset) -> Result<Trained> {
 
     if config.teacher.divergence == DivergenceName::Uld {
         say("   teacher compared by ranks where its tokens end with the student's: train.teacher.divergence = \"uld\" is experimental");
+    }
+
+    if config.teacher != TeacherTable::default() && config.teacher.from.is_none() && dataset.manifest().top_k == 0 {
+        say("   note    train.teacher has no effect: there is no teacher, and no trace has a teacher's probabilities");
     }
 
     let (mut bar, mut is_warned): (Option<Progress>, bool) = (None, false);

@@ -5,7 +5,8 @@ use serde_json::Value;
 use task::Trace;
 
 use super::{Candidate, Found, Object, first_of, id, reasoning, text};
-use crate::rules::Drop;
+use crate::rules::{Drop, Rule};
+use crate::source::kind;
 
 pub(super) fn fits(row: &Object) -> bool {
     let is_text = |key: &str| row.get(key).is_some_and(Value::is_string);
@@ -17,7 +18,12 @@ pub(super) fn read(row: &Object) -> Found {
 }
 
 fn trace(row: &Object) -> Result<Trace, Drop> {
-    let (asked, input) = (text(row, "instruction")?.trim(), row.get("input").and_then(Value::as_str).unwrap_or_default().trim());
+    let asked = text(row, "instruction")?.trim();
+    let input = match row.get("input") {
+        None | Some(Value::Null) => "",
+        Some(Value::String(input)) => input.trim(),
+        Some(other) => return Err(Drop::new(Rule::Incomplete, format!("input is {}, a text is needed", kind(other))).about(asked)),
+    };
     let question = if input.is_empty() { asked.to_owned() } else { format!("{asked}\n\n{input}") };
     let (reasoning, answer) = reasoning::split(text(row, "output")?).map_err(|drop| drop.about(&question))?;
     let reference = first_of(row, &["reference", "reference_answer", "ground_truth", "answer", "expected_answer"]);
@@ -27,7 +33,6 @@ fn trace(row: &Object) -> Result<Trace, Drop> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::Rule;
 
     #[test]
     fn with_and_without_an_input() {
@@ -40,6 +45,10 @@ mod tests {
         assert_eq!(found, Ok(("Add the numbers.\n\n1, 1".into(), "2".into())));
         let found = read_one(r#"{"instruction": "1 + 1?", "input": "", "output": "<think>One and one.</think>2"}"#);
         assert_eq!(found, Ok(("1 + 1?".into(), "2".into())));
+        assert_eq!(
+            read_one(r#"{"instruction": "Add.", "input": [1, 3], "output": "4"}"#).unwrap_err().detail,
+            "input is a list, a text is needed"
+        );
         assert_eq!(read_one(r#"{"instruction": " ", "output": "2"}"#).unwrap_err().rule, Rule::Incomplete);
         assert_eq!(read_one(r#"{"instruction": "1 + 1?", "output": "<think>One and one.</think>"}"#).unwrap_err().rule, Rule::Unfinished);
     }

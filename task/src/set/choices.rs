@@ -28,7 +28,8 @@ pub(super) fn choice(record: &Map<String, Value>, fields: &Fields) -> Result<(Op
         None => index(right.trim(), &options),
     };
     let right = named.ok_or_else(|| {
-        format!("the right option is {right:?}, needed one of the {} letters, an index from 0 or an option's text", options.len())
+        let count = options.len();
+        format!("the right option is {right:?}, needed one of the {count} letters, an index from 0, or an option's text that is neither")
     })?;
     Ok((id(record, fields)?, Choice { id: String::new(), question, options, right }))
 }
@@ -36,11 +37,6 @@ pub(super) fn choice(record: &Map<String, Value>, fields: &Fields) -> Result<(Op
 pub(super) fn headerless(first: &[String]) -> Option<Vec<String>> {
     let is_row = first.len() == COLUMNS.len() && first[0] != COLUMNS[0] && index(first[5].trim(), &first[1..5]).is_some();
     is_row.then(|| COLUMNS.map(str::to_owned).to_vec())
-}
-
-/// Whether a record lists options, whatever else is wrong with it.
-pub(super) fn has_options(record: &Map<String, Value>, fields: &Fields) -> bool {
-    options(record, fields).is_ok()
 }
 
 /// What lists the options, if anything does.
@@ -81,14 +77,17 @@ fn without_letter(option: &str, letter: char) -> String {
     rest.map_or(option, str::trim).to_owned()
 }
 
-/// The index that a letter, a number or, if it is neither, an option's own text names.
+/// The index that a letter, a number or an option's own text names. A small letter that is another option's text names neither.
 fn index(right: &str, options: &[String]) -> Option<usize> {
+    let text = options.iter().position(|option| option.trim() == right);
     let named = match right.as_bytes() {
-        [letter] if letter.is_ascii_alphabetic() => usize::from(letter.to_ascii_uppercase() - b'A'),
-        _ => match right.parse() {
-            Ok(index) => index,
-            Err(_) => options.iter().position(|option| option.trim() == right)?,
-        },
+        [letter] if letter.is_ascii_alphabetic() => Some(usize::from(letter.to_ascii_uppercase() - b'A')),
+        _ => right.parse().ok(),
     };
-    (named < options.len()).then_some(named)
+    let is_small = right.bytes().all(|letter| letter.is_ascii_lowercase());
+    match (named.filter(|named| *named < options.len()), text) {
+        (Some(named), Some(text)) if is_small && named != text => None,
+        (None, _) if named.is_some() && !is_small => None, // A number beyond the options is a value, which another record may mean otherwise.
+        (named, text) => named.or(text),
+    }
 }
