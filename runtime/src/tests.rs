@@ -346,7 +346,9 @@ fn a_prompt_that_begins_like_another_is_computed_once() {
         .chain([Request::greedy(prompt(64, 9), 3), Request::greedy(prompt(65, 9), 3), Request::greedy(prompt(70, 8), 3)])
         .collect();
     let alone: Vec<_> = requests.iter().map(|request| engine(&student, Isa::fastest(), 1, 1).generate(request.clone()).unwrap()).collect();
-    let mut engine = engine(&student, Isa::fastest(), 2, 8);
+    // Guesses, which depend on the time that steps take, would change how many there are.
+    let options = Options { threads: 2, slots: 8, draft: Draft::Never, ..Options::default() };
+    let mut engine = Engine::with_isa(Arc::clone(&student), &options, Isa::fastest()).unwrap();
     let mut steps = [0; 2];
     for steps in &mut steps {
         let ids: Vec<_> = requests.iter().map(|request| engine.submit(request.clone()).unwrap()).collect();
