@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     config::{self, RunConfig, with_nearest},
-    run::Run,
+    run::{CONFIG, Run},
 };
 
 /// What stands before a stage's name where its student is meant.
@@ -78,7 +78,7 @@ pub fn last(folder: &Path, is_there: impl Fn(&Path) -> bool) -> Option<PathBuf> 
         #[serde(default)]
         stage: Vec<StageTable>,
     }
-    let text = fs::read_to_string(folder.join("config.toml")).ok()?;
+    let text = fs::read_to_string(folder.join(CONFIG)).ok()?;
     let names: Names = toml::from_str(&text).ok()?;
     names.stage.iter().rev().map(|stage| folder.join(FOLDER).join(&stage.name)).find(|stage| is_there(stage))
 }

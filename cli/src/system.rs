@@ -13,7 +13,7 @@ use task::Problem;
 
 use crate::{
     progress::say,
-    run::{LIKELIHOODS, completions, likelihoods},
+    run::{CONFIG, LIKELIHOODS, completions, likelihoods},
 };
 
 /// One system.
@@ -48,7 +48,7 @@ impl System {
 
     /// The sets that a run was scored on; none for anything but the folder of a run.
     pub fn sets(&self) -> Result<Option<Vec<SetTable>>> {
-        let path = self.path.join("config.toml");
+        let path = self.path.join(CONFIG);
         if !path.exists() {
             return Ok(None);
         }

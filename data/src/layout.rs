@@ -100,6 +100,9 @@ pub(crate) type Found = Vec<Result<Candidate, Drop>>;
 
 pub(crate) type Object = Map<String, Value>;
 
+/// Where a row states the right answer, beside what the teacher said.
+const REFERENCES: [&str; 5] = ["reference", "reference_answer", "ground_truth", "answer", "expected_answer"];
+
 /// How the rows of one file are read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reading<'a> {

@@ -119,7 +119,7 @@ impl Pool {
         if exact {
             let mut clusters = Clusters::new(self.len());
             self.merge(&mut clusters, Column::Identity, duplicates::evened, |one, other| one == other)?;
-            twins.extend(self.take_out(&clusters, Rule::Duplicate));
+            twins.extend(self.take_out(&clusters));
             done += 1;
             progress(done, columns);
         }
@@ -212,14 +212,14 @@ impl Pool {
         Ok(found?.into_iter().flatten().collect())
     }
 
-    /// Removes all traces of each cluster but the first.
-    fn take_out(&mut self, clusters: &Clusters, rule: Rule) -> Vec<Twin> {
+    /// Removes all traces of each cluster of equal ones but the first.
+    fn take_out(&mut self, clusters: &Clusters) -> Vec<Twin> {
         let mut twins = Vec::new();
         for trace in 0..self.len() as u32 {
             let first = clusters.root(trace);
             if first != trace {
                 self.remove(trace);
-                twins.push(Twin { trace, rule, first });
+                twins.push(Twin { trace, rule: Rule::Duplicate, first });
             }
         }
         twins

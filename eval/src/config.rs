@@ -4,11 +4,11 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
+use runtime::MAX_THREADS;
 use serde::{Deserialize, Serialize, Serializer};
 use task::{BadLine, Choice, Problem, PromptStyle};
 
 use crate::Error;
-use runtime::MAX_THREADS;
 
 /// The most samples of one problem.
 const MAX_SAMPLES: u32 = 1024;

@@ -17,6 +17,7 @@ use crate::{
     command::compare::against,
     interrupt,
     progress::say,
+    run::CONFIG,
     stages,
     system::System,
 };
@@ -51,7 +52,7 @@ pub fn command(arguments: &ReportArguments) -> Result<()> {
 pub fn write(folder: &Path) -> Result<()> {
     write_page(folder, None)?;
     // Only a run's folder has a card: another one may hold a README.md of someone else's.
-    if folder.join(FACTS).exists() && folder.join("config.toml").exists() {
+    if folder.join(FACTS).exists() && folder.join(CONFIG).exists() {
         write_text(&folder.join("README.md"), &model_card(&facts(folder)?, "student.gguf"))?;
     }
     Ok(())
@@ -118,7 +119,7 @@ fn facts(folder: &Path) -> Result<Report> {
         return Report::read(&path).context("cannot read the run's facts");
     }
     let mut facts = Report { run: name(folder), ..Report::default() };
-    if let Ok(text) = fs::read_to_string(folder.join("config.toml")) {
+    if let Ok(text) = fs::read_to_string(folder.join(CONFIG)) {
         let config: toml::Table = toml::from_str(&text).with_context(|| format!("cannot read the config in {}", folder.display()))?;
         facts.config = serde_json::to_value(config).context("cannot write the config as JSON")?;
     }

@@ -4,7 +4,7 @@
 use serde_json::Value;
 use task::Trace;
 
-use super::{Candidate, Found, Object, first_of, id, reasoning, text};
+use super::{Candidate, Found, Object, REFERENCES, first_of, id, reasoning, text};
 use crate::rules::{Drop, Rule};
 use crate::source::kind;
 
@@ -26,7 +26,7 @@ fn trace(row: &Object) -> Result<Trace, Drop> {
     };
     let question = if input.is_empty() { asked.to_owned() } else { format!("{asked}\n\n{input}") };
     let (reasoning, answer) = reasoning::split(text(row, "output")?).map_err(|drop| drop.about(&question))?;
-    let reference = first_of(row, &["reference", "reference_answer", "ground_truth", "answer", "expected_answer"]);
+    let reference = first_of(row, &REFERENCES);
     Ok(Trace { id: id(row), system: first_of(row, &["system"]), question, reasoning, answer, reference })
 }
 

@@ -5,7 +5,7 @@
 use serde_json::Value;
 use task::Trace;
 
-use super::{Candidate, Found, Object, first_of, id, keys, reasoning};
+use super::{Candidate, Found, Object, REFERENCES, first_of, id, keys, reasoning};
 use crate::rules::{Drop, Rule};
 use crate::source::kind;
 
@@ -106,8 +106,7 @@ fn exchange(row: &Object) -> Result<Candidate, Drop> {
         question: question.to_owned(),
         reasoning,
         answer,
-        reference: first_of(row, &["reference", "reference_answer", "ground_truth", "answer", "expected_answer"])
-            .or_else(|| of_info("reference_answer")),
+        reference: first_of(row, &REFERENCES).or_else(|| of_info("reference_answer")),
     };
     let stopped_by = first_of(turn, &["finish_reason"]).or_else(|| first_of(row, &["finish_reason", "stop_reason"]));
     // OpenThoughts' verified copy says of each row whether it is right.

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use task::Trace;
 
-use super::{Candidate, Found, Object, first_of, id, messages, prompt, reasoning, text};
+use super::{Candidate, Found, Object, REFERENCES, first_of, id, messages, prompt, reasoning, text};
 use crate::rules::{Drop, Rule};
 
 pub(super) fn fits(row: &Object) -> bool {
@@ -26,7 +26,7 @@ fn trace(row: &Object) -> Result<Trace, Drop> {
     let taken = prompt::take_apart(asked);
     let (system, question) = taken.ok_or_else(|| Drop::new(Rule::SeveralTurns, "the prompt has several turns, or no question"))?;
     let (reasoning, answer) = reasoning::split(said).map_err(|drop| drop.about(&question))?;
-    let reference = first_of(row, &["reference", "reference_answer", "ground_truth", "answer", "expected_answer"]);
+    let reference = first_of(row, &REFERENCES);
     Ok(Trace { id: id(row), system, question, reasoning, answer, reference })
 }
 
